@@ -1,0 +1,1 @@
+"""streamapp: declarative streaming applications in Python."""

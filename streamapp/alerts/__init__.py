@@ -1,0 +1,1 @@
+"""Alert rules and the states of alerts: pure rules plus thin adapters."""

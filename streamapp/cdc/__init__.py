@@ -1,0 +1,1 @@
+"""Change data capture: rows out of database change events."""

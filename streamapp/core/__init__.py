@@ -1,0 +1,1 @@
+"""Computes, and knows no clock, socket, log, thread or ``await``."""

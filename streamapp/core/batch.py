@@ -1,0 +1,70 @@
+"""The unit of flow: consecutive records of one partition, as columns.
+
+It holds bytes and never decodes them. Offsets rise strictly and may have holes (compaction,
+transaction markers), so a reader goes on at ``next_offset``, not at the last offset plus one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+#: Header names and values of one record, in the order in which they were sent.
+Headers = tuple[tuple[str, bytes], ...]
+
+
+class TP(NamedTuple):
+    """A partition of a topic; equal to (and hashing as) the plain tuple."""
+
+    topic: str
+    partition: int
+
+
+class OutRecord(NamedTuple):
+    """A record to be written: its partition is already chosen. A null value is a tombstone."""
+
+    tp: TP
+    key: bytes | None
+    value: bytes | None
+    timestamp_ms: int
+    headers: Headers = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RecordBatch:
+    """Consecutive records of one partition; all columns have the same length, at least one.
+
+    ``headers`` is ``None`` when no record of the batch has any.
+    """
+
+    tp: TP
+    offsets: Sequence[int]
+    timestamps: Sequence[int]
+    keys: Sequence[bytes | None]
+    values: Sequence[bytes | None]
+    headers: Sequence[Headers] | None
+    next_offset: int
+    size_bytes: int
+
+    def __len__(self) -> int:
+        """Return the number of records."""
+        return len(self.offsets)
+
+    def since(self, offset: int) -> RecordBatch | None:
+        """Return the records at or above ``offset``; ``None`` when there is none left."""
+        if offset <= self.offsets[0]:
+            return self
+        first = next((i for i, have in enumerate(self.offsets) if have >= offset), None)
+        if first is None:
+            return None
+        return RecordBatch(
+            self.tp,
+            self.offsets[first:],
+            self.timestamps[first:],
+            self.keys[first:],
+            self.values[first:],
+            None if self.headers is None else self.headers[first:],
+            self.next_offset,
+            self.size_bytes,
+        )

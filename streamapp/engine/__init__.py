@@ -1,0 +1,1 @@
+"""The only place with tasks: fetch, delivery, streams, commit, recovery, rejects."""

@@ -1,0 +1,1 @@
+"""Metric samples and their statistics."""

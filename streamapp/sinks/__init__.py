@@ -1,0 +1,1 @@
+"""External targets; one module each."""

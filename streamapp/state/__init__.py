@@ -1,0 +1,1 @@
+"""Local durability: rows in memory over a store, their changelog, checkpoints."""
