@@ -1,0 +1,173 @@
+"""Table keys as bytes whose order is the order of the keys; used by the store and the changelog.
+
+Every key begins with a tag of its kind, so keys of different kinds never meet: ``1``, ``1.0``,
+``True`` and ``"1"`` are four keys. Order inside a kind is the natural one (numbers by value, text
+by code point), which is what prefix and range scans rely on. The layout is part of the changelog
+format: it may be extended, never changed.
+
+======  ==========================================================================================
+tag     key
+======  ==========================================================================================
+0x01    ``None``
+0x02/3  ``False`` / ``True``
+0x13-6  ``int``: huge negative, 64-bit negative, 64-bit not negative, huge; big-endian
+0x20    ``float``: IEEE 754, sign folded; NaN is refused
+0x30    ``bytes``, to the end
+0x40    ``str``: UTF-8, to the end
+0x50    ``tuple``: parts in order, text and bytes escaped (00 -> 00 FF) and ended by 00 01
+0x60    anything else that msgspec encodes, as JSON with sorted names; read back through the type
+======  ==========================================================================================
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from typing import Any, cast
+
+import msgspec
+
+from streamapp.errors import InputError
+
+#: Kinds whose values may be keys of a ``dict`` as they are: equal values are the same key.
+PLAIN_KEYS = frozenset({str, int, bytes})
+
+_NONE, _FALSE, _TRUE = b"\x01", b"\x02", b"\x03"
+_HUGE_NEGATIVE, _NEGATIVE, _POSITIVE, _HUGE = b"\x13", b"\x14", b"\x15", b"\x16"
+_FLOAT, _BYTES, _STR, _TUPLE, _JSON = b"\x20", b"\x30", b"\x40", b"\x50", b"\x60"
+_END = b"\x00\x01"
+_U64 = 1 << 64
+_double = struct.Struct(">Q")
+_json = msgspec.json.Encoder(order="deterministic")
+
+
+def encode_key(key: object) -> bytes:
+    """Return the ordered bytes of a table key.
+
+    Raises:
+        InputError: The key is NaN, holds a lone surrogate or is of a kind that cannot be encoded.
+    """
+    kind = type(key)
+    if kind is str:
+        return _STR + _utf8(cast("str", key))
+    if kind is bytes:
+        return _BYTES + cast("bytes", key)
+    if kind is tuple:
+        return _TUPLE + b"".join(_part(part) for part in cast("tuple[object, ...]", key))
+    return _scalar(key)
+
+
+def decode_key(data: bytes, key_type: object = Any) -> Any:  # noqa: ANN401 - keys are the user's
+    """Return the key of ``encode_key``'s bytes; ``key_type`` shapes keys of the JSON kind."""
+    tag = data[:1]
+    if tag == _STR:
+        return data[1:].decode()
+    if tag == _BYTES:
+        return data[1:]
+    if tag == _JSON:
+        return msgspec.json.decode(data[1:], type=cast("Any", key_type))
+    if tag == _TUPLE:
+        parts, at = [], 1
+        while at < len(data):
+            part, at = _read_part(data, at)
+            parts.append(part)
+        return tuple(parts)
+    return _read_scalar(data, 0)[0]
+
+
+def encode_prefix(prefix: str | bytes) -> bytes:
+    """Return the bytes with which every ``str`` (or ``bytes``) key with this prefix begins."""
+    return _STR + _utf8(prefix) if isinstance(prefix, str) else _BYTES + prefix
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as exc:
+        msg = f"Table key {ascii(text)[:80]} is not valid Unicode"
+        raise InputError(msg, hint="Remove the lone surrogate from the key") from exc
+
+
+def _scalar(key: object) -> bytes:
+    if key is None:
+        return _NONE
+    if isinstance(key, bool):
+        return _TRUE if key else _FALSE
+    if type(key) is int:
+        return _int(key)
+    if type(key) is float:
+        return _FLOAT + _double.pack(_fold(key))
+    try:
+        return _JSON + _json.encode(key)
+    except (TypeError, ValueError) as exc:
+        msg = f"A {type(key).__name__} cannot be a table key: {exc}"
+        raise InputError(
+            msg, hint="Use str, int, bytes, float, bool, a tuple of these, or a Record"
+        ) from exc
+
+
+def _int(number: int) -> bytes:
+    if -(1 << 63) <= number < 0:
+        return _NEGATIVE + (number + _U64).to_bytes(8, "big")
+    if 0 <= number < 1 << 63:
+        return _POSITIVE + number.to_bytes(8, "big")
+    length = (abs(number).bit_length() + 7) // 8
+    if number > 0:
+        return _HUGE + length.to_bytes(4, "big") + number.to_bytes(length, "big")
+    complement = (1 << 8 * length) - 1 + number
+    return (
+        _HUGE_NEGATIVE + (0xFFFFFFFF - length).to_bytes(4, "big") + complement.to_bytes(length, "big")
+    )
+
+
+def _fold(number: float) -> int:
+    """Map a double to an unsigned integer of the same order (negative ones inverted)."""
+    if math.isnan(number):
+        msg = "NaN cannot be a table key"
+        raise InputError(msg, hint="It equals nothing, so it could never be found again")
+    bits: int = struct.unpack(">Q", struct.pack(">d", number + 0.0))[0]
+    return bits ^ (_U64 - 1) if bits >> 63 else bits | 1 << 63
+
+
+def _part(part: object) -> bytes:
+    if isinstance(part, tuple):
+        msg = "A tuple inside of a tuple cannot be a table key"
+        raise InputError(msg, hint="Flatten the key")
+    whole = encode_key(part)
+    if whole[:1] in (_STR, _BYTES, _JSON):
+        return whole[:1] + whole[1:].replace(b"\x00", b"\x00\xff") + _END
+    return whole
+
+
+def _read_part(data: bytes, at: int) -> tuple[object, int]:
+    tag = data[at : at + 1]
+    if tag not in (_STR, _BYTES, _JSON):
+        return _read_scalar(data, at)
+    end = data.index(_END, at)
+    return decode_key(tag + data[at + 1 : end].replace(b"\x00\xff", b"\x00")), end + len(_END)
+
+
+def _read_scalar(data: bytes, at: int) -> tuple[object, int]:
+    tag = data[at : at + 1]
+    at += 1
+    if tag in (_NONE, _FALSE, _TRUE):
+        return {_NONE: None, _FALSE: False, _TRUE: True}[tag], at
+    number = int.from_bytes(data[at : at + 8], "big")
+    if tag == _POSITIVE:
+        return number, at + 8
+    if tag == _NEGATIVE:
+        return number - _U64, at + 8
+    if tag == _FLOAT:
+        bits = number & ~(1 << 63) if number >> 63 else number ^ (_U64 - 1)
+        return struct.unpack(">d", struct.pack(">Q", bits))[0], at + 8
+    return _read_huge(data, at, tag)
+
+
+def _read_huge(data: bytes, at: int, tag: bytes) -> tuple[int, int]:
+    length = int.from_bytes(data[at : at + 4], "big")
+    at += 4
+    if tag == _HUGE:
+        return int.from_bytes(data[at : at + length], "big"), at + length
+    length = 0xFFFFFFFF - length
+    number = int.from_bytes(data[at : at + length], "big") - ((1 << 8 * length) - 1)
+    return number, at + length
