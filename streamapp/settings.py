@@ -86,7 +86,7 @@ class Settings(BaseSettings):
     demo_rate: float = Field(default=100.0, gt=0)
 
     @classmethod
-    def settings_customise_sources(  # noqa: PLR0913 - the signature is pydantic-settings'
+    def settings_customise_sources(
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
