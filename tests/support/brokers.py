@@ -1,0 +1,110 @@
+"""What the broker suites share: brokers to test, and a loop that drives group members."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from streamapp.core.batch import TP, OutRecord, RecordBatch
+from streamapp.transport.broker import Assigned, Lost, Position, Revoking
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from streamapp.transport.broker import Broker, Member, MemberEvent
+
+DEADLINE_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Brokers:
+    """One broker's storage: how to open it, and what can befall it from outside."""
+
+    name: str
+    open: Callable[[], Broker]
+    #: End a member's session as if it had hung too long.
+    evict: Callable[[Broker, Member], None]
+    #: Let retention delete the records of a partition below an offset, or more than those.
+    trim: Callable[[Broker, TP, int], None]
+
+
+def record(tp: TP, key: bytes | None, value: bytes | None, timestamp_ms: int = 1_000) -> OutRecord:
+    return OutRecord(tp, key, value, timestamp_ms)
+
+
+def numbered(tp: TP, count: int, first: int = 0) -> list[OutRecord]:
+    return [record(tp, b"k%d" % i, b"v%d" % i, 1_000 + i) for i in range(first, first + count)]
+
+
+def read_all(broker: Broker, tp: TP, offset: int = 0) -> list[tuple[int, bytes | None]]:
+    """Return offset and value of everything in the partition from ``offset`` on."""
+    end = broker.offsets([tp])[tp].end
+    reader = broker.reader()
+    rows: list[tuple[int, bytes | None]] = []
+    try:
+        reader.assign({tp: offset})
+        deadline = time.monotonic() + DEADLINE_S
+        while (not rows or rows[-1][0] < end - 1) and time.monotonic() < deadline:
+            if end == broker.offsets([tp])[tp].earliest:
+                break
+            for batch in reader.poll(0.05, 1_000):
+                rows += zip(batch.offsets, batch.values, strict=True)
+    finally:
+        reader.close()
+    return rows
+
+
+@dataclass
+class Worker:
+    """A member driven by the test's own thread; answers the group as the engine would."""
+
+    member: Member
+    owned: frozenset[TP] = frozenset()
+    generation: int = 0
+    answers: bool = True
+    events: list[MemberEvent] = field(default_factory=list)
+    values: list[bytes | None] = field(default_factory=list)
+    start: Callable[[Iterable[TP]], Mapping[TP, int]] = lambda tps: dict.fromkeys(tps, 0)
+
+    def step(self, timeout_s: float = 0.02) -> list[MemberEvent]:
+        events = self.member.poll(timeout_s, 500)
+        self.events += events
+        for event in events:
+            self._take(event)
+        return events
+
+    def _take(self, event: MemberEvent) -> None:
+        match event:
+            case RecordBatch():
+                self.values += event.values
+            case Assigned():
+                self.owned, self.generation = event.tps, event.generation
+                self.member.seek(self.start(event.tps))
+            case Revoking():
+                if self.answers:
+                    self.owned = frozenset()
+                    self.member.release()
+            case Lost():
+                self.owned = frozenset()
+
+
+def drive(workers: Iterable[Worker], until: Callable[[], bool]) -> None:
+    """Poll the workers in turn until the condition holds."""
+    workers = list(workers)
+    deadline = time.monotonic() + DEADLINE_S
+    while not until():
+        assert time.monotonic() < deadline, [worker.events for worker in workers]
+        for worker in workers:
+            worker.step()
+
+
+def covers(workers: Iterable[Worker], tps: Iterable[TP]) -> bool:
+    """Tell whether the workers of one generation own these partitions, each exactly once."""
+    owned = [tp for worker in workers for tp in worker.owned]
+    same_generation = len({worker.generation for worker in workers}) == 1
+    return same_generation and sorted(owned) == sorted(tps)
+
+
+def at(offset: int, metadata: str = "") -> Position:
+    return Position(offset, metadata)
