@@ -59,6 +59,13 @@ class DecodeError(InputError):
     """The bytes of a key or value are not what the topic declares."""
 
 
+class EncodeError(InputError):
+    """A value cannot be written as its topic or table declares (NaN in JSON, an unknown class).
+
+    The values of one record decide that, so the policy for that record applies, not a stop.
+    """
+
+
 class TooLargeError(InputError):
     """A record exceeds a bound (depth, bytes) that protects the worker."""
 
@@ -107,3 +114,9 @@ class StateCorruptError(StateError):
 
 class StateFullError(StateError):
     """No room for the store; the handle must be closed and opened again before further use."""
+
+
+class StateUnavailableError(StateError):
+    """The state folder cannot be used: unwritable, not a folder, or without file locks."""
+
+    exit_code = 2
