@@ -9,9 +9,11 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from streamapp.errors import StateError, StateFullError, StateUnavailableError
+from streamapp.faults import crash_point
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,9 +89,15 @@ def replace_tree(new: Path, folder: Path) -> None:
     Two renames: after a crash between them ``settle`` brings the former folder back.
     """
     former = _beside(folder, ".old")
-    if folder.exists():
+    with suppress(FileNotFoundError):
         folder.rename(former)
-    new.rename(folder)
+    crash_point("replace.moved")
+    try:
+        new.rename(folder)
+    except OSError:
+        with suppress(FileNotFoundError):
+            former.rename(folder)
+        raise
     sync_file(folder.parent)
     shutil.rmtree(former, ignore_errors=True)
 
