@@ -32,7 +32,7 @@ _P = ParamSpec("_P")
 
 
 class Transport(base.Transport):
-    """Holds the broker that the app's consumer and producer share; conductor and fetcher are Faust's.
+    """Holds the broker that consumer and producer share; conductor and fetcher are Faust's.
 
     The broker opens at its first use and closes when the last of the two has stopped.
     """
@@ -43,8 +43,12 @@ class Transport(base.Transport):
     default_port: ClassVar[int] = 0
     driver_version = f"streamapp={version('streamapp')}"
 
-    def __init__(self, url: list[URL], app: AppT, **kwargs: Any) -> None:
-        """Raises ``ConfigError`` for settings that this transport cannot honour."""
+    def __init__(
+        self,
+        url: list[URL],
+        app: AppT,
+        **kwargs: Any,  # noqa: ANN401 - passed on
+    ) -> None:
         super().__init__(url, app, **kwargs)
         self.topics = Topics(lambda: self.broker)
         self._broker: Broker | None = None

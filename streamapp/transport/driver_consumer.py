@@ -11,7 +11,7 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from faust.transport.consumer import Consumer as FaustConsumer
-from faust.types.tuples import TP as FaustTP
+from faust.types.tuples import TP as FaustTP  # noqa: N811 - ours is TP too
 from faust.types.tuples import ConsumerMessage
 from mode import Service
 
@@ -19,7 +19,7 @@ from streamapp.core.batch import TP, Headers, RecordBatch
 from streamapp.errors import FencedError, UnknownTopicError
 from streamapp.transport.broker import Assigned, Lost, Position, Revoking
 from streamapp.transport.driver_assignor import tell_assignor
-from streamapp.transport.driver_buffers import Buffers
+from streamapp.transport.driver_buffers import Buffers, Partition
 from streamapp.transport.driver_pump import Pump
 from streamapp.transport.partitioner import partition_for_key
 
@@ -47,12 +47,12 @@ class Consumer(FaustConsumer):
 
     transport: Transport
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Faust's to choose
         super().__init__(*args, **kwargs)
         self._events: asyncio.Queue[_Subscribe | Assigned | Revoking | Lost] = asyncio.Queue()
         self._arrived = asyncio.Event()
         self._assignment: set[FaustTP] = set()
-        self._highwaters: dict[TP, int] = {}
+        self._highwaters: dict[Partition, int] = {}
         self._buffers = Buffers()
         self._throttled: set[TP] = set()
         self._pump: Pump | None = None
@@ -120,7 +120,7 @@ class Consumer(FaustConsumer):
         self._buffers = Buffers()
         self._throttled.clear()
 
-    # --- what the group does -----------------------------------------------------------------------
+    # --- what the group does ---------------------------------------------------------------------
 
     @Service.task
     async def _follow_group(self) -> None:
@@ -145,7 +145,7 @@ class Consumer(FaustConsumer):
         self._member = await self.transport.call(self._broker.join, self.app.conf.id, topics, url)
         self._start_pump(self._member)
 
-    async def _let_go(self, tps: Iterable[TP]) -> None:
+    async def _let_go(self, tps: Iterable[Partition]) -> None:
         revoked = {FaustTP(*tp) for tp in tps}
         self.app.on_rebalance_start()
         # Faust's handler forgets what was acked before it waits for the agents; commit that first.
@@ -161,13 +161,13 @@ class Consumer(FaustConsumer):
             await self.on_partitions_revoked(set())
         assigned = {FaustTP(*tp) for tp in event.tps}
         self._assignment = assigned
-        self._highwaters.update(await self.highwaters(*assigned))
+        self._highwaters = {tp: end for tp, end in (await self.highwaters(*assigned)).items()}
         await self._tell_assignor(assigned)
         # Recovery gives up silently if it sees another generation than the app's.
         self.app.consumer_generation_id = event.generation
         await self.on_partitions_assigned(set(assigned), event.generation)
 
-    async def _tell_assignor(self, owned: set[FaustTP]) -> None:
+    async def _tell_assignor(self, owned: Iterable[Partition]) -> None:
         groups = await self.transport.call(self._broker.groups)
         members = groups[self.app.conf.id].members
         tell_assignor(self.app, owned, {member.url: member.tps for member in members})
@@ -176,7 +176,7 @@ class Consumer(FaustConsumer):
         if self._pump is not None and self._member is not None:
             await self._pump.call(self._member.release)
 
-    # --- records -------------------------------------------------------------------------------------
+    # --- records ---------------------------------------------------------------------------------
 
     def _deliver(self, events: Sequence[MemberEvent]) -> None:
         for event in events:
@@ -242,7 +242,7 @@ class Consumer(FaustConsumer):
         super().resume_partitions(tps)
         self._arrived.set()
 
-    # --- positions -------------------------------------------------------------------------------------
+    # --- positions -------------------------------------------------------------------------------
 
     def assignment(self) -> set[FaustTP]:
         """Return the partitions owned now."""
@@ -260,16 +260,19 @@ class Consumer(FaustConsumer):
             return False
         return True
 
-    async def seek_to_committed(self) -> dict[FaustTP, int | None]:
+    async def seek_to_committed(  # type: ignore[override]  # it does take None
+        self,
+    ) -> dict[FaustTP, int | None]:
         """Go to the committed offsets; where none is, to ``conf.consumer_auto_offset_reset``.
 
         Returns:
             Exactly what is committed, ``None`` for nothing: Faust refuses to commit behind a hole.
         """
         tps = [tp for tp in self._assignment if not self._is_changelog_tp(tp)]
-        ranges = await self.transport.call(self._broker.offsets, _plain(tps))
-        have = await self.transport.call(self._broker.committed, self.app.conf.id, _plain(tps))
-        committed = {tp: have[tp].offset if tp in have else None for tp in tps}
+        ranges = await self._ranges(tps)
+        have = await self.transport.call(self._broker.committed, self.app.conf.id, _ours(tps))
+        committed: dict[FaustTP, int | None] = dict.fromkeys(tps)
+        committed.update({FaustTP(*tp): position.offset for tp, position in have.items()})
         from_end = self.app.conf.consumer_auto_offset_reset == "latest"
         await self._seek_all(
             {
@@ -319,24 +322,23 @@ class Consumer(FaustConsumer):
         """Return the next offset that Faust will get."""
         return self._buffers.positions.get(TP(*tp))
 
-    async def _ranges(self, tps: Iterable[FaustTP]) -> dict[TP, OffsetRange]:
-        return await self.transport.call(self._broker.offsets, _plain(tps))
+    async def _ranges(self, tps: Iterable[FaustTP]) -> dict[FaustTP, OffsetRange]:
+        ranges = await self.transport.call(self._broker.offsets, _ours(tps))
+        return {FaustTP(*tp): readable for tp, readable in ranges.items()}
 
     async def earliest_offsets(self, *partitions: FaustTP) -> dict[FaustTP, int]:
         """Return the first readable offsets."""
-        ranges = await self._ranges(partitions)
-        return {tp: ranges[TP(*tp)].earliest for tp in partitions}
+        return {tp: readable.earliest for tp, readable in (await self._ranges(partitions)).items()}
 
     async def highwaters(self, *partitions: FaustTP) -> dict[FaustTP, int]:
         """Return the end offsets: the next ones to be written."""
-        ranges = await self._ranges(partitions)
-        return {tp: ranges[TP(*tp)].end for tp in partitions}
+        return {tp: readable.end for tp, readable in (await self._ranges(partitions)).items()}
 
     def highwater(self, tp: FaustTP) -> int:
         """Return the end offset as last seen; asked for every record."""
         return self._highwaters.get(tp, 0)
 
-    # --- topics ------------------------------------------------------------------------------------------
+    # --- topics ----------------------------------------------------------------------------------
 
     def topic_partitions(self, topic: str) -> int | None:
         """Return the number of partitions, ``None`` for an unknown topic."""
@@ -351,7 +353,7 @@ class Consumer(FaustConsumer):
         partitions = self.topic_partitions(topic)
         return partition_for_key(key, partitions) if partitions and key is not None else None
 
-    async def create_topic(self, *args: Any, **kwargs: Any) -> None:
+    async def create_topic(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - passed on
         """Create the topic unless it exists."""
         await self.app.producer.create_topic(*args, **kwargs)
 
@@ -359,7 +361,7 @@ class Consumer(FaustConsumer):
         return FaustTP(topic, partition)
 
 
-def _plain(tps: Iterable[FaustTP]) -> list[TP]:
+def _ours(tps: Iterable[FaustTP]) -> list[TP]:
     return [TP(*tp) for tp in tps]
 
 

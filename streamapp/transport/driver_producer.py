@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from faust.exceptions import ProducerSendError
 from faust.transport.producer import Producer as FaustProducer
 from faust.transport.producer import ProducerBuffer
-from faust.types.tuples import TP as FaustTP
+from faust.types.tuples import TP as FaustTP  # noqa: N811 - ours is TP too
 from faust.types.tuples import FutureMessage, RecordMetadata
 
 from streamapp.core.batch import TP, OutRecord
@@ -169,7 +169,7 @@ class Producer(FaustProducer):
 
     transport: Transport
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Faust's to choose
         super().__init__(*args, **kwargs)
         self.buffer = _Buffer(beacon=self.beacon)
         self.buffer.app = self.app
@@ -188,7 +188,7 @@ class Producer(FaustProducer):
         await self.transport.call(self._writer.stop)
         await self.transport.drop()
 
-    async def send(  # noqa: PLR0913 - Faust's signature
+    async def send(  # noqa: PLR0913, PLR0917 - Faust's signature
         self,
         topic: str,
         key: bytes | None,
@@ -229,7 +229,7 @@ class Producer(FaustProducer):
             return self._sticky.choose(topic, partitions)
         return partition_for_key(key, partitions)
 
-    async def send_and_wait(  # noqa: PLR0913 - Faust's signature
+    async def send_and_wait(  # noqa: PLR0913, PLR0917 - Faust's signature
         self,
         topic: str,
         key: bytes | None,

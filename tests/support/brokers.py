@@ -8,25 +8,65 @@ from typing import TYPE_CHECKING
 
 from streamapp.core.batch import TP, OutRecord, RecordBatch
 from streamapp.transport.broker import Assigned, Lost, Position, Revoking
+from streamapp.transport.memory import MemoryBroker, memory_broker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
 
     from streamapp.transport.broker import Broker, Member, MemberEvent
 
 DEADLINE_S = 20.0
 
 
-@dataclass(frozen=True, slots=True)
 class Brokers:
-    """One broker's storage: how to open it, and what can befall it from outside."""
+    """One broker's storage in a folder: how to open it, and what can befall it from outside."""
 
-    name: str
-    open: Callable[[], Broker]
-    #: End a member's session as if it had hung too long.
-    evict: Callable[[Broker, Member], None]
-    #: Let retention delete the records of a partition below an offset, or more than those.
-    trim: Callable[[Broker, TP, int], None]
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._opened: list[Broker] = []
+
+    def at(self, folder: Path) -> Brokers:
+        """Return the same kind of broker with another, empty storage."""
+        return type(self)(folder)
+
+    def open(self) -> Broker:
+        """Open one more handle; ``close_all`` closes it."""
+        self._opened.append(self._open())
+        return self._opened[-1]
+
+    def _open(self) -> Broker:
+        raise NotImplementedError
+
+    def close_all(self) -> None:
+        while self._opened:
+            self._opened.pop().close()
+
+    def evict(self, broker: Broker, member: Member) -> None:
+        """End a member's session as if it had hung too long."""
+        raise NotImplementedError
+
+    def trim(self, broker: Broker, tp: TP, before: int) -> None:
+        """Let retention delete the records of a partition below ``before``, or not quite all."""
+        raise NotImplementedError
+
+
+class MemoryBrokers(Brokers):
+    def _broker(self) -> MemoryBroker:
+        return memory_broker(str(self.folder))
+
+    def _open(self) -> Broker:
+        return self._broker()
+
+    def evict(self, broker: Broker, member: Member) -> None:  # noqa: ARG002 - one for all
+        self._broker().evict(member.id)
+
+    def trim(self, broker: Broker, tp: TP, before: int) -> None:  # noqa: ARG002 - one for all
+        self._broker().trim(tp, before)
+
+
+#: Every broker that the contract suites run over; a new one is one more entry.
+KINDS: dict[str, type[Brokers]] = {"memory": MemoryBrokers}
 
 
 def record(tp: TP, key: bytes | None, value: bytes | None, timestamp_ms: int = 1_000) -> OutRecord:
