@@ -1,0 +1,130 @@
+"""Doorbells: a commit wakes every waiting reader, in this process or in another.
+
+A waiter binds a datagram socket in the folder ``bells``; whoever commits sends an empty datagram to
+each. A ring may be lost (a full queue, a writer killed before ringing), so waiters also look at
+the file from time to time; a ring only makes that sooner.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import time
+import uuid
+from pathlib import Path
+
+#: Longest sleep with a bell: bounds the delay after a lost ring.
+_RUNG_S = 0.1
+
+#: Longest sleep without one (a folder that cannot hold sockets): bounds the latency of a record.
+_POLL_S = 0.01
+
+
+class Bells:
+    """Rings all bells of a folder; thread-safe."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._fd: int | None = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        # A socket's address has 108 bytes; folders may have longer names.
+        short = Path(f"/proc/self/fd/{self._fd}")
+        self._base = short if short.exists() else folder
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        self._names: list[str] = []
+        self._changed_ns = -1
+
+    def address(self, name: str) -> str:
+        """Return where the bell of that name is rung."""
+        return f"{self._base}/{name}"
+
+    def ring(self) -> None:
+        """Wake all waiters; never blocks, never fails: those who miss it look by themselves."""
+        if self._fd is None:
+            return
+        changed_ns = os.stat(self._fd).st_mtime_ns
+        if changed_ns != self._changed_ns:
+            # Noted only when it is no longer young: a bell hung within the same tick of the
+            # file system's clock would not show.
+            is_old = time.time_ns() - changed_ns > 1_000_000_000
+            self._changed_ns = changed_ns if is_old else -1
+            self._names = os.listdir(self._fd)
+        for name in self._names:
+            self._ring(name)
+
+    def close(self) -> None:
+        """Stop ringing; safe to repeat."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
+            self._socket.close()
+
+    def _ring(self, name: str) -> None:
+        try:
+            self._socket.sendto(b"", self.address(name))
+        except ConnectionRefusedError:
+            # Its process was killed.
+            with contextlib.suppress(OSError):
+                os.unlink(name, dir_fd=self._fd)
+        except OSError:
+            # Gone, or its queue is full and it was rung already.
+            return
+
+
+class Bell:
+    """One waiter's bell. ``wait`` is called by one thread, ``wake`` by any."""
+
+    def __init__(self, bells: Bells) -> None:
+        name = uuid.uuid4().hex[:16]
+        self._path = bells.folder / name
+        self._inner, self._outer = socket.socketpair()
+        self._inner.setblocking(False)
+        self._outer.setblocking(False)
+        self._bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._bell.setblocking(False)
+        self._poll = select.poll()
+        self._poll.register(self._inner, select.POLLIN)
+        self._longest_s = _POLL_S
+        self._is_woken = False
+        with contextlib.suppress(OSError):
+            self._bell.bind(bells.address(name))
+            self._poll.register(self._bell, select.POLLIN)
+            self._longest_s = _RUNG_S
+
+    def wait(self, timeout_s: float) -> bool:
+        """Sleep until a ring, ``wake``, the time-out or the bound of a nap.
+
+        Returns:
+            Whether ``wake`` was called since the last wait.
+        """
+        nap_s = max(0.0, min(timeout_s, self._longest_s))
+        ready = {fd for fd, _ in self._poll.poll(nap_s * 1_000)}
+        for one in (self._bell, self._inner):
+            if one.fileno() in ready:
+                _drain(one)
+        is_woken, self._is_woken = self._is_woken, False
+        return is_woken
+
+    def nudge(self) -> None:
+        """End the current wait, or the next one, as a ring does."""
+        with contextlib.suppress(OSError):
+            self._outer.send(b"\0")
+
+    def wake(self) -> None:
+        """End the current wait, or the next one, and let it say so."""
+        self._is_woken = True
+        self.nudge()
+
+    def close(self) -> None:
+        """Take the bell down; safe to repeat, not during ``wait``."""
+        self._path.unlink(missing_ok=True)
+        for one in (self._bell, self._inner, self._outer):
+            one.close()
+
+
+def _drain(one: socket.socket) -> None:
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            one.recv(64)

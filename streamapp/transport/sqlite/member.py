@@ -1,0 +1,202 @@
+"""One worker in a group: drives the group's state machine from ``poll`` and commits.
+
+What to do next is decided in ``coordination``; here it is done. The phase changes only under
+``_lock``; ``commit`` checks it, and the published generation once more within its transaction.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from streamapp.errors import FencedError
+from streamapp.transport.broker import Assigned, Lost, MemberEvent, Position, Revoking
+from streamapp.transport.sqlite.bell import Bell, Bells
+from streamapp.transport.sqlite.coordination import Act, Phase, Sight, next_step
+from streamapp.transport.sqlite.groups import check_fence, write_positions
+from streamapp.transport.sqlite.log import draft, write
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from streamapp.core.batch import TP, OutRecord
+    from streamapp.transport.sqlite.cursor import Cursor
+    from streamapp.transport.sqlite.membership import Membership
+    from streamapp.transport.sqlite.topics import Topics
+
+_OWNERS = frozenset({Phase.OWNING, Phase.REVOKING})
+
+
+class SqliteMember:
+    """A ``Member``. ``poll`` is called by one thread, everything else by any."""
+
+    def __init__(
+        self, membership: Membership, cursor: Cursor, topics: Topics, bells: Bells
+    ) -> None:
+        self._membership = membership
+        self._cursor = cursor
+        self._topics = topics
+        self._bells = bells
+        self._bell = Bell(bells)
+        self._lock = threading.RLock()
+        self._polling = threading.Lock()
+        self._phase = Phase.WAITING
+        self._owned: frozenset[TP] = frozenset()
+        self._acts: Mapping[Act, Callable[[], MemberEvent | None]] = {
+            Act.REJOIN: self._join,
+            Act.LOSE: self._lose,
+            Act.ADOPT: self._adopt,
+            Act.YIELD: self._yield,
+            Act.REVOKE: self._revoke,
+            Act.PUBLISH: self._publish,
+            Act.DEPART: self._depart,
+        }
+        self._join()
+
+    @property
+    def id(self) -> str:
+        """See ``Member.id``."""
+        return self._membership.id
+
+    def poll(self, timeout_s: float, max_records: int) -> list[MemberEvent]:
+        """See ``Member.poll``; an event of the group comes alone; empty at once after ``leave``."""
+        deadline = time.monotonic() + timeout_s
+        with self._polling:
+            while self._phase is not Phase.LEFT:
+                events = self._coordinate() or self._fetch(max_records)
+                left_s = deadline - time.monotonic()
+                if events or left_s <= 0 or self._bell.wait(left_s):
+                    return events
+        return []
+
+    def seek(self, positions: Mapping[TP, int]) -> None:
+        """See ``Member.seek``."""
+        with self._lock:
+            owned = {tp: offset for tp, offset in positions.items() if tp in self._owned}
+            self._cursor.seek(owned)
+        self._bell.nudge()
+
+    def pause(self, tps: Iterable[TP]) -> None:
+        """See ``Member.pause``; partitions that were not sought yet are not remembered."""
+        self._cursor.pause(tps, is_paused=True)
+
+    def resume(self, tps: Iterable[TP]) -> None:
+        """See ``Member.resume``."""
+        self._cursor.pause(tps, is_paused=False)
+        self._bell.nudge()
+
+    def release(self) -> None:
+        """See ``Member.release``; too late (after an eviction) it does nothing."""
+        with self._lock:
+            self._take(Sight.RELEASE)
+
+    def commit(self, records: Sequence[OutRecord], positions: Mapping[TP, Position]) -> list[int]:
+        """See ``Member.commit``.
+
+        A partition counts as owned once it was sought: what was prepared before the partition went
+        away and came back is refused.
+
+        Raises:
+            UnknownTopicError: A record's partition does not exist; nothing was written.
+        """
+        todo = draft(records)
+        with self._lock:
+            me, generation = self._membership.peer, self._membership.generation
+            if self._phase not in _OWNERS or not positions.keys() <= self._cursor.tps:
+                msg = f"member {me.id} does not own all of {sorted(positions)}"
+                raise FencedError(msg, hint="Drop the state of those partitions.")
+        group = self._membership.group
+        with self._membership.groups.bus.write() as conn:
+            check_fence(conn, group, me, generation)
+            offsets = write(conn, self._topics, todo, time.time_ns() // 1_000_000)
+            write_positions(conn, self._topics, group, positions)
+        if records:
+            self._bells.ring()
+        return offsets
+
+    def wake(self) -> None:
+        """See ``Member.wake``."""
+        self._bell.wake()
+
+    def leave(self) -> None:
+        """See ``Member.leave``; waits for a poll that is under way."""
+        try:
+            with self._lock:
+                self._take(Sight.LEAVE)
+        finally:
+            self._bell.wake()
+            with self._polling:
+                self._cursor.close()
+                self._bell.close()
+
+    def _coordinate(self) -> list[MemberEvent]:
+        """Take steps until one has something to say or there is nothing to do."""
+        with self._lock:
+            if self._phase is Phase.OWNING and not self._membership.is_due():
+                return []
+            while self._phase is not Phase.LEFT:
+                sight = self._membership.look(self._phase)
+                act, event = self._take(sight)
+                if event is not None:
+                    return [event]
+                if act is Act.STAY:
+                    break
+                if self._phase is Phase.REVOKING and not self._owned:
+                    self._take(Sight.RELEASE)
+        return []
+
+    def _take(self, sight: Sight) -> tuple[Act, MemberEvent | None]:
+        """Do what the table says; the phase stays if that fails, so that it is tried again."""
+        step = next_step(self._phase, sight)
+        if step.act is Act.STAY:
+            return step.act, None
+        event = self._acts[step.act]()
+        self._phase = step.phase
+        return step.act, event
+
+    def _fetch(self, max_records: int) -> list[MemberEvent]:
+        if self._phase is not Phase.OWNING:
+            return []
+        return [*self._cursor.fetch(max_records)]
+
+    def _join(self) -> None:
+        self._membership.join()
+        self._bells.ring()
+
+    def _lose(self) -> Lost:
+        lost = Lost(
+            self._drop(), "the group went on without this member, which was silent too long"
+        )
+        self._membership.let_go()
+        return lost
+
+    def _adopt(self) -> Assigned:
+        self._owned = self._membership.adopt()
+        return Assigned(self._membership.generation, self._owned)
+
+    def _yield(self) -> None:
+        self._drop()
+        self._membership.mark_released()
+        self._bells.ring()
+
+    def _revoke(self) -> Revoking | None:
+        return Revoking(self._owned) if self._owned else None
+
+    def _publish(self) -> None:
+        self._membership.publish()
+        self._bells.ring()
+
+    def _depart(self) -> None:
+        # Left, whatever happens below: a lock that is let go tells the others as well.
+        self._phase = Phase.LEFT
+        self._drop()
+        try:
+            self._membership.leave()
+        finally:
+            self._bells.ring()
+
+    def _drop(self) -> frozenset[TP]:
+        dropped, self._owned = self._owned, frozenset()
+        self._cursor.assign({})
+        return dropped
