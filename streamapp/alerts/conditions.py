@@ -52,7 +52,7 @@ _ORDER: Final[dict[Operator, Callable[[float, float], bool]]] = {
 _NUMBER = r"[-+]?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?"
 _ONE = re.compile(rf"([a-z_]+|[<>=!]+)\s*({_NUMBER})", re.ASCII)
 _TWO = re.compile(rf"(between|outside)\s+({_NUMBER})\s+and\s+({_NUMBER})", re.ASCII)
-_HINT = 'Write a comparison such as "> 80", "<= 2.5", "equals 0" or "between 10 and 20".'
+_HINT = 'Write a comparison such as "> 80", "<= 2.5", "equals 0" or "between 10 and 20"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ def parse_condition(text: str, *, tolerance: float = 0.0) -> Condition:
         low, high = float(found[2]), float(found[3])
         if low > high:
             message = f"{text!r} has its larger bound first"
-            raise ConfigError(message, hint=f'Write "{found[1]} {found[3]} and {found[2]}".')
+            raise ConfigError(message, hint=f'Write "{found[1]} {found[3]} and {found[2]}"')
         return Condition(_WORDS[found[1]], low, high)
     found = _ONE.fullmatch(text.strip())
     op = _WORDS.get(found[1]) if found else None

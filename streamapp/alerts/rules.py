@@ -73,7 +73,7 @@ def load_rules(path: Path) -> tuple[Rule, ...]:
     except (OSError, UnicodeDecodeError) as exc:
         message = f"The alert rules {path} cannot be read: {exc}"
         raise ConfigError(
-            message, hint="Give the path of a TOML file with [[rule]] tables."
+            message, hint="Give the path of a TOML file with [[rule]] tables"
         ) from exc
     return parse_rules(text, file=str(path))
 
@@ -93,13 +93,13 @@ def parse_rules(text: str, *, file: str) -> tuple[Rule, ...]:
     tables = document.get("rule", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         message = f"{file}: rule is not a list of tables"
-        raise ConfigError(message, hint="Write [[rule]], with two brackets, above each rule.")
+        raise ConfigError(message, hint="Write [[rule]], with two brackets, above each rule")
     rules = tuple(_rule(table, f"{file}: rule {n}") for n, table in enumerate(tables, start=1))
     names = [rule.name for rule in rules]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         message = f'{file}: two rules have the name "{twice}"'
-        raise ConfigError(message, hint="Give each rule a name of its own.")
+        raise ConfigError(message, hint="Give each rule a name of its own")
     return rules
 
 
@@ -110,7 +110,7 @@ def _rule(table: Mapping[str, Any], where: str) -> Rule:
     for name, example in _REQUIRED.items():
         if name not in table:
             message = f"{where}: {name} is missing"
-            raise ConfigError(message, hint=f"Write {example}.")
+            raise ConfigError(message, hint=f"Write {example}")
     tolerance = _read(_tolerance, table.get("tolerance", 0), f"{where}: tolerance")
     given: dict[str, Any] = {}
     for name, (target, read) in _FIELDS.items():
@@ -121,7 +121,7 @@ def _rule(table: Mapping[str, Any], where: str) -> Rule:
     both = None if rule.resolve is None else overlap(rule.when, rule.resolve)
     if both is not None:
         message = f"{where}: resolve: {both:g} fires and resolves the alert at once"
-        raise ConfigError(message, hint=f'Choose a resolve that excludes when = "{rule.when}".')
+        raise ConfigError(message, hint=f'Choose a resolve that excludes when = "{rule.when}"')
     return rule
 
 
@@ -138,7 +138,7 @@ def _refuse_unknown(table: Mapping[str, Any], known: set[str], where: str) -> No
     for name in table:
         if name not in known:
             close = get_close_matches(name, known, n=1)
-            hint = f"Did you mean {close[0]}?" if close else f"Known: {', '.join(sorted(known))}."
+            hint = f"Did you mean {close[0]}?" if close else f"Known: {', '.join(sorted(known))}"
             message = f"{where}: unknown field {name}"
             raise ConfigError(message, hint=hint)
 
@@ -147,14 +147,14 @@ def _text(value: object) -> str:
     if isinstance(value, str) and value.strip():
         return value
     message = f"{value!r} is not a text"
-    raise ConfigError(message, hint="Put the value between quotes.")
+    raise ConfigError(message, hint="Put the value between quotes")
 
 
 def _texts(value: object) -> dict[str, str]:
     if isinstance(value, dict) and all(isinstance(text, str) for text in value.values()):
         return value
     message = f"{value!r} is not a table of texts"
-    raise ConfigError(message, hint='Write { team = "infra" }.')
+    raise ConfigError(message, hint='Write { team = "infra" }')
 
 
 def _severity(value: object) -> Severity:
@@ -162,7 +162,7 @@ def _severity(value: object) -> Severity:
         return Severity(value)
     except ValueError:
         message = f"{value!r} is not a severity"
-        raise ConfigError(message, hint='Write "info", "warning" or "critical".') from None
+        raise ConfigError(message, hint='Write "info", "warning" or "critical"') from None
 
 
 def _tolerance(value: Any) -> float:  # noqa: ANN401 - of a file
@@ -170,7 +170,7 @@ def _tolerance(value: Any) -> float:  # noqa: ANN401 - of a file
     if is_number and 0 <= value < math.inf:
         return float(value)
     message = f"{value!r} is not a number from 0 up"
-    raise ConfigError(message, hint="Write tolerance = 0.01.")
+    raise ConfigError(message, hint="Write tolerance = 0.01")
 
 
 #: Field of the file: field of the rule, and how its value is read.

@@ -21,7 +21,7 @@ _MATCHER = re.compile(
     r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*(=~|!~|!=|=)\s*"((?:[^"\\]|\\.)*)"\s*(?:,|$)', re.ASCII
 )
 _ESCAPED = re.compile(r"\\(.)")
-_HINT = 'Write a metric\'s name and labels such as orders_total{type="book", region=~"eu-.*"}.'
+_HINT = 'Write a metric\'s name and labels such as orders_total{type="book", region=~"eu-.*"}'
 
 _IS_NEGATED: Final = {"=": False, "=~": False, "!=": True, "!~": True}
 

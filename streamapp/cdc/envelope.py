@@ -55,7 +55,6 @@ def parse(key: bytes | None, value: bytes | None, *, topic: str) -> Change | Con
 
     Raises:
         DecodeError: It is neither a change nor a control record; the text says why.
-        TooLargeError: It nests too deep.
     """
     row_id = None if key is None else _payload(decode(key, "key"))
     fields = None if value is None else _payload(decode(value, "value"))
@@ -71,7 +70,7 @@ def parse(key: bytes | None, value: bytes | None, *, topic: str) -> Change | Con
         return _wrapped(row_id, fields, topic)
     if "op" in fields and ("before" in fields or "after" in fields):
         message = 'The change event has no "source" object or no "op" text'
-        raise DecodeError(message, hint="Send the whole Debezium envelope, or the bare row.")
+        raise DecodeError(message, hint="Send the whole Debezium envelope, or the bare row")
     return _unwrapped(row_id, fields, topic)
 
 
@@ -114,13 +113,13 @@ def _wrapped(row_id: Any, fields: Fields, topic: str) -> Change:  # noqa: ANN401
     op = _OPS.get(fields["op"])
     if op is None:
         message = f"Unknown operation {fields['op']!r} in the change event"
-        raise DecodeError(message, hint=f"Known are {', '.join([*_OPS, _MESSAGE_OP])}.")
+        raise DecodeError(message, hint=f"Known are {', '.join([*_OPS, _MESSAGE_OP])}")
     source: Fields = fields["source"]
     before, after = _image(fields, "before"), _image(fields, "after")
     if op in _NEEDS_AFTER and after is None:
         message = f'The change event of operation {op.value!r} has no "after" image'
         raise DecodeError(
-            message, hint="A MongoDB connector needs capture.mode=change_streams_update_full."
+            message, hint="A MongoDB connector needs capture.mode=change_streams_update_full"
         )
     is_snapshot = op is Op.READ or source.get("snapshot") not in _STREAMED
     return Change(
@@ -182,7 +181,7 @@ def _unwrapped_op(added: Fields) -> Op:
     op = _OPS.get(added.get("op") or Op.UPDATE.value)
     if op is None:
         message = f"Unknown operation {added['op']!r} in the unwrapped row"
-        raise DecodeError(message, hint=f"Known are {', '.join(_OPS)}.")
+        raise DecodeError(message, hint=f"Known are {', '.join(_OPS)}")
     return op
 
 

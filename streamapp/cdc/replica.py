@@ -94,7 +94,7 @@ def apply_change(
     """
     if change.key is None and change.op is not Op.TRUNCATE:
         message = f"A change of {change.table} has no key: it cannot be told which row it changes"
-        raise DecodeError(message, hint="Give the table a primary key, or set message.key.columns.")
+        raise DecodeError(message, hint="Give the table a primary key, or set message.key.columns")
     if change.op is Op.TOMBSTONE:
         return _bury(state)
     refusal = _refusal(state, change, floor)

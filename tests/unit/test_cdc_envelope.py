@@ -14,7 +14,7 @@ from support.debezium import TOPIC, encode, key, source, value, with_schema
 from streamapp.cdc.change import Change, Control, ControlKind, Op, row_key
 from streamapp.cdc.envelope import parse, table_of_topic
 from streamapp.cdc.position import Position
-from streamapp.errors import DecodeError, InputError, TooLargeError
+from streamapp.errors import DecodeError, InputError
 
 ANNE = {"id": 1001, "name": "Anne", "email": "anne@example.org"}
 
@@ -181,10 +181,10 @@ def test_null_key_and_null_value() -> None:
 @pytest.mark.parametrize(
     ("raw", "says"),
     [
-        (b"{", "value of the change event is not JSON"),
-        (b"", "value of the change event is not JSON"),
-        (b'"\xff"', "not JSON"),
-        (b'{"a": NaN}', "not JSON"),
+        (b"{", "value of the change event: "),
+        (b"", "value of the change event: "),
+        (b'"\xff"', "value of the change event: "),
+        (b'{"a": NaN}', "value of the change event: "),
         (b"[1]", "JSON object, not list"),
         (value("x", None, ANNE, source(1)), "Unknown operation 'x'"),
         (value("u", None, None, source(1)), 'no "after" image'),
@@ -206,7 +206,7 @@ def test_depth_is_bounded(levels: int, fits: bool) -> None:
     if fits:
         assert change(key(), raw).op is Op.UPDATE
     else:
-        with pytest.raises(TooLargeError):
+        with pytest.raises(DecodeError, match="nested deeper"):
             parse(key(), raw, topic=TOPIC)
 
 
