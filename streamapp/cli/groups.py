@@ -1,0 +1,72 @@
+"""``streamapp groups``: who reads what, and how far behind."""
+
+from dataclasses import dataclass
+
+from streamapp.cli.options import AsJson, BrokerUrl, Datadir, opened
+from streamapp.cli.show import print_json, print_table
+from streamapp.transport.broker import Broker, GroupInfo
+
+
+@dataclass(frozen=True, slots=True)
+class MemberRow:
+    """A member as ``--json`` writes it."""
+
+    id: str
+    url: str
+    is_alive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PositionRow:
+    """How far a group has read one partition; no ``position`` before the first commit."""
+
+    topic: str
+    partition: int
+    position: int | None
+    end: int
+    lag: int
+    member: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRow:
+    """A group as ``--json`` writes it."""
+
+    name: str
+    generation: int
+    members: list[MemberRow]
+    positions: list[PositionRow]
+
+
+def groups(*, as_json: AsJson = False, broker: BrokerUrl = None, datadir: Datadir = None) -> None:
+    """List the groups, their members, positions and lag."""
+    with opened(broker, datadir) as bus:
+        rows = [_row(bus, group) for _, group in sorted(bus.groups().items())]
+    if as_json:
+        print_json(rows)
+        return
+    print_table(
+        ("GROUP", "TOPIC", "PARTITION", "LAG", "POSITION", "END", "MEMBER"),
+        [
+            (row.name, at.topic, at.partition, at.lag, at.position, at.end, at.member)
+            for row in rows
+            for at in row.positions
+        ],
+        empty="No groups yet: no worker has read from this broker.",
+    )
+
+
+def _row(bus: Broker, group: GroupInfo) -> GroupRow:
+    """Put a group's positions beside the ends of the partitions."""
+    alive = [member for member in group.members if member.is_alive]
+    owners = {tp: member.id for member in alive for tp in member.tps}
+    ranges = bus.offsets({*group.positions, *owners})
+    positions = []
+    for tp, have in sorted(ranges.items()):
+        at = group.positions.get(tp)
+        lag = have.end - (have.earliest if at is None else at.offset)
+        positions.append(
+            PositionRow(*tp, None if at is None else at.offset, have.end, lag, owners.get(tp))
+        )
+    members = [MemberRow(member.id, member.url, member.is_alive) for member in group.members]
+    return GroupRow(group.name, group.generation, members, positions)

@@ -1,0 +1,112 @@
+"""``streamapp worker``: finds a port, says where to look, and becomes Faust's worker."""
+
+import errno
+import importlib.util
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from typer import Option
+
+from streamapp.cli.options import BrokerUrl, Datadir
+from streamapp.errors import ConfigError
+
+#: How many ports after the usual one are tried: more workers than that on one machine are rare.
+_PORTS_TRIED = 100
+
+AppName = Annotated[str, Option("-A", "--app", help="Module of the application, MODULE[:NAME].")]
+WebPort = Annotated[
+    int | None,
+    Option(
+        help="Port of the web views.", show_default="6066, or the next free one", min=1, max=65_535
+    ),
+]
+Level = Annotated[
+    Literal["debug", "info", "warning", "error"] | None,
+    Option("-l", "--loglevel", help="Least severity that is logged.", show_default="setting: info"),
+]
+
+
+def worker(
+    app: AppName = "app",
+    *,
+    web_port: WebPort = None,
+    loglevel: Level = None,
+    broker: BrokerUrl = None,
+    datadir: Datadir = None,
+) -> None:
+    """Run the application until Ctrl-C."""
+    from streamapp.settings import load_settings  # noqa: PLC0415 - --help must not wait for it
+
+    flags = {"broker": broker, "datadir": datadir, "web_port": web_port, "log_level": loglevel}
+    settings = load_settings(**flags)
+    host = settings.web_host
+    is_chosen = "web_port" in settings.model_fields_set
+    port = _free_port(host, settings.web_port, 1 if is_chosen else _PORTS_TRIED)
+    # The application reads the same settings by itself: flags reach it through the environment.
+    flags["web_port"] = port
+    os.environ |= {f"STREAMAPP_{n.upper()}": str(v) for n, v in flags.items() if v is not None}
+    _find(app)
+    print(f"Table view: http://{_reachable(host)}:{port}/  (Ctrl-C ends the worker)", flush=True)
+    # Without --web-bind Faust listens on all interfaces.
+    web = ["--web-port", str(port), "--web-bind", host, "--web-host", _reachable(host)]
+    _run(["-A", app, "worker", "--loglevel", settings.log_level, *web])
+
+
+def _free_port(host: str, first: int, tries: int) -> int:
+    """Return the first port that can be listened on.
+
+    Raises:
+        ConfigError: None of them can; or the address is none of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for port in range(first, min(first + tries, 65_536)):
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    continue
+                message = f"Cannot listen on {host}:{port}: {error.strerror}"
+                raise ConfigError(message, hint="Choose another web_host or --web-port") from error
+            return port
+    message = f"Port {first} of {host} is in use"
+    raise ConfigError(message, hint="Choose another one with --web-port, or end who has it")
+
+
+def _reachable(host: str) -> str:
+    """Return the name under which others find a server that listens on ``host``."""
+    if host in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
+        return socket.gethostname()
+    return f"[{host}]" if ":" in host else host
+
+
+def _find(app: str) -> None:
+    """Make modules of the working folder importable, and check that the application is one.
+
+    Raises:
+        ConfigError: It is not there.
+    """
+    sys.path.insert(0, str(Path.cwd()))
+    module = app.partition(":")[0]
+    try:
+        found = importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # the parent of a dotted name
+        found = False
+    if not found:
+        message = f"There is no module {module} in this folder"
+        hint = "Go to the application's folder, or name its module with -A"
+        raise ConfigError(message, hint=hint)
+
+
+def _run(arguments: list[str]) -> None:
+    """Become Faust's command; its exit status is ours, and Ctrl-C is a good end."""
+    from faust.cli.faust import cli  # noqa: PLC0415 - half a second
+
+    try:
+        cli(args=arguments, prog_name="faust")
+    except KeyboardInterrupt:
+        sys.exit(0)
