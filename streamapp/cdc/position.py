@@ -47,7 +47,7 @@ def compare(left: Position, right: Position) -> int:
         raise DecodeError(
             message,
             hint="One replica takes changes of one connector; reset the replica to move it to"
-            " another source.",
+            " another source",
         )
     return (left.order > right.order) - (left.order < right.order)
 

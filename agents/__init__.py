@@ -1,0 +1,1 @@
+"""The application's agents: thin decorated functions over pure rules."""

@@ -1,0 +1,52 @@
+"""Keeps the replica of the shop's customers from their change events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agents import topics
+from app import app
+from streamapp.cdc.change import Change, Op, row_key
+from streamapp.cdc.envelope import parse
+from streamapp.cdc.replica import Outcome, apply_change, raise_floor
+from tables.change_counts import change_counts
+from tables.customers import customers
+from tables.truncates import truncates
+
+
+@app.agent(topics.customer_changes)
+async def replicate(stream: Any) -> None:
+    """Apply each change once, in the order of the database; count what became of it."""
+    async for event in stream.events():
+        parsed = parse(event.key, event.value, topic=event.message.topic)
+        if not isinstance(parsed, Change):
+            _count(parsed.kind.value)
+        elif parsed.op is Op.TRUNCATE:
+            _truncate(parsed)
+        else:
+            _store(row_key(parsed.key), _decide(row_key(parsed.key), parsed))
+
+
+def _decide(key: str, change: Change) -> Outcome:
+    return apply_change(customers.get(key), change, floor=truncates.get(change.table))
+
+
+def _store(key: str, outcome: Outcome) -> None:
+    if outcome.is_applied:
+        customers[key] = outcome.state
+    _count(outcome.decision.value)
+
+
+def _truncate(change: Change) -> None:
+    """Empty this partition's share of the table up to the truncate's position.
+
+    The record is in one partition only, so a change topic with several partitions would keep the
+    rows of the others: this one has one.
+    """
+    truncates[change.table] = raise_floor(truncates.get(change.table), change)
+    for key in list(customers):
+        _store(key, _decide(key, change))
+
+
+def _count(what: str) -> None:
+    change_counts[what] += 1

@@ -1,0 +1,25 @@
+"""The application: its settings, and the agents and tables that it is made of.
+
+Run ``faust -A app worker -l info`` in this folder, or ``scripts/run``.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import streamapp
+from streamapp.settings import load_settings
+
+settings = load_settings()
+
+app = streamapp.App(
+    "shop",
+    broker=settings.broker,
+    datadir=settings.datadir,
+    web_host=settings.web_host,
+    web_port=settings.web_port,
+)
+
+# Agents import the app from here, so it must be there before they are.
+for name in ("metrics", "alerting", "cdc", *(["demo"] if settings.demo else [])):
+    import_module(f"agents.{name}")

@@ -1,0 +1,1 @@
+"""The application's tables: one declaration per file, no logic."""
