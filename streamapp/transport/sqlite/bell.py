@@ -21,6 +21,9 @@ _RUNG_S = 0.1
 #: Longest sleep without one (a folder that cannot hold sockets): bounds the latency of a record.
 _POLL_S = 0.01
 
+#: A change of the folder younger than this may hide another within the same tick of its clock.
+_TICK_NS = 1_000_000_000
+
 
 class Bells:
     """Rings all bells of a folder; thread-safe."""
@@ -32,7 +35,7 @@ class Bells:
         short = Path(f"/proc/self/fd/{self._fd}")
         self._base = short if short.exists() else folder
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.setblocking(False)
+        self._socket.settimeout(0)
         self._names: list[str] = []
         self._changed_ns = -1
 
@@ -44,13 +47,11 @@ class Bells:
         """Wake all waiters; never blocks, never fails: those who miss it look by themselves."""
         if self._fd is None:
             return
-        changed_ns = os.stat(self._fd).st_mtime_ns
+        changed_ns = os.fstat(self._fd).st_mtime_ns
         if changed_ns != self._changed_ns:
-            # Noted only when it is no longer young: a bell hung within the same tick of the
-            # file system's clock would not show.
-            is_old = time.time_ns() - changed_ns > 1_000_000_000
+            is_old = time.time_ns() - changed_ns > _TICK_NS
             self._changed_ns = changed_ns if is_old else -1
-            self._names = os.listdir(self._fd)
+            self._names = [path.name for path in self.folder.iterdir()]
         for name in self._names:
             self._ring(name)
 
@@ -80,10 +81,10 @@ class Bell:
         name = uuid.uuid4().hex[:16]
         self._path = bells.folder / name
         self._inner, self._outer = socket.socketpair()
-        self._inner.setblocking(False)
-        self._outer.setblocking(False)
+        self._inner.settimeout(0)
+        self._outer.settimeout(0)
         self._bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._bell.setblocking(False)
+        self._bell.settimeout(0)
         self._poll = select.poll()
         self._poll.register(self._inner, select.POLLIN)
         self._longest_s = _POLL_S

@@ -3,10 +3,10 @@
 It knows nothing of files. A column that carries no information (dense offsets, no key at all, no
 header at all) costs nothing. The base offset lives outside, so that packing needs no lock.
 
-Layout, little endian: ``flags u8, count u32``; then, as the flags say, ``offset - base`` (u32 each),
-timestamps (i64 each), key lengths, value lengths (i32 each, -1 is null), header lengths (i32 each);
-then all keys, all values, all headers. The headers of a record: per header ``name length u16,
-value length u32, name, value``.
+Layout, little endian: ``flags u8, count u32``; then, as the flags say, ``offset - base`` (u32
+each), timestamps (i64 each), key lengths, value lengths (i32 each, -1 is null), header lengths (i32
+each); then all keys, all values, all headers. The headers of a record: per header ``name length
+u16, value length u32, name, value``.
 """
 
 from __future__ import annotations

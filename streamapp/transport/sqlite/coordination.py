@@ -3,9 +3,9 @@
 There is no coordinator: every member looks at the same rows and takes its own step. The rows are
 the members (``Peer``) and the last published ``Plan``. A group is settled while the plan was made
 for exactly the members, subscriptions and partitions that are there now. Otherwise each owner
-revokes and releases, and the member with the smallest id publishes the next plan, by a
+revokes and releases, and whoever first sees that all have publishes the next plan, by a
 compare-and-set on the generation; so two publishers at once, or one that dies in the middle, leave
-one plan or the old one, never half of one.
+one plan or the old one, never half of one, and nobody waits for a leader.
 
 Invariant: generation ``g + 1`` is published only after every member of ``g`` released it or was
 evicted, and the evicted ones cannot commit once it is published.
@@ -43,8 +43,8 @@ class Sight(Enum):
     NAMED = auto()  # a newer plan names me, and it still holds
     STALE = auto()  # a newer plan names me, but it needs replacing already
     SETTLED = auto()  # the plan holds
-    OPEN = auto()  # a new plan is needed; not mine to publish, or not yet
-    COMPLETE = auto()  # a new plan is needed, everybody released, I am first: mine to publish
+    OPEN = auto()  # a new plan is needed, but somebody has yet to release this one
+    COMPLETE = auto()  # a new plan is needed, and everybody has released this one
     RELEASE = auto()  # the engine has let go
     LEAVE = auto()  # the engine leaves
 
@@ -176,9 +176,7 @@ def look(me: Self, view: View) -> Sight:
             return Sight.NAMED if is_settled else Sight.STALE
     if is_settled:
         return Sight.SETTLED
-    if me.id == min(view.peers) and all(_is_ready(p, view.plan) for p in view.peers.values()):
-        return Sight.COMPLETE
-    return Sight.OPEN
+    return Sight.OPEN if _unready(view) else Sight.COMPLETE
 
 
 def make_plan(view: View) -> Plan:
