@@ -197,6 +197,18 @@ def test_control_characters_of_a_message_do_not_reach_the_error_raw() -> None:
     assert "\x1b" not in str(caught.value)
 
 
+def test_a_reason_that_repeats_the_message_is_bounded() -> None:
+    class Echo(Record):
+        a: str
+
+        def __post_init__(self) -> None:
+            raise ValueError(self.a)
+
+    with pytest.raises(DecodeError) as caught:
+        value_decoder(Echo)(b'{"a":"' + b"z" * 100_000 + b'"}')
+    assert str(caught.value).count("z") < 400
+
+
 def test_whatever_a_class_raises_is_a_decode_error() -> None:
     class Fussy(Record):
         a: dict[str, int]
