@@ -12,6 +12,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
 from faust.transport import base
+from faust.types.enums import ProcessingGuarantee
 
 from streamapp.errors import ConfigError, UnknownTopicError
 from streamapp.transport.connect import open_broker
@@ -68,7 +69,7 @@ class Transport(base.Transport):
         return self._broker
 
     def _refuse_transactions(self) -> None:
-        if self.app.in_transaction:
+        if self.app.conf.processing_guarantee == ProcessingGuarantee.EXACTLY_ONCE:
             message = f"processing_guarantee='exactly_once' does not work on {self.url[0]}"
             raise ConfigError(message, hint="leave it out, or use a streamapp.App")
 

@@ -161,7 +161,8 @@ class Consumer(FaustConsumer):
             await self.on_partitions_revoked(set())
         assigned = {FaustTP(*tp) for tp in event.tps}
         self._assignment = assigned
-        self._highwaters = {tp: end for tp, end in (await self.highwaters(*assigned)).items()}
+        ends = await self.highwaters(*assigned)
+        self._highwaters = {TP(*tp): end for tp, end in ends.items()}
         await self._tell_assignor(assigned)
         # Recovery gives up silently if it sees another generation than the app's.
         self.app.consumer_generation_id = event.generation

@@ -259,7 +259,7 @@ def test_commit_while_revoking_is_accepted_and_after_release_it_is_not(
     drive([alone, other], lambda: isinstance(alone.events[-1], Revoking))
     assert alone.member.commit([record(OUT, b"k", b"last")], {IN[0]: at(3)}) == [0]
     alone.member.release()
-    drive([other], lambda: bool(other.owned))
+    drive([alone, other], lambda: bool(other.owned))
     assert broker.committed("g", IN) == {IN[0]: at(3)}
     assert_fenced(broker, alone, next(iter(other.owned)))
 

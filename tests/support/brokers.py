@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 from streamapp.core.batch import TP, OutRecord, RecordBatch
 from streamapp.transport.broker import Assigned, Lost, Position, Revoking
 from streamapp.transport.memory import MemoryBroker, memory_broker
+from streamapp.transport.sqlite import SqliteBroker
+from streamapp.transport.sqlite.log import Place
+from streamapp.transport.sqlite.member import SqliteMember
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -65,8 +68,25 @@ class MemoryBrokers(Brokers):
         self._broker().trim(tp, before)
 
 
+class SqliteBrokers(Brokers):
+    def _open(self) -> Broker:
+        return SqliteBroker(self.folder)
+
+    def evict(self, broker: Broker, member: Member) -> None:
+        assert isinstance(broker, SqliteBroker)
+        assert isinstance(member, SqliteMember)
+        membership = member._membership
+        broker._groups.evict(membership.group, membership.peer)
+
+    def trim(self, broker: Broker, tp: TP, before: int) -> None:
+        assert isinstance(broker, SqliteBroker)
+        topic = broker._topics.find(tp.topic)
+        assert topic is not None
+        broker._cleaner.delete_before(Place(topic.tid, tp.partition), before)
+
+
 #: Every broker that the contract suites run over; a new one is one more entry.
-KINDS: dict[str, type[Brokers]] = {"memory": MemoryBrokers}
+KINDS: dict[str, type[Brokers]] = {"memory": MemoryBrokers, "sqlite": SqliteBrokers}
 
 
 def record(tp: TP, key: bytes | None, value: bytes | None, timestamp_ms: int = 1_000) -> OutRecord:
