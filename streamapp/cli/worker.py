@@ -52,7 +52,8 @@ def worker(
     print(f"Table view: http://{_reachable(host)}:{port}/  (Ctrl-C ends the worker)", flush=True)
     # Without --web-bind Faust listens on all interfaces.
     web = ["--web-port", str(port), "--web-bind", host, "--web-host", _reachable(host)]
-    _run(["-A", app, "worker", "--loglevel", settings.log_level, *web])
+    level = settings.log_level.replace("warning", "warn")  # Faust's word for it
+    _run(["-A", app, "worker", "--loglevel", level, *web])
 
 
 def _free_port(host: str, first: int, tries: int) -> int:
