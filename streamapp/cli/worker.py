@@ -15,12 +15,16 @@ from streamapp.errors import ConfigError
 
 #: How many ports after the usual one are tried: more workers than that on one machine are rare.
 _PORTS_TRIED = 100
+_PORT_VARIABLES = ("STREAMAPP_WEB_PORT", "PORT")
 
 AppName = Annotated[str, Option("-A", "--app", help="Module of the application, MODULE[:NAME].")]
 WebPort = Annotated[
     int | None,
     Option(
-        help="Port of the web views.", show_default="6066, or the next free one", min=1, max=65_535
+        help="Port of the web views.",
+        show_default="setting: 6066, or the next free one",
+        min=1,
+        max=65_535,
     ),
 ]
 Level = Annotated[
@@ -43,8 +47,10 @@ def worker(
     flags = {"broker": broker, "datadir": datadir, "web_port": web_port, "log_level": loglevel}
     settings = load_settings(**flags)
     host = settings.web_host
-    is_chosen = "web_port" in settings.model_fields_set
-    port = _free_port(host, settings.web_port, 1 if is_chosen else _PORTS_TRIED)
+    # Workers of one machine share the file: its port is where the search begins. A port from the
+    # command line or the platform is meant as it is.
+    is_fixed = web_port is not None or not os.environ.keys().isdisjoint(_PORT_VARIABLES)
+    port = _free_port(host, settings.web_port, 1 if is_fixed else _PORTS_TRIED)
     # The application reads the same settings by itself: flags reach it through the environment.
     flags["web_port"] = port
     os.environ |= {f"STREAMAPP_{n.upper()}": str(v) for n, v in flags.items() if v is not None}
