@@ -5,6 +5,7 @@ Run ``faust -A app worker -l info`` in this folder, or ``scripts/run``.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from importlib import import_module
 
 import streamapp
@@ -17,7 +18,14 @@ app = streamapp.App(
     broker=settings.broker,
     datadir=settings.datadir,
     web_host=settings.web_host,
+    web_bind=settings.web_host,
     web_port=settings.web_port,
+    commit_interval=timedelta(milliseconds=settings.commit_interval),
+    checkpoint_interval=timedelta(milliseconds=settings.checkpoint_interval),
+    checkpoints_kept=settings.checkpoints_kept,
+    cache_size=settings.cache_size,
+    batch_max=settings.batch_max,
+    guarantee=settings.guarantee,
 )
 
 # Agents import the app from here, so it must be there before they are.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from agents import topics
 from agents.notices import notice_of, summary
@@ -14,13 +14,16 @@ from streamapp.alerts.rules import load_rules
 from streamapp.alerts.states import evaluate
 from tables.alert_states import alert_states
 
+if TYPE_CHECKING:
+    import streamapp
+
 log = logging.getLogger(__name__)
 
 RULES = load_rules(Path(__file__).parents[1] / "config" / "alerts.toml")
 
 
 @app.agent(topics.metrics)
-async def watch(stream: Any) -> None:
+async def watch(stream: streamapp.Stream) -> None:
     """Take the alerts of each metric one evaluation further and tell of what changed."""
     async for metric in stream:
         now_ms = time.time_ns() // 1_000_000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from agents import topics
 from app import app
@@ -13,9 +13,12 @@ from tables.change_counts import change_counts
 from tables.customers import customers
 from tables.truncates import truncates
 
+if TYPE_CHECKING:
+    import streamapp
+
 
 @app.agent(topics.customer_changes)
-async def replicate(stream: Any) -> None:
+async def replicate(stream: streamapp.Stream) -> None:
     """Apply each change once, in the order of the database; count what became of it."""
     async for event in stream.events():
         parsed = parse(event.key, event.value, topic=event.message.topic)

@@ -8,25 +8,27 @@ twice by a crash.
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
+from agents import topics
 from agents.demo_events import demo_records
 from agents.records import Tick
 from app import app, settings
 from tables.demo_cursor import demo_cursor
+
+if TYPE_CHECKING:
+    import streamapp
 
 SEED = 7
 #: Seconds between ticks: short enough to look steady, long enough to cost nothing.
 INTERVAL_S = 0.1
 
 ticks = app.topic("demo-ticks", key_type=str, value_type=Tick, partitions=1)
+# The same topics as raw bytes, so that broken records can be sent too.
 _outlets = {
-    name: app.topic(name, key_type=bytes, value_type=bytes, **options)
-    for name, options in {
-        "orders": {},
-        "clicks": {},
-        "shop.public.customers": {"partitions": 1},
-    }.items()
+    "orders": app.topic("orders", key_type=bytes, value_type=bytes),
+    "clicks": app.topic("clicks", key_type=bytes, value_type=bytes),
+    "shop.public.customers": topics.customer_changes,
 }
 
 
@@ -38,7 +40,7 @@ async def tick() -> None:
 
 
 @app.agent(ticks)
-async def feed(stream: Any) -> None:
+async def feed(stream: streamapp.Stream) -> None:
     """Send the next events of the shop."""
     async for asked in stream:
         first = demo_cursor["next"]

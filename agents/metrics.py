@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from agents import topics
 from agents.measures import click_metrics, combine, order_metrics, series_key, type_metrics
@@ -17,11 +17,12 @@ from tables.orders_by_user import orders_by_user
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import streamapp
     from agents.records import Metric
 
 
 @app.agent(topics.orders)
-async def count_orders(stream: Any) -> None:
+async def count_orders(stream: streamapp.Stream) -> None:
     """Add each order to its user's total and to its type's total in this partition."""
     async for event in stream.events():
         order = event.value
@@ -35,7 +36,7 @@ async def count_orders(stream: Any) -> None:
 
 
 @app.agent(topics.order_partials)
-async def combine_types(stream: Any) -> None:
+async def combine_types(stream: streamapp.Stream) -> None:
     """Sum up the partitions' totals of each order type."""
     async for event in stream.events():
         partial = event.value
@@ -46,7 +47,7 @@ async def combine_types(stream: Any) -> None:
 
 
 @app.agent(topics.clicks)
-async def count_clicks(stream: Any) -> None:
+async def count_clicks(stream: streamapp.Stream) -> None:
     """Count each user's page views."""
     async for click in stream:
         clicks_by_user[click.user] += 1

@@ -104,6 +104,7 @@ def test_another_metric_never_matches() -> None:
 def test_identity_is_the_name_and_the_labels() -> None:
     rule = one('labels = { team = "infra" }')
     assert rule.identity({"host": "a"}) == {"alertname": "Hot", "team": "infra", "host": "a"}
+    assert rule.identity({"team": "x", "alertname": "y"}) == {"alertname": "Hot", "team": "infra"}
     mark = rule.fingerprint({"b": "1", "a": "2"})
     assert mark == rule.fingerprint({"a": "2", "b": "1"})
     assert len({mark, rule.fingerprint({"a": "2"}), rule.fingerprint({"a": "21", "b": ""})}) == 3

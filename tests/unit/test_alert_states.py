@@ -93,6 +93,11 @@ def test_keep_firing_counts_from_the_first_clear_evaluation() -> None:
     ]
 
 
+def test_a_missing_value_does_not_stop_the_keeping() -> None:
+    hot = rule(when="> 80", keep_firing_for="2s")
+    assert run(hot, *every_second(90, 1, None, 1)) == ["FIRING", "firing", "firing", "RESOLVED"]
+
+
 def test_clear_at_time_zero_is_a_time() -> None:
     hot = rule(when="> 80", keep_firing_for="1s")
     assert run(hot, (-1, 90), (0, 1), (1_000, 1)) == ["FIRING", "firing", "RESOLVED"]

@@ -144,6 +144,7 @@ def test_the_floor_of_a_truncate_keeps_older_changes_out() -> None:
     floor = raise_floor(None, truncate(5))
     late = apply_change(None, create(4), floor=floor)
     assert (late.decision, late.state) == (Decision.TRUNCATED_BEFORE, None)
+    assert apply_change(None, create(5), floor=floor).decision is Decision.TRUNCATED_BEFORE
     assert apply_change(None, create(6), floor=floor).decision is Decision.INSERTED
     assert raise_floor(floor, truncate(3)) == floor
     assert raise_floor(floor, truncate(7)) == truncate(7).position
@@ -166,6 +167,12 @@ def test_without_the_envelope_the_tombstone_is_the_delete() -> None:
 
 def test_without_any_position_the_order_of_arrival_counts() -> None:
     assert run(read(encode({"n": 1})), read(encode({"n": 2}))).after == {"n": 2}
+
+
+def test_a_change_without_a_position_leaves_the_last_one_standing() -> None:
+    outcome = run(create(5), read(encode({"id": 1001, "name": "bare"})), update(4, ANNE))
+    assert outcome.decision is Decision.OUTDATED
+    assert outcome.after == {**ANNE, "name": "bare"}
 
 
 def test_a_change_without_a_key_is_refused() -> None:
