@@ -75,6 +75,8 @@ def value_decoder(
 def value_encoder(
     value_type: Any = None,  # noqa: ANN401 - any annotation
     codec: str | None = None,
+    *,
+    max_bytes: int = MAX_BYTES,
 ) -> Callable[[Any], bytes]:
     """Return the function from a value to its bytes; it raises ``EncodeError`` only.
 
@@ -84,7 +86,9 @@ def value_encoder(
     Raises:
         ConfigError: The codec is unknown, or it cannot hold the type.
     """
-    return _codec(value_type, codec or _value_codec(value_type)).value_encoder(value_type)
+    return _codec(value_type, codec or _value_codec(value_type)).value_encoder(
+        value_type, max_bytes
+    )
 
 
 def key_decoder(
@@ -104,13 +108,15 @@ def key_decoder(
 def key_encoder(
     key_type: Any = None,  # noqa: ANN401 - any annotation
     codec: str | None = None,
+    *,
+    max_bytes: int = MAX_BYTES,
 ) -> Callable[[Any], bytes]:
     """Return the function from a key to its bytes, the same for equal keys on every process.
 
     An undeclared raw key may be ``bytes`` or ``str``. Dicts inside a key need names of type
     ``str``, as others have no common order.
     """
-    return _codec(key_type, codec or _key_codec(key_type)).key_encoder(key_type)
+    return _codec(key_type, codec or _key_codec(key_type)).key_encoder(key_type, max_bytes)
 
 
 def decode_batch(
@@ -160,11 +166,11 @@ def _null_value() -> DecodeError:
 
 
 class _Codec(NamedTuple):
-    """Makers of functions for a declared type; the decoder's second argument is its bound."""
+    """Makers of functions for a declared type; the second argument is the bound in bytes."""
 
     decoder: Callable[[Any, int], Decoder]
-    value_encoder: Callable[[Any], Callable[[Any], bytes]]
-    key_encoder: Callable[[Any], Callable[[Any], bytes]]
+    value_encoder: Callable[[Any, int], Callable[[Any], bytes]]
+    key_encoder: Callable[[Any, int], Callable[[Any], bytes]]
 
 
 def _json_decoder(declared: Any, max_bytes: int) -> Decoder:  # noqa: ANN401 - any annotation
@@ -177,10 +183,11 @@ def _msgpack_decoder(declared: Any, max_bytes: int) -> Decoder:  # noqa: ANN401 
     return Decoder(read, _what("MessagePack", wanted), max_bytes)
 
 
-def _encoder_maker(write: Callable[[Any], bytes], form: str) -> Callable[[Any], Any]:
-    def make(declared: Any) -> Callable[[Any], bytes]:  # noqa: ANN401 - any annotation
+def _encoder_maker(write: Callable[[Any], bytes], form: str) -> Callable[[Any, int], Any]:
+    def make(declared: Any, max_bytes: int) -> Callable[[Any], bytes]:  # noqa: ANN401 - any annotation
         accepted = _SCALARS.get(_checked(declared))
-        return guarded(only(accepted, write) if accepted else write, _what(form, declared))
+        checked = only(accepted, write) if accepted else write
+        return guarded(checked, _what(form, declared), max_bytes)
 
     return make
 
@@ -196,9 +203,9 @@ def _text_codec(name: str, undeclared: Text) -> _Codec:
     def decoder(declared: Any, max_bytes: int) -> Decoder:  # noqa: ANN401 - any annotation
         return Decoder(text_of(declared).read, _what(f"{name} bytes", declared), max_bytes)
 
-    def encoder(declared: Any) -> Callable[[Any], bytes]:  # noqa: ANN401 - any annotation
+    def encoder(declared: Any, max_bytes: int) -> Callable[[Any], bytes]:  # noqa: ANN401 - any annotation
         text = text_of(declared)
-        return guarded(only(text.accepts, text.write), _what(f"{name} bytes", declared))
+        return guarded(only(text.accepts, text.write), _what(f"{name} bytes", declared), max_bytes)
 
     return _Codec(decoder, encoder, encoder)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 #: Bytes of one key or value. A longer one would stall the worker's loop while it is parsed; it is
 #: well above what brokers accept by default (1 MiB).
-MAX_BYTES = 16 * 1024 * 1024
+MAX_BYTES = 8 * 1024 * 1024
 _QUOTED_BYTES = 200
 _REASON_CHARS = 200
 
@@ -66,7 +66,7 @@ class Decoder:
             raise ValueError(message)
 
 
-def guarded(write: Callable[[Any], bytes], what: str) -> Callable[[Any], bytes]:
+def guarded(write: Callable[[Any], bytes], what: str, max_bytes: int) -> Callable[[Any], bytes]:
     """Make an encoder that raises ``EncodeError`` and nothing else.
 
     The error names the type of the value and what to do; ``what`` completes "not valid ..." in it.
@@ -79,8 +79,8 @@ def guarded(write: Callable[[Any], bytes], what: str) -> Callable[[Any], bytes]:
             raise
         except Exception as exc:
             raise _cannot_encode(value, what, exc) from exc
-        if len(data) > MAX_BYTES:
-            raise _cannot_encode(value, what, ValueError(_too_long(data, MAX_BYTES)))
+        if len(data) > max_bytes:
+            raise _cannot_encode(value, what, ValueError(_too_long(data, max_bytes)))
         return data
 
     return encode

@@ -31,6 +31,9 @@ _SHORTEST_TOO_DEEP = 2 * (MAX_DEPTH + 1)
 
 # Possessive, and the closing quote optional: linear in time on hostile text.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_AS_ARRAYS = bytes.maketrans(b"{}", b"[]")
+_OPENING = ord("[")
+_ROUNDS = 8
 _ALL_BUT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 # A double whose exponent is all ones, behind MessagePack's mark of a double.
 _NON_FINITE_DOUBLE = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]")
@@ -100,9 +103,13 @@ def check_depth(data: bytes) -> None:
     """
     if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
         return
-    depth = 0
-    for bracket in _STRING.sub(b"", data).translate(None, _ALL_BUT_BRACKETS):
-        depth += 1 if bracket in b"[{" else -1
+    brackets = _STRING.sub(b"", data).translate(_AS_ARRAYS, _ALL_BUT_BRACKETS)
+    # Each round takes the innermost level away, in C: little is left of a wide, flat text.
+    for _ in range(_ROUNDS):
+        brackets = brackets.replace(b"[]", b"")
+    depth = _ROUNDS
+    for bracket in brackets:
+        depth += 1 if bracket == _OPENING else -1
         if depth > MAX_DEPTH:
             message = f"nested deeper than {MAX_DEPTH} levels"
             raise ValueError(message)

@@ -175,6 +175,14 @@ def test_the_bound_on_bytes_comes_before_parsing() -> None:
         assert [type(each) for each in decode_batch(decode, [b"1", data])] == [int, Bad]
 
 
+@pytest.mark.parametrize("codec", ["json", "msgpack", "str"])
+def test_what_could_not_be_read_back_is_not_written(codec: str) -> None:
+    encode = value_encoder(None, codec, max_bytes=10)
+    assert encode("a" * 8)
+    with pytest.raises(EncodeError, match="more than the bound of 10"):
+        encode("a" * 11)
+
+
 def test_an_error_names_type_path_and_the_start_of_the_bytes() -> None:
     with pytest.raises(DecodeError) as caught:
         value_decoder(Order)(b'{"user":7,"pad":"' + b"z" * 1_000 + b'\xc3\xa9"}')
