@@ -23,19 +23,23 @@ from streamapp.errors import (
 from streamapp.state.files import make_private, refuse_target
 from streamapp.state.locks import holder_of, name_of
 from streamapp.state.rocksdb_options import BlockCache, options, shared_cache
+from streamapp.state.wal_gaps import find_gap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+__all__ = ["BlockCache", "RocksStore", "shared_cache"]
+
 _LOCK_FILE: Final = "LOCK"
+_REBUILD: Final = "Wipe the folder; the changelog rebuilds it"
 
 #: What RocksDB's message contains, and what it means for the folder; the first match counts.
 _MEANINGS: Final[tuple[tuple[str, type[StateError], str], ...]] = (
     ("No space left on device", StateFullError, "Free space, then open the store again"),
     ("Disk quota exceeded", StateFullError, "Raise the quota, then open the store again"),
-    ("Corruption", StateCorruptError, "Wipe the folder; the changelog rebuilds it"),
-    ("No such file", StateCorruptError, "Wipe the folder; the changelog rebuilds it"),
+    ("Corruption", StateCorruptError, _REBUILD),
+    ("No such file", StateCorruptError, _REBUILD),
     ("Permission denied", StateUnavailableError, "Give this user the folder and its files"),
     ("Read-only file system", StateUnavailableError, "Choose a writable folder"),
     ("already closed", StateError, "Open the store again"),
@@ -78,7 +82,8 @@ class RocksStore:
             StateUnavailableError: The folder cannot be made or written.
         """
         make_private(folder)
-        _refuse_remains(folder)
+        _refuse_locked(folder)
+        _refuse_incomplete(folder)
         cache = cache or shared_cache()
         try:
             db = rocksdict.Rdict(str(folder), options(cache))
@@ -125,7 +130,7 @@ class RocksStore:
         with self._guard:
             if not self._is_usable:
                 raise self._unusable()
-            cursor = _Cursor(_seek(self._db, start, end, reverse=reverse))
+            cursor = _seek(self._db, start, end, reverse=reverse)
             self._cursors.add(cursor)
         return self._rows(cursor, start, reverse=reverse)
 
@@ -210,14 +215,16 @@ class RocksStore:
 class _Cursor:
     """The one reference to a RocksDB iterator, so that closing the store can take it away."""
 
-    __slots__ = ("__weakref__", "iterator")
+    __slots__ = ("__weakref__", "_bounds", "iterator")
 
-    def __init__(self, iterator: rocksdict.RdictIter) -> None:
+    def __init__(self, iterator: rocksdict.RdictIter, bounds: rocksdict.ReadOptions) -> None:
         self.iterator: rocksdict.RdictIter | None = iterator
+        # RocksDB keeps a pointer to the bound: freed before the iterator, it ends anywhere.
+        self._bounds = bounds
 
 
-def _seek(db: rocksdict.Rdict, start: bytes, end: bytes, *, reverse: bool) -> rocksdict.RdictIter:
-    """Return an iterator at the first row of the scan, which never goes to ``end`` or beyond."""
+def _seek(db: rocksdict.Rdict, start: bytes, end: bytes, *, reverse: bool) -> _Cursor:
+    """Return a cursor at the first row of the scan, which never goes to ``end`` or beyond."""
     bounds = rocksdict.ReadOptions()
     # Only this bound can be set: rocksdict's set_iterate_lower_bound sets the upper one.
     bounds.set_iterate_upper_bound(end)
@@ -226,30 +233,41 @@ def _seek(db: rocksdict.Rdict, start: bytes, end: bytes, *, reverse: bool) -> ro
         iterator.seek_to_last()
     else:
         iterator.seek(start)
-    return iterator
+    return _Cursor(iterator, bounds)
 
 
-def _refuse_remains(folder: Path) -> None:
-    """Refuse a database without its root file, which RocksDB may take for no database at all."""
+def _refuse_locked(folder: Path) -> None:
+    owner = holder_of(folder / _LOCK_FILE)
+    if owner is not None:
+        raise _locked(folder, owner)
+
+
+def _locked(folder: Path, owner: int | None) -> StateLockedError:
+    message = f"store {folder} is held by {name_of(owner)}"
+    return StateLockedError(message, hint="Stop that process, or use another folder")
+
+
+def _refuse_incomplete(folder: Path) -> None:
+    """Refuse what RocksDB would open, but as another state than any that was written."""
     if (folder / "CURRENT").exists():
-        return
-    if any(folder.glob("*.sst")) or any(folder.glob("MANIFEST-*")):
-        message = f"store {folder} has tables but no CURRENT file"
-        raise StateCorruptError(message, hint="Wipe the folder; the changelog rebuilds it")
+        gap = find_gap(folder)
+    else:
+        remains = any(folder.glob("*.sst")) or any(folder.glob("MANIFEST-*"))
+        gap = "it has tables, but no CURRENT file" if remains else ""
+    if gap:
+        message = f"store {folder}: {gap}"
+        raise StateCorruptError(message, hint=_REBUILD)
 
 
 def _opening_error(folder: Path, exc: Exception) -> StateError:
     text = str(exc)
     if f"/{_LOCK_FILE}: " in text and "Permission" not in text:
-        # The kernel's table would name this process for its own lock, as it should.
-        owner = name_of(holder_of(folder / _LOCK_FILE))
-        message = f"store {folder} is held by {owner}"
-        return StateLockedError(message, hint="Stop that process, or use another folder")
-    error = _meaning(folder, str(exc))
+        return _locked(folder, holder_of(folder / _LOCK_FILE))
+    error = _meaning(folder, text)
     if type(error) is StateError and "IO error" not in text:
-        # What opens with fixed options and is no matter of input or output is in the files.
-        message = error.message
-        return StateCorruptError(message, hint="Wipe the folder; the changelog rebuilds it")
+        # The options are always the same: what they do not open, and is no matter of input or
+        # output, lies in the files.
+        return StateCorruptError(error.message, hint=_REBUILD)
     return error
 
 

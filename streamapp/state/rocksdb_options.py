@@ -25,6 +25,7 @@ _OPEN_FILES: Final = 256  # per database; unbounded, many databases meet the pro
 _BLOOM_BITS: Final = 10  # one in a hundred absent keys reads a block
 _BLOCK_BYTES: Final = 4 * _KIB  # a point read decompresses one block; larger ones cost it more
 _FILE_SYNC_BYTES: Final = _MIB  # smooths write-back; one large one stalls the writer
+_MANIFEST_BYTES: Final = 4 * _MIB  # read whole at every open; written anew when it gets there
 _INFO_LOG_BYTES: Final = _MIB  # RocksDB's own text log, of which two are kept
 _INFO_LOGS: Final = 2
 _FORMAT: Final = 5  # full filters of the present kind; read by every RocksDB since 6.6
@@ -39,7 +40,8 @@ class BlockCache:
         self, size_bytes: int = DEFAULT_CACHE_BYTES, write_bytes: int = DEFAULT_WRITE_BYTES
     ) -> None:
         self.blocks = rocksdict.Cache(size_bytes)
-        # Never stalls: a stalled write would hold the interpreter's lock that the flush may need.
+        # No stalls: a write waits for memory that an idle database may hold, which flushes only
+        # when it is written to itself. So the bound is soft, by two memtables of each database.
         self.write_buffers = rocksdict.WriteBufferManager.new_write_buffer_manager_with_cache(
             write_bytes, allow_stall=False, cache=self.blocks
         )
@@ -92,6 +94,7 @@ def _bound_disk(chosen: rocksdict.Options) -> None:
     chosen.set_compression_type(rocksdict.DBCompressionType.lz4())
     chosen.set_max_total_wal_size(_WAL_BYTES)
     chosen.set_bytes_per_sync(_FILE_SYNC_BYTES)
+    chosen.set_max_manifest_file_size(_MANIFEST_BYTES)
     chosen.set_keep_log_file_num(_INFO_LOGS)
     chosen.set_max_log_file_size(_INFO_LOG_BYTES)
     # Statistics for nobody: they cost a thread's wake-up each and, at open, a read of every file.
