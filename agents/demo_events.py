@@ -27,7 +27,7 @@ _CITIES = ("Bergen", "Cork", "Graz", "Lyon", "Porto", "Turku")
 #: Events of one phase; every second one is busy (big orders) and slow (the checkout page).
 _PHASE = 1_000
 #: One event in this many is a broken record.
-_BROKEN_EVERY = 997
+_BROKEN_EVERY = 1_999
 #: Rows in the customers table, and the steps of each row's life, after which it starts anew.
 _CUSTOMERS = 25
 _LIFE = 7
