@@ -68,3 +68,22 @@ class RecordBatch:
             self.next_offset,
             self.size_bytes,
         )
+
+    def joined(self, later: RecordBatch) -> RecordBatch:
+        """Return one batch of these records and those that follow them in the partition."""
+        headers = None
+        if self.headers is not None or later.headers is not None:
+            headers = (
+                *(self.headers or ((),) * len(self)),
+                *(later.headers or ((),) * len(later)),
+            )
+        return RecordBatch(
+            self.tp,
+            (*self.offsets, *later.offsets),
+            (*self.timestamps, *later.timestamps),
+            (*self.keys, *later.keys),
+            (*self.values, *later.values),
+            headers,
+            later.next_offset,
+            self.size_bytes + later.size_bytes,
+        )

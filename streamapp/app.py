@@ -1,0 +1,300 @@
+"""The application: declarations, and the wiring of our classes into Faust.
+
+``App`` is a ``faust.App``: agents, timers, pages, commands and ``faust -A app worker`` work as
+Faust's users expect. Below it runs our engine. All of it goes through Faust's settings, entry
+points and overridable methods; nothing is patched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import faust
+from faust.app.base import BootStrategy as FaustBootStrategy
+from mode.utils.objects import cached_property
+
+from streamapp.core.duration import to_ms
+from streamapp.core.sizes import to_bytes
+from streamapp.engine.agent import Agent
+from streamapp.engine.engine import Engine
+from streamapp.engine.registry import TopicRegistry, UnusedConsumer
+from streamapp.engine.replies import ReplyConsumer
+from streamapp.engine.stream import Stream
+from streamapp.engine.topic import Topic
+from streamapp.errors import ConfigError, UsageError
+from streamapp.serde.codecs import ATOMS, value_decoder, value_encoder
+from streamapp.state.shard import RowCodec
+from streamapp.state.table import Table, TableSpec
+
+if TYPE_CHECKING:
+    from streamapp.transport.broker import Broker
+
+#: Values that memory shares as they are; others are kept as bytes. The rest of ``ATOMS`` reads back
+#: from JSON as another type, so a table must not hold it as it was written.
+_JSON_ATOMS = frozenset({int, float, str, bool, type(None)}) & ATOMS
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Our settings beside Faust's; durations in ms, sizes in bytes.
+
+    ``state_folder`` is ``None`` when the state is kept in memory (``store="memory://"``).
+    """
+
+    commit_interval_ms: int
+    store_interval_ms: int
+    checkpoint_interval_ms: int
+    checkpoints_kept: int
+    cache_bytes: int
+    batch_max: int
+    state_folder: Path | None
+
+
+class BootStrategy(FaustBootStrategy):  # type: ignore[misc] # Faust's base is untyped for mypy
+    """Which services a worker starts, in order: the engine last, so that it stops first."""
+
+    app: App
+
+    def server(self) -> Iterable[Any]:
+        """Return the services of a worker."""
+        return self._chain(
+            self.sensors(),
+            self.kafka_producer(),
+            self.web_server(),
+            self.agents(),
+            [self.app._reply_consumer, self.app.engine],  # noqa: SLF001 - Faust's name for it
+        )
+
+    def client_only(self) -> Iterable[Any]:
+        """Return the services of a process that only asks agents."""
+        return self._chain(self.kafka_producer(), [self.app._reply_consumer])  # noqa: SLF001 - see above
+
+
+class App(faust.App):  # type: ignore[misc] # Faust's base is untyped for mypy
+    """A streaming application.
+
+    Args:
+        id: Name of the application: its group, and the prefix of its topics.
+        broker: ``sqlite://`` (default: in ``datadir``), ``sqlite:///folder``, ``memory://name``.
+        datadir: Folder of all local files, ``data`` by default.
+        commit_interval: How often tables, outputs and positions are committed together ("250ms").
+        cache_size: Bound of the memory for all tables ("64MiB"); half for rows, half for blocks.
+        batch_max: Most records of one fetch.
+        checkpoint_interval: How often a checkpoint is made ("60s"); "0s" for never.
+        checkpoints_kept: How many checkpoints are kept.
+        guarantee: "exactly_once": outputs, tables and positions are one commit.
+        options: Faust's settings.
+
+    Raises:
+        ConfigError: A setting is unknown or wrong.
+
+    Example:
+        >>> app = streamapp.App("shop")
+        >>> orders = app.topic("orders", value_type=Order)
+        >>> totals = app.Table("totals", default=float)
+        >>> @app.agent(orders)
+        ... async def add(stream):
+        ...     async for order in stream:
+        ...         totals[order.user] += order.amount
+    """
+
+    BootStrategy = BootStrategy
+
+    def __init__(  # noqa: PLR0913 - the settings
+        self,
+        id: str,  # noqa: A002 - Faust's name for it
+        *,
+        commit_interval: Any = "250ms",
+        store_interval: Any = "2s",
+        cache_size: Any = "64MiB",
+        batch_max: int = 5_000,
+        checkpoint_interval: Any = "60s",
+        checkpoints_kept: int = 3,
+        guarantee: str = "exactly_once",
+        **options: Any,
+    ) -> None:
+        if guarantee != "exactly_once":
+            msg = f"guarantee={guarantee!r} is not offered by this broker"
+            raise ConfigError(msg, hint='Use "exactly_once": the embedded broker commits in one step')
+        defaults = {
+            "broker": "sqlite://",
+            "datadir": "data",
+            "store": "rocksdb://",
+            "topic_partitions": 4,
+            "web_host": "127.0.0.1",
+            "web_bind": "127.0.0.1",
+            "Stream": Stream,
+            "Agent": Agent,
+            "Topic": Topic,
+        }
+        _refuse_unknown(options)
+        super().__init__(id, **{**defaults, **options})
+        self._own = {
+            "commit_interval_ms": to_ms(commit_interval),
+            "store_interval_ms": to_ms(store_interval),
+            "checkpoint_interval_ms": to_ms(checkpoint_interval),
+            "checkpoints_kept": checkpoints_kept,
+            "cache_bytes": to_bytes(cache_size),
+            "batch_max": batch_max,
+        }
+
+    # --- our parts -------------------------------------------------------------------------------
+
+    @cached_property
+    def options(self) -> Options:
+        """Our settings, complete once the application is configured."""
+        in_memory = self.conf.store.scheme == "memory"
+        folder = None if in_memory else Path(self.conf.datadir) / self.conf.id
+        return Options(**self._own, state_folder=folder)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """What reads, commits and keeps the tables."""
+        return Engine(self, beacon=self.beacon)
+
+    @property
+    def broker(self) -> Broker:
+        """The broker; opened at first use."""
+        return self.transport.broker  # type: ignore[no-any-return]
+
+    @cached_property
+    def tables(self) -> dict[str, Table]:
+        """The tables by name."""
+        return {}
+
+    @cached_property
+    def topics(self) -> TopicRegistry:
+        """The topics that streams read."""
+        return TopicRegistry()
+
+    @cached_property
+    def consumer(self) -> UnusedConsumer:
+        """Faust's seam for acknowledgements; ours are positions of the engine."""
+        return UnusedConsumer()
+
+    @cached_property
+    def _reply_consumer(self) -> ReplyConsumer:
+        return ReplyConsumer(self, beacon=self.beacon)
+
+    # --- declarations ----------------------------------------------------------------------------
+
+    def agent(self, channel: Any = None, *, on_error: Any = None, **options: Any) -> Any:
+        """Declare an agent; see Faust's ``App.agent`` for the rest.
+
+        Args:
+            channel: Topic (or its name, or a channel) that the agent reads.
+            on_error: What becomes of an event that fails: an ``ErrorPolicy``, one of "retry" (for
+                ever), "dead_letter", "skip", "stop" (each at once), or a coroutine function
+                ``(agent, exc)`` that is told of each failure. Default: three more tries, then the
+                dead-letter topic.
+            options: ``name``, ``concurrency``, ``sink`` and Faust's others.
+        """
+        if not callable(on_error):
+            return super().agent(channel, policy=on_error, **options)
+
+        def declare(fun: Any) -> Agent:
+            agent: Agent = super(App, self).agent(channel, **options)(fun)
+            agent.add_error_handler(on_error)
+            return agent
+
+        return declare
+
+    def Table(  # type: ignore[override] # noqa: N802, PLR0913 - Faust's name and signature
+        self,
+        name: str,
+        *,
+        default: Callable[[], Any] | None = None,
+        key_type: Any = Any,
+        value_type: Any = Any,
+        partitions: int | None = None,
+        ttl: Any = None,
+        help: str | None = None,  # noqa: A002 - Faust's name for it
+        **unknown: Any,
+    ) -> Table:
+        """Declare a table.
+
+        Args:
+            name: Its name, unique in the application; part of its changelog's name.
+            default: Makes the value of an absent row on reading, e.g. ``int``.
+            key_type: Type of the keys; plain types need none.
+            value_type: Type of the values: a ``Record`` comes back as one.
+            partitions: As many as the topics have from whose events it is written.
+            ttl: Life of a row after its last write, in event time ("1h").
+            help: What the table holds.
+            unknown: Faust's other options, which are refused.
+
+        Raises:
+            ConfigError: The name is taken, or an option is not supported.
+        """
+        if name in self.tables:
+            msg = f"There are two tables named {name!r}"
+            raise ConfigError(msg, hint="Rename one of them")
+        if unknown:
+            msg = f"Table {name}: {', '.join(sorted(unknown))} is not supported"
+            raise ConfigError(msg, hint="Supported: default, key_type, value_type, partitions, ttl")
+        ttl_ms = None if ttl is None else to_ms(ttl)
+        atoms = _JSON_ATOMS if ttl_ms is None else frozenset()
+        codec = RowCodec(value_encoder(value_type, "json"), value_decoder(value_type, "json"), atoms)
+        spec = TableSpec(name, default, key_type, value_type, partitions, ttl_ms, help or "")
+        table = self.tables[name] = Table(spec, codec)
+        return table
+
+    def GlobalTable(self, *_: Any, **__: Any) -> Any:  # noqa: N802 - Faust's name
+        """Refuse: there are no global tables."""
+        raise _unsupported("GlobalTable", "a Table, and read it over the API of any worker")
+
+    def SetTable(self, *_: Any, **__: Any) -> Any:  # noqa: N802 - Faust's name
+        """Refuse: there are no set tables."""
+        raise _unsupported("SetTable", "a Table with lists as values, assigned back after a change")
+
+    def SetGlobalTable(self, *_: Any, **__: Any) -> Any:  # noqa: N802 - Faust's name
+        """Refuse: there are no global set tables."""
+        raise _unsupported("SetGlobalTable", "a Table")
+
+    # --- what Faust asks -------------------------------------------------------------------------
+
+    async def on_first_start(self) -> None:
+        """Make no folders of Faust's: ours are made where they are used."""
+
+    async def on_start(self) -> None:
+        """Finish the configuration."""
+        self.finalize()
+
+    async def on_stop(self) -> None:
+        """End what is not a service of its own."""
+        await self.on_before_shutdown.send()
+        await self._producer_flush(self.log)
+        await self._maybe_close_http_client()
+
+    async def _wait_for_table_recovery_completed(self) -> bool:
+        """Wait until the tables are restored; ``True`` if the worker stops before."""
+        if self.producer_only or self.client_only:
+            return False
+        return bool(await self.wait_for_stopped(self.engine.is_ready))
+
+    async def start_client(self) -> None:
+        """Start the parts that ``ask`` needs outside of a worker."""
+        self.client_only = True
+        await self.maybe_start()
+
+    def is_leader(self) -> bool:
+        """Tell whether this worker is the one that does what only one may do."""
+        return self.engine.is_leader
+
+
+def _unsupported(what: str, instead: str) -> UsageError:
+    return UsageError(f"{what} is not supported", hint=f"Use {instead}")
+
+
+def _refuse_unknown(options: dict[str, Any]) -> None:
+    from difflib import get_close_matches  # noqa: PLC0415 - only for a mistake
+
+    known = {*faust.Settings.SETTINGS, "monitor", "config_source", "loop", "beacon"}
+    for name in options:
+        if name not in known:
+            close = get_close_matches(name, known, 1)
+            msg = f"App has no setting {name!r}"
+            raise ConfigError(msg, hint=f"Did you mean {close[0]!r}?" if close else "See the README")

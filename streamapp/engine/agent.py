@@ -1,0 +1,156 @@
+"""Agents: the user's coroutine, its instances and what becomes of its errors.
+
+An agent is never down for an error of one event: it begins anew at once, over the same stream, with
+the same event (retry) or the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterable, Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import faust
+from faust.agents.agent import _current_agent
+from faust.agents.actor import AsyncIterableActor, AwaitableActor
+
+from streamapp.engine.policy import ErrorPolicy, policy_of
+from streamapp.engine.rejects import AgentStoppedError
+from streamapp.engine.subscriptions import fail_in_hand, run_with_policy
+from streamapp.engine.topic import Topic
+from streamapp.errors import ConfigError, StateError
+
+if TYPE_CHECKING:
+    from streamapp.app import App
+    from streamapp.engine.stream import Stream
+
+log = logging.getLogger(__name__)
+
+#: Seconds before an agent that fails outside of events begins anew: first and longest.
+_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 30.0
+
+
+class Agent(faust.Agent):  # type: ignore[misc] # Faust's base is untyped for mypy
+    """An agent over a topic; over a channel or any other source it is Faust's own."""
+
+    app: App
+
+    def __init__(
+        self, fun: Any, *, app: App, policy: ErrorPolicy | str | None = None, **kwargs: Any
+    ) -> None:
+        """Take Faust's arguments and an error policy.
+
+        Raises:
+            ConfigError: ``isolated_partitions``, which is not supported.
+        """
+        self.policy = policy_of(policy)
+        self.condition = "created"
+        if kwargs.get("isolated_partitions"):
+            msg = f"Agent {getattr(fun, '__name__', fun)}: isolated_partitions is not supported"
+            raise ConfigError(msg, hint="Use concurrency=n: order inside of a key is kept in tables")
+        kwargs["use_reply_headers"] = True
+        super().__init__(fun, app=app, **kwargs)
+
+    def add_error_handler(self, handler: Callable[[Any, Exception], Awaitable[None]]) -> None:
+        """Call ``handler(agent, exc)`` at each failure, before the policy decides."""
+        self._on_error = handler
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the agent reads a topic through our engine."""
+        return isinstance(self.channel, Topic)
+
+    async def on_start(self) -> None:
+        """Start the instances."""
+        if not self.is_ours:
+            await super().on_start()
+            return
+        self.app.engine.subscriptions.policies[self.name] = self.policy
+        channel = None
+        self._tasks: list[asyncio.Task[None]] = []
+        for index in range(self.concurrency):
+            stream = self.stream(
+                channel=channel, concurrency_index=index if self.concurrency > 1 else None
+            )
+            # All instances read one queue.
+            channel = stream.channel
+            task = asyncio.create_task(self._run(stream), name=f"agent-{self.name}-{index}")
+            self._tasks.append(task)
+        self.condition = "running"
+
+    async def on_stop(self) -> None:
+        """Stop the instances at their next await; the event in hand has no effect."""
+        if not self.is_ours:
+            await super().on_stop()
+            return
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def cancel(self) -> None:
+        """Do nothing yet: the engine has drained the instances, ``on_stop`` ends them."""
+        if not self.is_ours:
+            super().cancel()
+
+    async def ask(self, value: Any = None, *, reply_to: Any = None, **kwargs: Any) -> Any:
+        """Send a value to the agent and wait for what it yields; see Faust's ``Agent.ask``."""
+        topic = self._get_strtopic(reply_to or self.app.conf.reply_to)
+        # Read before asking: an answer that comes at once would be missed.
+        await self.app._reply_consumer.listen(topic)  # noqa: SLF001 - Faust's name for it
+        return await super().ask(value, reply_to=topic, **kwargs)
+
+    async def _run(self, stream: Stream) -> None:
+        _current_agent.set(self)
+        pause = _Pause(self.name)
+
+        task = asyncio.current_task()
+        engine = self.app.engine
+
+        def streams() -> list[Stream]:
+            return engine.subscriptions.streams_of(task)
+
+        async def on_error(exc: Exception) -> None:
+            if self._on_error is not None:
+                await self._on_error(self, exc)
+            if isinstance(exc, StateError):
+                await engine.on_state_error(exc)
+            elif not await fail_in_hand(streams(), exc):
+                await pause.after(exc)
+
+        try:
+            await run_with_policy(lambda: self._work(stream), streams, on_error)
+        except AgentStoppedError as exc:
+            self.condition = "failed"
+            log.error("Agent %s stops, as its policy says: %s", self.name, exc.__cause__)  # noqa: TRY400
+            engine.stop_feeds(task)
+        else:
+            self.condition = "completed"
+            engine.end_feeds(task)
+
+    async def _work(self, stream: Stream) -> None:
+        stream.reset_processors()
+        result = self.fun(stream)
+        if isinstance(result, AsyncIterable):
+            actor = AsyncIterableActor(self, stream, result, loop=self.loop, beacon=self.beacon)
+            await self._slurp(actor, aiter(actor))
+        else:
+            actor = AwaitableActor(self, stream, result, loop=self.loop, beacon=self.beacon)
+            await actor
+
+
+class _Pause:
+    """Growing pauses for an agent that fails without an event in hand."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._seconds = _PAUSE_S
+
+    async def after(self, exc: Exception) -> None:
+        log.error(
+            "Agent %s failed outside of an event and begins anew in %.1f s",
+            self._name, self._seconds, exc_info=exc,
+        )  # fmt: skip
+        await asyncio.sleep(self._seconds)
+        self._seconds = min(self._seconds * 2, _LONGEST_PAUSE_S)

@@ -1,0 +1,169 @@
+"""When commits happen, and what a failed one leads to. One commit at a time, on one thread."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from streamapp.engine.commit import Cut, StoreWriter, Written, write_cut
+from streamapp.errors import BrokerFullError, StateError
+
+if TYPE_CHECKING:
+    from streamapp.engine.gate import Gate
+    from streamapp.engine.outbox import Outbox
+    from streamapp.state.shard import CacheBudget
+    from streamapp.transport.broker import Member
+
+log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+#: Seconds that outputs gather before an early commit; a commit that took longer gathers for as
+#: long as it took, so that commits take at most half of the time.
+_LINGER_S = 0.001
+#: Seconds between two tries while the broker has no room.
+_FULL_PAUSE_S = 0.5
+
+
+@dataclass(slots=True)
+class CommitStats:
+    """What commits have done since the worker started; times in seconds."""
+
+    commits: int = 0
+    records: int = 0
+    failures: int = 0
+    seconds: float = 0.0
+    last_seconds: float = 0.0
+    last_at: float = field(default_factory=time.time)
+
+
+class Committer:
+    """Commits every ``interval_s``, and early when outputs wait.
+
+    ``take`` makes the cut; it is called on the loop with no agent running.
+    """
+
+    def __init__(  # noqa: PLR0913 - what a commit touches
+        self,
+        *,
+        take: Callable[[], Cut],
+        on_committed: Callable[[Cut], None],
+        gate: Gate,
+        outbox: Outbox,
+        budget: CacheBudget,
+        interval_s: float,
+    ) -> None:
+        self.stats = CommitStats()
+        self.member: Member | None = None
+        self.writer: StoreWriter | None = None
+        self.is_full = False
+        self._take = take
+        self._on_committed = on_committed
+        self._gate = gate
+        self._outbox = outbox
+        self._budget = budget
+        self._interval_s = interval_s
+        self._lock = asyncio.Lock()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="streamapp-commit")
+
+    async def call(self, function: Callable[..., _T], *args: Any) -> _T:  # noqa: ANN401 - passed on
+        """Run a function on the commit thread, between two commits."""
+        async with self._lock:
+            return await self._call(function, *args)
+
+    async def wait_until_due(self) -> None:
+        """Wait for the end of the interval, or for outputs."""
+        try:
+            await asyncio.wait_for(self._outbox.wanted.wait(), self._interval_s)
+        except TimeoutError:
+            return
+        await asyncio.sleep(max(_LINGER_S, min(self.stats.last_seconds, self._interval_s)))
+
+    async def commit(self, *, give_up: Callable[[], bool] = lambda: False) -> None:
+        """Commit all events that are finished; returns when that is durable.
+
+        While the broker has no room it tries again, and agents begin no events, until ``give_up``.
+
+        Raises:
+            FencedError: The partitions belong to someone else now.
+            BrokerFullError: It gave up.
+            StateError: The store failed, now or at a read; it must be opened again.
+        """
+        async with self._lock:
+            if self._budget.fault is not None:
+                raise self._budget.fault
+            if self._budget.is_crowded:
+                self._gate.close("rows wait for the commit")
+            try:
+                await self._commit(self._take(), give_up)
+            finally:
+                self._gate.open("rows wait for the commit")
+
+    async def flush(self) -> None:
+        """Write everything that waits for the store."""
+        async with self._lock:
+            await self._flush()
+
+    def close(self) -> None:
+        """End the thread. Blocks until a running commit ends."""
+        self._thread.shutdown()
+
+    async def _commit(self, cut: Cut, give_up: Callable[[], bool]) -> None:
+        if self.member is None or self.writer is None:
+            return
+        if not cut.is_empty:
+            written = await self._write(cut, give_up)
+            self._note(written)
+            self._on_committed(cut)
+            _mark_flushed(written.flushed)
+        if cut.is_empty or self._budget.is_crowded:
+            await self._flush(force=self._budget.is_crowded)
+
+    async def _write(self, cut: Cut, give_up: Callable[[], bool]) -> Written:
+        while True:
+            try:
+                written = await self._call(write_cut, self.member, cut, self.writer)
+            except BrokerFullError as exc:
+                self.stats.failures += 1
+                if not self.is_full:
+                    log.error("%s. Agents wait until the commit succeeds", exc)  # noqa: TRY400
+                self.is_full = True
+                self._gate.close("the broker has no room")
+                if give_up():
+                    raise
+                await asyncio.sleep(_FULL_PAUSE_S)
+            except StateError:
+                # The broker has the cut: its positions count.
+                self._on_committed(cut)
+                raise
+            else:
+                if self.is_full:
+                    log.info("The broker has room again")
+                    self.is_full = False
+                    self._gate.open("the broker has no room")
+                return written
+
+    async def _flush(self, *, force: bool = True) -> None:
+        if self.writer is not None:
+            writer = self.writer
+            _mark_flushed(await self._call(lambda: writer.flush(force=force)))
+
+    async def _call(self, function: Callable[..., _T], *args: Any) -> _T:  # noqa: ANN401 - passed on
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
+
+    def _note(self, written: Written) -> None:
+        stats = self.stats
+        stats.commits += 1
+        stats.records += written.records
+        stats.seconds += written.seconds
+        stats.last_seconds = written.seconds
+        stats.last_at = time.time()
+
+
+def _mark_flushed(flushed: list[Any]) -> None:
+    for shard, changes in flushed:
+        shard.flushed(changes)

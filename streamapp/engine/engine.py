@@ -1,0 +1,246 @@
+"""The engine: reads what the agents want, brings it to them, and commits what they did.
+
+It owns the only tasks that matter for correctness: one that follows the group (assign, restore,
+drain), one that commits. Everything that the two share lives on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from mode import Service
+
+from streamapp.core.batch import TP, RecordBatch
+from streamapp.engine.committer import Committer
+from streamapp.engine.gate import Gate
+from streamapp.engine.group import GroupFollower
+from streamapp.engine.intake import Intake
+from streamapp.engine.keeper import Keeper
+from streamapp.engine.outbox import Outbox
+from streamapp.engine.restore import RestoreProgress
+from streamapp.engine.states import EngineState, follow
+from streamapp.engine.subscriptions import Subscriptions, fail_in_hand, run_with_policy
+from streamapp.engine.topics import Topics
+from streamapp.errors import FencedError, StateError, StreamappError
+from streamapp.transport.broker import Lost, MemberEvent
+
+if TYPE_CHECKING:
+    from streamapp.app import App
+    from streamapp.engine.feed import Feed
+    from streamapp.engine.stream import Stream
+    from streamapp.engine.topic import Topic
+
+log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+#: Bytes of one partition that may wait for its slowest agent before the partition is paused.
+_BUFFER_BYTES = 4 << 20
+
+
+class Engine(Service):  # type: ignore[misc] # mode's base is untyped for mypy
+    """One worker's engine; a service of the application."""
+
+    def __init__(self, app: App, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.app = app
+        self.gate = Gate()
+        self.outbox = Outbox()
+        self.phase = EngineState.STARTING
+        self.is_ready = asyncio.Event()
+        self.owned: frozenset[TP] = frozenset()
+        self.paused: set[TP] = set()
+        self.problem = ""
+        self.subscriptions = Subscriptions(
+            self.gate, self.outbox, f"{app.conf.id}-dead-letters", self._on_room
+        )
+        self.topics = Topics(app)
+        self.subscriptions.counts = self.topics.counts
+        self.keeper: Keeper
+        self.committer: Committer
+        self.group: GroupFollower
+        self.intake: Intake | None = None
+
+    # --- life ------------------------------------------------------------------------------------
+
+    async def on_start(self) -> None:
+        """Create topics, open the state, join the group.
+
+        A mistake of the user ends the worker with one clear line instead of a traceback.
+        """
+        try:
+            await self._start()
+        except StreamappError as exc:
+            log.critical("%s", exc)
+            raise SystemExit(exc.exit_code) from None
+
+    async def _start(self) -> None:
+        conf, options = self.app.conf, self.app.options
+        await self.app.transport.hold()
+        # The agents have been started; each makes its subscription in its first step.
+        await asyncio.sleep(0.05)
+        self.keeper = Keeper(conf.id, self.app.tables, self.app.broker, options.cache_bytes)
+        self.group = GroupFollower(self)
+        self.committer = Committer(
+            take=self.group.take_cut,
+            on_committed=self.group.on_committed,
+            gate=self.gate,
+            outbox=self.outbox,
+            budget=self.keeper.budget,
+            interval_s=options.commit_interval_ms / 1_000,
+        )
+        await self.topics.declare(self.subscriptions)
+        await self.call(self.keeper.declare, conf.topic_partitions)
+        self.topics.check_tables(self.app)
+        await self.call(self.keeper.open, options.state_folder)
+        await self.group.join()
+        self.subscriptions.on_change = self.group.rejoin_soon
+        self.add_future(self._commit_forever())
+        self.add_future(self.group.follow())
+
+    async def on_stop(self) -> None:
+        """Drain: finish the events in hand, commit, leave the group, close the state."""
+        if hasattr(self, "group"):
+            await self.group.leave()
+            self.become(EngineState.STOPPED)
+            await self.call(self.committer.close)
+            await self.call(self.keeper.release)
+        await self.app.transport.drop()
+
+    def become(self, state: EngineState) -> None:
+        """Go to another state."""
+        if state is not self.phase:
+            log.info("%s -> %s", self.phase, state)
+        self.phase = follow(self.phase, state)
+
+    def on_restore(self, progress: RestoreProgress) -> None:
+        """Say that a restore has begun; called by its thread."""
+        records = progress.records[1]
+        if records:
+            log.info("Restoring %d changelog records", records)
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this worker owns the first partition of the first topic that agents read."""
+        first = min(self.subscriptions.topics, default="")
+        return TP(first, 0) in self.owned
+
+    def choose_partition(self, topic: str, key: bytes | None, partitions: int) -> int:
+        """Return the partition of an output."""
+        return self.topics.choose(topic, key, partitions)
+
+    def repartition_topic(
+        self, source: Topic, agent: str, name: str, partitions: int | None
+    ) -> Topic:
+        """Return the topic through which ``group_by`` sends the records of a stream."""
+        count = partitions or self.topics.counts.get(source.topics[0]) or source.partitions
+        return self.app.topic(  # type: ignore[no-any-return]
+            f"{self.app.conf.id}-{agent}-{name}-repartition",
+            key_type=source.key_type,
+            value_type=source.value_type,
+            partitions=count,
+            internal=True,
+        )
+
+    async def call(self, function: Callable[..., _T], *args: Any) -> _T:
+        """Run a blocking function in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(None, partial(function, *args))
+
+    async def _commit_forever(self) -> None:
+        while not self.should_stop:
+            await self.committer.wait_until_due()
+            if self.phase is EngineState.RUNNING:
+                await self.commit()
+
+    async def commit(self) -> bool:
+        """Commit what is finished; ``False`` if it could not be and the state is being rebuilt."""
+        try:
+            await self.committer.commit(give_up=lambda: self.phase is not EngineState.RUNNING)
+        except FencedError as exc:
+            self.group.put(Lost(self.owned, str(exc)))
+        except StreamappError as exc:
+            self.group.put(exc)
+        else:
+            return True
+        return False
+
+    # --- records in ------------------------------------------------------------------------------
+
+    def deliver(self, events: list[MemberEvent]) -> None:
+        """Take what the intake thread brings."""
+        for event in events:
+            if isinstance(event, RecordBatch):
+                self._deliver(event)
+            else:
+                self.group.put(event)
+
+    def _deliver(self, batch: RecordBatch) -> None:
+        tp = batch.tp
+        buffered = max((feed.put(batch) for feed in self.subscriptions.readers(tp.topic)), default=0)
+        if buffered > _BUFFER_BYTES and tp not in self.paused and self.group.member is not None:
+            self.paused.add(tp)
+            self.group.member.pause([tp])
+
+    def _on_room(self, tp: TP) -> None:
+        if tp in self.paused and self.group.member is not None:
+            readers = self.subscriptions.readers(tp.topic)
+            if all(feed.buffered(tp) < _BUFFER_BYTES // 2 for feed in readers):
+                self.paused.discard(tp)
+                self.group.member.resume([tp])
+
+    # --- what streams and agents ask for ---------------------------------------------------------
+
+    def subscribe(self, stream: Stream) -> Feed:
+        """Return the feed of a stream; a new topic makes the worker join the group again."""
+        return self.subscriptions.feed_of(stream)
+
+    def run_beside(self, source: Stream, work: Callable[[Stream], Awaitable[None]]) -> None:
+        """Run work over a stream beside the agent that made it, under the agent's policy."""
+        self.add_future(self._beside(source, work))
+
+    async def _beside(self, source: Stream, work: Callable[[Stream], Awaitable[None]]) -> None:
+        task = asyncio.current_task()
+
+        def streams() -> list[Stream]:
+            return self.subscriptions.streams_of(task)
+
+        async def on_error(exc: Exception) -> None:
+            if isinstance(exc, StateError):
+                await self.on_state_error(exc)
+            elif not await fail_in_hand(streams(), exc):
+                raise exc
+
+        await run_with_policy(lambda: work(source), streams, on_error)
+
+    async def on_state_error(self, exc: StateError) -> None:
+        """Rebuild the state; returns when agents may go on."""
+        self.gate.close("the state is rebuilt")
+        self.group.put(exc)
+        await self.gate.wait(self)
+
+    def stop_feeds(self, task: asyncio.Task[Any] | None) -> None:
+        """Take no more records for an agent that its policy has stopped; its position stays."""
+        for stream in self.subscriptions.streams_of(task):
+            if stream.feed is not None:
+                stream.feed.stop()
+
+    def end_feeds(self, task: asyncio.Task[Any] | None) -> None:
+        """Forget the feeds of an agent that has returned: all instances of it, if it was the last."""
+        for stream in self.subscriptions.streams_of(task):
+            feed = stream.feed
+            if feed is not None and feed.tasks <= {task}:
+                feed.stop()
+                self.subscriptions.discard(feed)
+
+    async def partitions_for(self, topic: Topic) -> int:
+        """Return the partitions of a topic that is sent to; creates it if that is allowed."""
+        return await self.topics.ensure(topic)
+
+    def on_intake_error(self, exc: StreamappError) -> None:
+        """Note that the broker fails; the intake goes on trying."""
+        if str(exc) != self.problem:
+            self.problem = str(exc)
+            log.error("%s. Trying again", exc)

@@ -1,0 +1,297 @@
+"""Follows the group: takes partitions over, restores them, drains them, and rebuilds lost state.
+
+Events are handled one after the other by one task. What is uncommitted when partitions are lost is
+dropped, never written: the next owner begins at the committed position.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from streamapp.core.batch import TP
+from streamapp.core.positions import Progress, parse_progress, progress_of
+from streamapp.engine.commit import Cut, StoreWriter
+from streamapp.engine.intake import Intake
+from streamapp.engine.restore import RestoreStoppedError
+from streamapp.engine.states import EngineState
+from streamapp.errors import (
+    FencedError,
+    StateCorruptError,
+    StateError,
+    StreamappError,
+)
+from streamapp.faults import crash_point
+from streamapp.state.changelog import changelog_topic
+from streamapp.transport.broker import Assigned, Lost, Position, Revoking
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from streamapp.engine.engine import Engine
+    from streamapp.engine.restore import ShardPlan
+    from streamapp.transport.broker import Member
+
+log = logging.getLogger(__name__)
+
+#: Event time before the first record: less than any timestamp, and it fits 64 bits with room.
+NEVER_MS = -(1 << 62)
+#: Seconds that an event in hand may take to finish when its partition is given up; others wait.
+_DRAIN_S = 2.0
+#: The same at the end of the worker, where only its operator waits.
+_LAST_DRAIN_S = 10.0
+#: Seconds between two tries to open a state that has no room.
+_REOPEN_S = 1.0
+#: Seconds in which new subscriptions gather before the worker joins the group anew.
+_REJOIN_S = 0.2
+
+_Event = Assigned | Revoking | Lost | StreamappError | str
+
+
+class GroupFollower:
+    """The task behind the engine's states; see the module. ``engine`` is its only collaborator."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.member: Member | None = None
+        self.generation = 0
+        self.committed: dict[TP, Position] = {}
+        self.rebalances = 0
+        self._engine = engine
+        self._events: asyncio.Queue[_Event] = asyncio.Queue()
+        self._rejoin: asyncio.TimerHandle | None = None
+
+    def put(self, event: Any) -> None:
+        """Queue an event. What makes a running restore pointless ends it."""
+        if not isinstance(event, Assigned):
+            self._engine.keeper.interrupt()
+        self._events.put_nowait(event)
+
+    async def follow(self) -> None:
+        """Handle events until the engine stops."""
+        while not self._engine.should_stop:
+            event = await self._events.get()
+            if isinstance(event, Assigned):
+                await self._on_assigned(event)
+            elif isinstance(event, Revoking):
+                await self._on_revoking(event)
+            elif isinstance(event, Lost):
+                await self._on_lost(event)
+            elif isinstance(event, str):
+                await self._on_rejoin()
+            else:
+                await self._on_failure(event)
+
+    # --- membership ------------------------------------------------------------------------------
+
+    async def join(self) -> None:
+        """Join the group for all topics that agents read."""
+        engine = self._engine
+        engine.become(EngineState.JOINING)
+        app = engine.app
+        topics = sorted(engine.subscriptions.topics)
+        self.member = await engine.call(
+            app.broker.join, app.conf.id, topics, str(app.conf.canonical_url)
+        )
+        engine.committer.member = self.member
+        engine.intake = Intake(
+            self.member, app.options.batch_max, engine.deliver, engine.on_intake_error
+        )
+
+    async def leave(self) -> None:
+        """Finish the events in hand, commit, and leave the group."""
+        engine = self._engine
+        if self.member is None:
+            return
+        await self._drain(engine.owned, _LAST_DRAIN_S)
+        if await engine.commit():
+            await self._flush()
+        self._let_go(engine.owned)
+        if engine.intake is not None:
+            await engine.call(engine.intake.stop)
+        member, self.member = self.member, None
+        engine.committer.member = None
+        await engine.call(member.leave)
+
+    def rejoin_soon(self) -> None:
+        """Join again with the topics that agents read by now."""
+        if self._rejoin is None:
+            self._rejoin = asyncio.get_running_loop().call_later(_REJOIN_S, self.put, "rejoin")
+
+    async def _on_rejoin(self) -> None:
+        self._rejoin = None
+        await self._engine.topics.declare(self._engine.subscriptions)
+        await self.leave()
+        await self.join()
+
+    # --- partitions come and go ------------------------------------------------------------------
+
+    async def _on_assigned(self, event: Assigned) -> None:
+        engine, keeper = self._engine, self._engine.keeper
+        self.generation = event.generation
+        self.rebalances += 1
+        engine.become(EngineState.RESTORING)
+        plans = keeper.plans(engine.topics.counts, event.tps)
+        keeper.detach({(plan.table, plan.partition) for plan in plans})
+        try:
+            await self._restore(plans)
+            await self._begin(event.tps)
+        except RestoreStoppedError:
+            return
+        except StreamappError as exc:
+            self.put(exc)
+            engine.owned = event.tps
+            return
+        engine.become(EngineState.RUNNING)
+        engine.gate.open("the state is rebuilt")
+        engine.problem = ""
+        engine.is_ready.set()
+
+    async def _restore(self, plans: list[ShardPlan]) -> None:
+        engine, keeper = self._engine, self._engine.keeper
+        new = [p for p in plans if p.partition not in engine.app.tables[p.table].shards]
+        if new:
+            await engine.call(keeper.restore, new, engine.on_restore)
+        keeper.attach(plans)
+        if engine.committer.writer is None:
+            engine.committer.writer = StoreWriter(
+                keeper.store, keeper.uids, engine.app.options.store_interval_ms / 1_000
+            )
+
+    async def _begin(self, tps: frozenset[TP]) -> None:
+        engine = self._engine
+        broker = engine.app.broker
+        committed = await engine.call(broker.committed, engine.app.conf.id, tps)
+        ranges = await engine.call(broker.offsets, tps)
+        starts: dict[TP, int] = {}
+        for tp in tps:
+            first = ranges[tp].earliest if self._from_earliest() else ranges[tp].end
+            position = committed.get(tp, Position(first))
+            if position.offset < ranges[tp].earliest:
+                log.warning(
+                    "%s/%d: records %d to %d were deleted by retention before they were processed",
+                    *tp, position.offset, ranges[tp].earliest - 1,
+                )  # fmt: skip
+            progress = parse_progress(*position)
+            time_ms = NEVER_MS if progress.time_ms is None else progress.time_ms
+            for feed in engine.subscriptions.readers(tp.topic):
+                feed.start(tp, progress.of(feed.name), time_ms)
+            starts[tp] = progress.offset
+        self.committed = {tp: committed[tp] for tp in tps if tp in committed}
+        engine.owned = tps
+        engine.paused.clear()
+        if self.member is not None:
+            self.member.seek(starts)
+
+    async def _on_revoking(self, event: Revoking) -> None:
+        engine = self._engine
+        engine.become(EngineState.DRAINING)
+        await self._drain(event.tps, _DRAIN_S)
+        crash_point("rebalance.drained")
+        committed = await engine.commit() and await self._flush()
+        self._let_go(event.tps)
+        if not committed:
+            await self._forget()
+        crash_point("rebalance.committed")
+        if self.member is not None:
+            self.member.release()
+        engine.become(EngineState.JOINING)
+
+    async def _on_lost(self, event: Lost) -> None:
+        engine = self._engine
+        log.warning("The group went on without this worker (%s): it starts anew", event.reason)
+        self._let_go(engine.owned | event.tps)
+        await self._forget()
+        engine.become(EngineState.JOINING)
+
+    async def _on_failure(self, exc: StreamappError) -> None:
+        """Rebuild: drop what is in memory, open the store again, follow the changelogs."""
+        engine = self._engine
+        owned = engine.owned
+        log.warning("%s. The state is rebuilt", exc)
+        engine.become(EngineState.REBUILDING)
+        engine.problem = str(exc)
+        engine.gate.close("the state is rebuilt")
+        self._let_go(owned)
+        await self._forget()
+        is_corrupt = isinstance(exc, StateCorruptError)
+        while not engine.should_stop:
+            try:
+                await engine.call(lambda: engine.keeper.close(wipe=is_corrupt))
+                await engine.call(engine.keeper.open, engine.app.options.state_folder)
+                break
+            except StateError as again:
+                engine.problem = str(again)
+                is_corrupt = isinstance(again, StateCorruptError)
+                await asyncio.sleep(_REOPEN_S)
+        await self._on_assigned(Assigned(self.generation, owned))
+
+    async def _drain(self, tps: Iterable[TP], limit_s: float) -> None:
+        deadline = time.monotonic() + limit_s
+        feeds = list(self._engine.subscriptions)
+        for feed in feeds:
+            feed.hold(tps)
+        while any(feed.has_in_hand(tps) for feed in feeds) and time.monotonic() < deadline:
+            await asyncio.sleep(0.005)
+
+    async def _flush(self) -> bool:
+        """Write to the store what waits: rows of partitions that come back must not be older."""
+        try:
+            await self._engine.committer.flush()
+        except StateError as exc:
+            self.put(exc)
+            return False
+        return True
+
+    async def _forget(self) -> None:
+        """Drop what is not committed, and what waits for the store: it is in the changelog."""
+        engine = self._engine
+        engine.committer.writer = None
+        engine.outbox.take()
+        await engine.committer.call(lambda: None)
+        engine.keeper.detach()
+
+    def _let_go(self, tps: Iterable[TP]) -> None:
+        for feed in self._engine.subscriptions:
+            feed.revoke(tps)
+        self._engine.owned = self._engine.owned - frozenset(tps)
+
+    # --- commits ---------------------------------------------------------------------------------
+
+    def take_cut(self) -> Cut:
+        """Take what is finished: outputs, rows, and the positions that have moved."""
+        engine = self._engine
+        rows = []
+        for table in engine.app.tables.values():
+            topic = changelog_topic(engine.app.conf.id, table.name, table.partitions).name
+            for number, shard in table.shards.items():
+                if shard.dirty and (changes := shard.take()):
+                    rows.append((shard, TP(topic, number), changes))
+        positions = {}
+        for tp in engine.owned:
+            progress = self.progress(tp)
+            if progress is not None:
+                position = Position(progress.offset, progress.metadata())
+                if position != self.committed.get(tp):
+                    positions[tp] = position
+        return Cut(engine.outbox.take(), rows, positions)
+
+    def on_committed(self, cut: Cut) -> None:
+        """Remember what the broker has."""
+        self.committed.update(cut.positions)
+
+    def progress(self, tp: TP) -> Progress | None:
+        """Return how far the agents are in a partition; ``None`` if nobody reads it."""
+        feeds = [f for f in self._engine.subscriptions.readers(tp.topic) if f.owns(tp)]
+        if not feeds:
+            return None
+        last = min(feeds, key=lambda feed: feed.position(tp))
+        time_ms = last.time(tp)
+        return progress_of(
+            {feed.name: feed.position(tp) for feed in feeds},
+            None if time_ms == NEVER_MS else time_ms,
+        )
+
+    def _from_earliest(self) -> bool:
+        return bool(self._engine.app.conf.consumer_auto_offset_reset == "earliest")

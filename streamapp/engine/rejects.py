@@ -1,0 +1,101 @@
+"""The one place where a failed event meets the error policy of its agent.
+
+Never drops silently: an event is tried again, written to the dead-letter topic with all that is
+needed to find and replay it, counted as skipped, or left uncommitted with its agent stopped.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from streamapp.core.batch import TP, OutRecord
+from streamapp.engine.policy import ErrorPolicy, Verdict
+from streamapp.errors import InputError
+
+if TYPE_CHECKING:
+    from streamapp.core.batch import RecordBatch
+
+log = logging.getLogger(__name__)
+
+#: Bytes of a stack that a dead letter carries: enough for the frames of the user's program.
+_STACK_BYTES = 8_000
+#: Errors of one agent that are logged one by one before only every hundredth is.
+_LOUD_ERRORS = 20
+
+
+class AgentStoppedError(Exception):
+    """The policy says stop: the agent's event stays uncommitted."""
+
+
+@dataclass(slots=True)
+class FeedStats:
+    """What an agent has done since the worker started; plain counts, read at scrape."""
+
+    events: int = 0
+    bytes: int = 0
+    retries: int = 0
+    conflicts: int = 0
+    skipped: int = 0
+    dead_letters: int = 0
+    errors: dict[str, int] = field(default_factory=dict)
+    last_error: str = ""
+
+    def count_error(self, exc: BaseException) -> int:
+        """Count an error by its type; return the number of errors so far."""
+        name = type(exc).__name__
+        self.errors[name] = self.errors.get(name, 0) + 1
+        self.last_error = f"{name}: {exc}"[:300]
+        return sum(self.errors.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Rejects:
+    """Decides on the failed events of one agent; ``topic`` is where dead letters go."""
+
+    agent: str
+    topic: str
+    policy: ErrorPolicy
+    stats: FeedStats
+
+    def judge(self, exc: Exception, record: str, failures: int) -> Verdict:
+        """Count and log a failure, and say what becomes of the event.
+
+        ``record`` names it for the log; ``failures`` counts those of this event, from 1.
+        """
+        is_retriable = not isinstance(exc, InputError)
+        verdict = self.policy.verdict(failures, is_retriable=is_retriable)
+        errors = self.stats.count_error(exc)
+        if verdict is Verdict.RETRY:
+            self.stats.retries += 1
+        if errors <= _LOUD_ERRORS or not errors % 100:
+            log.warning(
+                "Agent %s failed on %s (%s, failure %d of this event): %s: %s",
+                self.agent, record, verdict.value, failures, type(exc).__name__, exc,
+            )  # fmt: skip
+        return verdict
+
+    def letter(self, batch: RecordBatch, index: int, exc: Exception, failures: int) -> OutRecord:
+        """Return the dead letter of a record: its raw key and value, the rest in headers."""
+        stack = "".join(traceback.format_exception(exc))[-_STACK_BYTES:]
+        about = {
+            "topic": batch.tp.topic,
+            "partition": str(batch.tp.partition),
+            "offset": str(batch.offsets[index]),
+            "timestamp-ms": str(batch.timestamps[index]),
+            "agent": self.agent,
+            "cause": f"{type(exc).__name__}: {exc}"[:1_000],
+            "failures": str(failures),
+            "stack": stack,
+        }
+        headers = tuple((f"dead-letter-{name}", text.encode()) for name, text in about.items())
+        own = batch.headers[index] if batch.headers is not None else ()
+        return OutRecord(
+            TP(self.topic, 0),
+            batch.keys[index],
+            batch.values[index],
+            batch.timestamps[index],
+            (*own, *headers),
+        )

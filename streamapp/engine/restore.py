@@ -1,0 +1,151 @@
+"""Restoring: a store follows the changelogs of its partitions to their end.
+
+Runs in a thread, before any record of the partitions is processed. Starts at the store's own mark,
+never at the group's position: the store may be behind (power cut), ahead (another log) or empty.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from streamapp.errors import BrokerUnavailableError
+from streamapp.faults import crash_point
+from streamapp.state.changelog import Mark, mark_key, read_mark, restore_from, write_mark
+from streamapp.state.store import prefix_end, shard_prefix
+
+if TYPE_CHECKING:
+    from threading import Event
+
+    from streamapp.core.batch import TP, RecordBatch
+    from streamapp.state.store import Store
+    from streamapp.transport.broker import Broker
+
+#: Records of one read and write of a restore: bounds its memory and how long it stalls others.
+_BATCH = 4_000
+#: Seconds without a record before a restore gives up on a broker that should have some.
+_PATIENCE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class ShardPlan:
+    """One partition of a table and the changelog partition that it follows."""
+
+    table: str
+    partition: int
+    log: TP
+    uid: str
+
+
+@dataclass(slots=True)
+class RestoreProgress:
+    """How far a restore is, in changelog records by partition; read by other threads."""
+
+    total: dict[TP, int] = field(default_factory=dict)
+    done: dict[TP, int] = field(default_factory=dict)
+    begun: float = field(default_factory=time.monotonic)
+    ended: float | None = None
+
+    @property
+    def records(self) -> tuple[int, int]:
+        """Records applied, and records in all."""
+        return sum(self.done.values()), sum(self.total.values())
+
+    @property
+    def rate(self) -> float:
+        """Records applied per second so far."""
+        return self.records[0] / max((self.ended or time.monotonic()) - self.begun, 1e-9)
+
+
+class RestoreStoppedError(Exception):
+    """The worker lost the partitions (or stops) while they were being restored."""
+
+
+def restore(
+    broker: Broker,
+    store: Store,
+    plans: Sequence[ShardPlan],
+    progress: RestoreProgress,
+    stop: Event,
+) -> None:
+    """Bring the store to the end of each changelog, as it is at the time of the call.
+
+    Raises:
+        RestoreStoppedError: ``stop`` was set. What was applied is marked and stays valid.
+        BrokerUnavailableError: The broker brought no records for a long time.
+        StateError: The store failed.
+    """
+    starts: dict[TP, int] = {}
+    ends: dict[TP, int] = {}
+    now_ms = time.time_ns() // 1_000_000
+    by_log = {plan.log: plan for plan in plans}
+    for tp, log in broker.offsets(by_log).items():
+        plan = by_log[tp]
+        mark = read_mark(store.get(mark_key(plan.table, plan.partition)))
+        offset = restore_from(mark, plan.uid, log, now_ms)
+        if offset is None:
+            prefix = shard_prefix(plan.table, plan.partition)
+            store.apply({mark_key(plan.table, plan.partition): None})
+            store.delete_range(prefix, prefix_end(prefix))
+            offset = log.earliest
+        if offset < log.end:
+            starts[tp], ends[tp] = offset, log.end
+        else:
+            _write_mark(store, plan, log.end)
+    progress.total.update({tp: ends[tp] - starts[tp] for tp in ends})
+    _follow(broker, _Target(store, by_log, progress), starts, ends, stop)
+    progress.ended = time.monotonic()
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    store: Store
+    plans: dict[TP, ShardPlan]
+    progress: RestoreProgress
+
+    def apply(self, batches: Sequence[RecordBatch], starts: dict[TP, int]) -> None:
+        changes: dict[bytes, bytes | None] = {}
+        for batch in batches:
+            plan = self.plans[batch.tp]
+            prefix = shard_prefix(plan.table, plan.partition)
+            for key, value in zip(batch.keys, batch.values, strict=True):
+                if key is not None:
+                    changes[prefix + key] = value
+            changes[mark_key(plan.table, plan.partition)] = _mark(plan, batch.next_offset)
+            self.progress.done[batch.tp] = batch.next_offset - starts[batch.tp]
+        self.store.apply(changes)
+        crash_point("restore.batch")
+
+
+def _follow(
+    broker: Broker, target: _Target, starts: dict[TP, int], ends: dict[TP, int], stop: Event
+) -> None:
+    reader = broker.reader()
+    try:
+        reader.assign(starts)
+        left, patience = dict(ends), time.monotonic() + _PATIENCE_S
+        while left:
+            if stop.is_set():
+                raise RestoreStoppedError
+            batches = reader.poll(0.2, _BATCH)
+            if batches:
+                target.apply(batches, starts)
+                patience = time.monotonic() + _PATIENCE_S
+            for batch in batches:
+                if batch.next_offset >= left.get(batch.tp, 0):
+                    left.pop(batch.tp, None)
+            if time.monotonic() > patience:
+                msg = f"The changelog {', '.join(tp.topic for tp in left)} brings no more records"
+                raise BrokerUnavailableError(msg, hint="Is the broker's log damaged or locked?")
+    finally:
+        reader.close()
+
+
+def _mark(plan: ShardPlan, offset: int) -> bytes:
+    return write_mark(Mark(plan.uid, offset, time.time_ns() // 1_000_000))
+
+
+def _write_mark(store: Store, plan: ShardPlan, offset: int) -> None:
+    store.apply({mark_key(plan.table, plan.partition): _mark(plan, offset)})

@@ -1,0 +1,334 @@
+"""Streams: what an agent iterates over. One await for a batch of records, none for a record.
+
+A topic's stream unrolls batches in memory; any other source (a channel, a list) takes Faust's own
+path. When the agent asks for the next event, the one before has succeeded; when it raises instead,
+the event is undone and meets the agent's error policy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, cast
+
+import faust
+from faust.exceptions import Skip
+from faust.types.tuples import ConsumerMessage
+from mode.utils.futures import maybe_async
+
+from streamapp.core.batch import RecordBatch
+from streamapp.core.duration import to_ms
+from streamapp.engine.feed import ChunkFeed, Feed, WindowFeed
+from streamapp.engine.topic import Topic
+from streamapp.engine.work import Chunk, Slot
+from streamapp.errors import UsageError
+from streamapp.serde.codecs import Bad
+from streamapp.state.scope import current_scope
+
+if TYPE_CHECKING:
+    from streamapp.app import App
+
+#: Longest run of events, in seconds, before other tasks of the worker get their turn.
+_TURN_S = 0.01
+
+
+class Stream(faust.Stream):  # type: ignore[misc] # Faust's base is untyped for mypy
+    """A stream over a topic's records (or over anything else that Faust can stream over)."""
+
+    app: App
+    _current: Any = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.feed: Feed | None = None
+        self._slot: Slot | None = None
+        self._again: Slot | None = None
+
+    # --- iteration -------------------------------------------------------------------------------
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        if not isinstance(self.channel, Topic):
+            return cast("AsyncIterator[Any]", self._py_aiter())
+        events = self._values()
+        return self._processed(events) if self._processors else events
+
+    async def events(self) -> AsyncIterator[Any]:
+        """Iterate over events: ``event.value``, ``.key``, ``.headers``, ``.message`` (offset, ...)."""
+        async for value in self:
+            yield self._event(value)
+
+    async def items(self) -> AsyncIterator[tuple[Any, Any]]:
+        """Iterate over ``(key, value)``."""
+        if not isinstance(self.channel, Topic):
+            async for event in super().events():
+                yield event.key, event.value
+            return
+        async for value in self:
+            batch, index = self._in_hand()
+            yield self.channel.decode_key_of(batch, index), value
+
+    async def take(self, max_: int, within: Any = 0) -> AsyncIterator[list[Any]]:
+        """Iterate over lists of up to ``max_`` values of one partition.
+
+        A list that is not full is handed out ``within`` seconds after its first value. The list
+        succeeds or fails as one; when it fails for good, its records are tried one by one.
+        """
+        async for group in self._groups(max_, within):
+            yield group
+
+    async def take_events(self, max_: int, within: Any = 0) -> AsyncIterator[list[Any]]:
+        """Like ``take``, with events instead of values."""
+        async for group in self._groups(max_, within):
+            batch, index = self._in_hand()
+            yield [self._event(value, batch, index + i) for i, value in enumerate(group)]
+
+    async def _groups(self, max_: int, within: Any) -> AsyncIterator[list[Any]]:
+        feed = self._subscribe()
+        if isinstance(feed, WindowFeed):
+            async for slot in self._windowed(feed, max_):
+                yield slot.values
+        else:
+            async for group in self._grouped(feed, max_, to_ms(within) / 1_000):
+                yield group
+
+    def _values(self) -> AsyncIterator[Any]:
+        feed = self._subscribe()
+        return self._singly(feed) if isinstance(feed, WindowFeed) else self._straight(feed)
+
+    async def _singly(self, feed: WindowFeed) -> AsyncIterator[Any]:
+        async for slot in self._windowed(feed, 1):
+            yield slot.values[0]
+
+    async def _straight(self, feed: ChunkFeed) -> AsyncIterator[Any]:
+        scope, gate = feed.scope, feed.plan.gate
+        self._finish_left_over(feed)
+        while True:
+            chunk = feed.chunk or await feed.begin()
+            current_scope.set(scope)
+            values = chunk.values
+            turn = perf_counter() + _TURN_S
+            while chunk.at < chunk.end:
+                at = chunk.at
+                value = values[at]
+                if value.__class__ is Bad:
+                    await feed.fail(chunk, value.error)
+                    continue
+                chunk.given = at + 1
+                yield value
+                if chunk is not feed.chunk:
+                    break
+                if (scope.held or scope.outputs or scope.tracked) and not feed.finish(chunk):
+                    continue
+                chunk.at = at + 1
+                if not at & 15 and perf_counter() > turn:
+                    await asyncio.sleep(0)
+                    turn = perf_counter() + _TURN_S
+                if gate.closed:
+                    await gate.wait(feed)
+            feed.end(chunk)
+            await asyncio.sleep(0)
+
+    async def _grouped(
+        self, feed: ChunkFeed, most: int, patience_s: float
+    ) -> AsyncIterator[list[Any]]:
+        self._finish_left_over(feed)
+        while True:
+            chunk = feed.chunk or await feed.begin()
+            current_scope.set(feed.scope)
+            while chunk.at < chunk.end:
+                if chunk.values[chunk.at].__class__ is Bad:
+                    await feed.fail(chunk, chunk.values[chunk.at].error)  # type: ignore[attr-defined]
+                    continue
+                size = 1 if chunk.at < chunk.single_until else most
+                await feed.gather(chunk, size, patience_s)
+                chunk.given = chunk.run(size)
+                yield chunk.values[chunk.at : chunk.given]
+                if chunk is not feed.chunk:
+                    break
+                if feed.finish(chunk):
+                    chunk.at = chunk.given
+            feed.end(chunk)
+            await asyncio.sleep(0)
+
+    async def _windowed(self, feed: WindowFeed, most: int) -> AsyncIterator[Slot]:
+        if self._slot is not None:
+            feed.finish(self._slot)
+        while True:
+            slot = self._slot = self._again or await feed.begin(most)
+            self._again = None
+            current_scope.set(slot.scope)
+            bad = next((value for value in slot.values if value.__class__ is Bad), None)
+            if bad is None:
+                yield slot
+                feed.finish(slot)
+            else:
+                await feed.fail(slot, bad.error)
+            self._slot = None
+
+    async def _processed(self, values: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        async for given in values:
+            value = given
+            try:
+                for processor in self._processors:
+                    value = await maybe_async(processor(value))
+            except Skip:
+                continue
+            yield value
+
+    # --- the event in hand -----------------------------------------------------------------------
+
+    async def fail(self, exc: Exception) -> bool:
+        """Do with the event in hand what the policy says; ``False`` if there is none in hand."""
+        feed = self.feed
+        if isinstance(feed, ChunkFeed) and feed.chunk is not None and feed.chunk.is_held:
+            await feed.fail(feed.chunk, exc)
+            return True
+        if isinstance(feed, WindowFeed) and self._slot is not None:
+            slot, self._slot = self._slot, None
+            if not slot.is_revoked and await feed.fail(slot, exc):
+                self._again = slot
+            return True
+        return False
+
+    def reset_processors(self) -> None:
+        """Forget filters and the like: the agent begins anew and declares them again."""
+        self._processors.clear()
+        if self._next is not None:
+            cast("Stream", self._next).reset_processors()
+
+    def drop_in_hand(self) -> None:
+        """Forget the event in hand: its partition was taken away."""
+        self._slot = self._again = None
+
+    @property
+    def current_event(self) -> Any:
+        """The event in hand, or ``None``."""
+        if not isinstance(self.channel, Topic):
+            return self._current
+        try:
+            batch, index = self._in_hand()
+        except UsageError:
+            return None
+        return self._event(self._value_in_hand(), batch, index)
+
+    @current_event.setter
+    def current_event(self, event: Any) -> None:
+        self._current = event
+
+    def _event(self, value: Any, batch: RecordBatch | None = None, index: int = 0) -> Any:
+        if not isinstance(self.channel, Topic):
+            return self._current
+        if batch is None:
+            batch, index = self._in_hand()
+        key = self.channel.decode_key_of(batch, index)
+        headers = dict(batch.headers[index]) if batch.headers is not None else {}
+        return self.app.create_event(key, value, headers, _message(batch, index))
+
+    def _in_hand(self) -> tuple[RecordBatch, int]:
+        if self._slot is not None:
+            return self._slot.batch, self._slot.start
+        chunk = self.feed.chunk if isinstance(self.feed, ChunkFeed) else None
+        if chunk is None or not chunk.is_held:
+            msg = "No event is in hand"
+            raise UsageError(msg, hint="Ask for it inside of `async for ... in stream`")
+        return chunk.batch, chunk.at
+
+    def _value_in_hand(self) -> Any:
+        if self._slot is not None:
+            return self._slot.values[0]
+        chunk = cast("Chunk", cast("ChunkFeed", self.feed).chunk)
+        return chunk.values[chunk.at]
+
+    def _finish_left_over(self, feed: ChunkFeed) -> None:
+        # The agent left the loop with `break` and now goes on: the event before has succeeded.
+        chunk = feed.chunk
+        if chunk is not None and chunk.is_held and feed.finish(chunk):
+            chunk.at = chunk.given
+
+    def _subscribe(self) -> Any:
+        if self.feed is None:
+            self.feed = self.app.engine.subscribe(self)
+        task = asyncio.current_task()
+        if task is not None and task not in self.feed.tasks:
+            self.feed.tasks.add(task)
+            task.add_done_callback(self.feed.tasks.discard)
+        self.app.engine.subscriptions.streams_of(task).append(self)
+        return self.feed
+
+    # --- derived streams -------------------------------------------------------------------------
+
+    def group_by(
+        self,
+        key: Any,
+        *,
+        name: str | None = None,
+        topic: Any = None,
+        partitions: int | None = None,
+    ) -> Stream:
+        """Repartition by another key: a field of the value, or a function of the value.
+
+        Records go through a topic of the application, in the commit of the event they come from,
+        so that records of one key meet in one partition (and in one shard of each table).
+
+        Args:
+            key: ``Order.user``, a field's name, or a function ``value -> key``.
+            name: Part of the topic's name; needed when ``key`` is a function.
+            topic: Use this topic instead.
+            partitions: Partitions of the new topic; by default as many as the source has.
+        """
+        choose, label = _key_function(key)
+        target = topic or self.app.engine.repartition_topic(
+            self.channel, self.prefix, name or label, partitions
+        )
+        return self._forward(target, choose)
+
+    def through(self, channel: Any) -> Stream:
+        """Send every value to a topic and go on with the topic's stream."""
+        target = self.app.topic(channel) if isinstance(channel, str) else channel
+        return self._forward(target, None)
+
+    def _forward(self, target: Topic, choose: Callable[[Any], Any] | None) -> Stream:
+        if self._next is None:
+
+            async def forward(source: Stream) -> None:
+                async for event in source.events():
+                    key = event.key if choose is None else choose(event.value)
+                    await target.send(key=key, value=event.value)
+
+            self.app.engine.run_beside(self, forward)
+            self._next = self.app.stream(
+                target, prefix=self.prefix, concurrency_index=self.concurrency_index
+            )
+            self._next._prev = self  # noqa: SLF001 - Faust's chain of streams
+        return cast("Stream", self._next)
+
+
+def _key_function(key: Any) -> tuple[Callable[[Any], Any], str]:
+    field = key if isinstance(key, str) else getattr(key, "field", None)
+    if isinstance(field, str):
+        name = field
+        return (lambda value: value[name] if isinstance(value, dict) else getattr(value, name)), name
+    if not callable(key):
+        msg = f"group_by cannot use {key!r} as a key"
+        raise UsageError(msg, hint="Give a field's name or a function of the value")
+    return key, getattr(key, "__name__", "").strip("<>") or "key"
+
+
+def _message(batch: RecordBatch, index: int) -> ConsumerMessage:
+    key, value = batch.keys[index], batch.values[index]
+    return ConsumerMessage(
+        batch.tp.topic,
+        batch.tp.partition,
+        batch.offsets[index],
+        batch.timestamps[index] / 1_000,
+        0,
+        dict(batch.headers[index]) if batch.headers is not None else {},
+        key,
+        value,
+        None,
+        len(key) if key is not None else 0,
+        len(value) if value is not None else 0,
+        faust.types.TP(*batch.tp),
+        generation_id=0,
+    )

@@ -1,0 +1,131 @@
+"""Who reads what: the feeds of all agents, and the topics that this makes the worker read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from itertools import count
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from faust.agents.agent import current_agent
+
+from streamapp.engine.feed import ChunkFeed, Feed, FeedPlan, WindowFeed
+from streamapp.engine.policy import ErrorPolicy
+from streamapp.engine.rejects import AgentStoppedError, FeedStats, Rejects
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from streamapp.core.batch import TP
+    from streamapp.engine.gate import Gate
+    from streamapp.engine.outbox import Outbox
+    from streamapp.engine.stream import Stream
+
+
+class Subscriptions:
+    """The feeds, by agent and topics. Used on the event loop only."""
+
+    def __init__(
+        self, gate: Gate, outbox: Outbox, dead_letters: str, on_room: Callable[[TP], None]
+    ) -> None:
+        self.policies: dict[str, ErrorPolicy] = {}
+        self.counts: Mapping[str, int] = {}
+        self.on_change: Callable[[], None] = lambda: None
+        self._feeds: dict[tuple[str, tuple[str, ...]], Feed] = {}
+        self._streams: WeakKeyDictionary[asyncio.Task[Any], list[Stream]] = WeakKeyDictionary()
+        self._numbers = count(1)
+        self._gate = gate
+        self._outbox = outbox
+        self._dead_letters = dead_letters
+        self._on_room = on_room
+
+    def feed_of(self, stream: Stream) -> Feed:
+        """Return the feed of a stream, made at its first use.
+
+        Instances of one agent share one feed for each topic. A stream outside of agents has one of
+        its own.
+        """
+        channel: Any = stream.channel
+        agent = current_agent()
+        name = stream.prefix or (agent.name if agent is not None else "")
+        name = name or f"stream-{channel}-{next(self._numbers)}"
+        key = (name, tuple(channel.topics))
+        feed = self._feeds.get(key)
+        if feed is None:
+            policy = self.policies.get(name, ErrorPolicy())
+            plan = FeedPlan(
+                name,
+                key[1],
+                channel.decode_batch,
+                Rejects(name, self._dead_letters, policy, FeedStats()),
+                self._gate,
+                self._outbox,
+                self._partitions_of,
+                self._on_room,
+            )
+            kind = ChunkFeed if stream.concurrency_index is None else WindowFeed
+            feed = self._feeds[key] = kind(plan)
+            self.on_change()
+        return feed
+
+    def streams_of(self, task: asyncio.Task[Any] | None) -> list[Stream]:
+        """Return the list of streams that a task iterates over; the caller may add to it."""
+        return self._streams.setdefault(task, []) if task is not None else []
+
+    @property
+    def topics(self) -> set[str]:
+        """Names of all topics that are read."""
+        return {topic for feed in self._feeds.values() for topic in feed.plan.topics}
+
+    def readers(self, topic: str) -> list[Feed]:
+        """Return the feeds of a topic."""
+        return [feed for feed in self._feeds.values() if topic in feed.plan.topics]
+
+    def __iter__(self) -> Iterator[Feed]:
+        """Iterate over all feeds."""
+        return iter(tuple(self._feeds.values()))
+
+    def discard(self, feed: Feed) -> None:
+        """Forget a feed whose agent has ended for good: it holds no position back any more."""
+        self._feeds = {key: value for key, value in self._feeds.items() if value is not feed}
+
+    def _partitions_of(self, topic: str) -> int:
+        return self.counts[topic]
+
+
+async def run_with_policy(
+    make: Callable[[], Awaitable[None]],
+    streams: Callable[[], list[Stream]],
+    on_error: Callable[[Exception], Awaitable[None]],
+) -> None:
+    """Run ``make()`` again and again until it returns: an exception is the event's.
+
+    Args:
+        make: Begins the work anew.
+        streams: The streams that the work iterates over.
+        on_error: Deals with an exception; what it raises ends the run.
+    """
+    task = asyncio.current_task()
+    while True:
+        try:
+            await make()
+        except asyncio.CancelledError:
+            if not any([stream.feed.was_interrupted(task) for stream in streams() if stream.feed]):
+                raise
+            for stream in streams():
+                stream.drop_in_hand()
+        except AgentStoppedError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - judged there: the record's, the state's, the program's
+            await on_error(exc)
+        else:
+            return
+
+
+async def fail_in_hand(streams: list[Stream], exc: Exception) -> bool:
+    """Let the event in hand of the latest stream that has one meet its policy."""
+    for stream in reversed(streams):
+        if await stream.fail(exc):
+            return True
+    return False

@@ -1,0 +1,141 @@
+"""Topics: typed names of a partitioned log.
+
+Inside an event ``send`` puts the record into the commit that includes the event, so a retried or
+replayed event never leaves a second one; outside of events it goes to the broker at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import faust
+from faust.types.tuples import RecordMetadata
+
+from streamapp.core.batch import TP, Headers, OutRecord, RecordBatch
+from streamapp.errors import ConfigError
+from streamapp.serde.codecs import (
+    decode_batch,
+    key_decoder,
+    key_encoder,
+    value_decoder,
+    value_encoder,
+)
+from streamapp.state.scope import current_scope
+
+if TYPE_CHECKING:
+    from streamapp.app import App
+
+
+class Staged(Awaitable[RecordMetadata]):
+    """The answer to ``send`` inside of an event: the record is in the event's commit.
+
+    Awaiting it does not wait for the commit (which waits for the event); the offset is -1.
+    """
+
+    __slots__ = ("_tp",)
+
+    def __init__(self, tp: TP) -> None:
+        self._tp = tp
+
+    def __await__(self) -> Generator[Any, None, RecordMetadata]:
+        """Return where the record will be, its offset not yet known."""
+        yield from ()
+        tp = faust.types.TP(*self._tp)
+        return RecordMetadata(tp.topic, tp.partition, tp, -1, None, None)
+
+
+class Topic(faust.Topic):  # type: ignore[misc] # Faust's base is untyped for mypy
+    """A topic with the types of its keys and values."""
+
+    app: App
+
+    def __init__(self, app: App, **kwargs: Any) -> None:
+        super().__init__(app, **kwargs)
+        if self.pattern:
+            msg = f"Topic pattern {self.pattern.pattern!r} is not supported"
+            raise ConfigError(msg, hint="Name the topics: app.topic('a', 'b')")
+        self.allow_empty = kwargs.get("allow_empty") or self.value_type is None
+        self._decode_value = value_decoder(self.value_type, self._codec("value"))
+        self._decode_key = key_decoder(self.key_type, self._codec("key"))
+        self._encoders: dict[tuple[str, str | None], Callable[[Any], bytes]] = {}
+
+    def _codec(self, part: str) -> str | None:
+        named = getattr(self.schema, f"{part}_serializer", None)
+        return named if isinstance(named, str) else None
+
+    # --- records in ------------------------------------------------------------------------------
+
+    def decode_batch(self, batch: RecordBatch) -> list[Any]:
+        """Return the value of each record, or ``Bad`` with the reason."""
+        return decode_batch(self._decode_value, batch.values, allow_null=bool(self.allow_empty))
+
+    def decode_key_of(self, batch: RecordBatch, index: int) -> Any:  # noqa: ANN401 - declared type
+        """Return the key of a record; a null key is ``None``.
+
+        Raises:
+            DecodeError: The key is not what the topic declares.
+        """
+        key = batch.keys[index]
+        return None if key is None else self._decode_key(key)
+
+    # --- records out -----------------------------------------------------------------------------
+
+    async def send(  # type: ignore[override] # noqa: PLR0913 - Faust's signature
+        self,
+        *,
+        key: Any = None,
+        value: Any = None,
+        partition: int | None = None,
+        timestamp: float | None = None,
+        headers: Mapping[str, bytes] | list[tuple[str, bytes]] | None = None,
+        schema: Any = None,
+        key_serializer: str | None = None,
+        value_serializer: str | None = None,
+        callback: Any = None,
+        force: bool = False,
+    ) -> Awaitable[RecordMetadata]:
+        """Send a record; ``timestamp`` in seconds, by default that of the event in hand or now.
+
+        Args:
+            force: Send at once, also inside of an event (a retried event sends again).
+
+        Raises:
+            EncodeError: The key or value is not what the topic declares.
+            UnknownTopicError: The topic does not exist and may not be created.
+        """
+        name = self.get_topic_name()
+        raw_key = self._encode("key", key, key_serializer)
+        raw_value = self._encode("value", value, value_serializer)
+        scope = current_scope.get()
+        if scope is None or force or scope.partition < 0:
+            sent = await (await self._get_producer()).send(
+                name, raw_key, raw_value, partition, timestamp, dict(headers or {})
+            )
+            if callback is not None:
+                sent.add_done_callback(callback)
+            return sent  # type: ignore[no-any-return]
+        partitions = await self.app.engine.partitions_for(self)
+        if partition is None:
+            partition = self.app.engine.choose_partition(name, raw_key, partitions)
+        stamp = scope.source.timestamp_ms if timestamp is None else round(timestamp * 1_000)
+        record = OutRecord(TP(name, partition), raw_key, raw_value, stamp, _headers(headers))
+        scope.outputs.append(record)
+        return Staged(record.tp)
+
+    def _encode(self, part: str, given: Any, codec: str | None) -> bytes | None:
+        if given is None:
+            return None
+        encode = self._encoders.get((part, codec))
+        if encode is None:
+            declared = self.key_type if part == "key" else self.value_type
+            make = key_encoder if part == "key" else value_encoder
+            encode = self._encoders[part, codec] = make(declared, codec or self._codec(part))
+        return encode(given)
+
+
+def _headers(given: Mapping[str, bytes] | list[tuple[str, bytes]] | None) -> Headers:
+    if not given:
+        return ()
+    pairs = given.items() if isinstance(given, Mapping) else given
+    return tuple((name, text.encode() if isinstance(text, str) else text) for name, text in pairs)

@@ -1,0 +1,132 @@
+"""The topics that the application reads and writes: created, counted, checked."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from streamapp.core.batch import TP
+from streamapp.errors import PartitionMismatchError, UnknownTopicError
+from streamapp.transport.broker import TopicSpec
+from streamapp.transport.partitioner import StickyChooser, partition_for_key
+
+if TYPE_CHECKING:
+    from streamapp.app import App
+    from streamapp.engine.subscriptions import Subscriptions
+    from streamapp.engine.topic import Topic
+
+_DEFAULT_RETENTION_MS = TopicSpec("any", 1).retention_ms
+
+
+class Topics:
+    """Partition counts by topic, and the choice of a partition."""
+
+    def __init__(self, app: App) -> None:
+        self.counts: dict[str, int] = {}
+        self._app = app
+        self._sticky = StickyChooser()
+        self._lock = asyncio.Lock()
+
+    async def declare(self, subscriptions: Subscriptions) -> None:
+        """Create the dead-letter topic and the topics that are read and do not exist.
+
+        Raises:
+            PartitionMismatchError: A topic exists with another number of partitions than declared.
+        """
+        # Dead letters are kept until someone has dealt with them.
+        name = f"{self._app.conf.id}-dead-letters"
+        await self._create(TopicSpec(name, 1, retention_ms=None))
+        for topic in self._app.topics:
+            for one in topic.topics:
+                if one in subscriptions.topics:
+                    await self.ensure(topic, one)
+
+    async def ensure(self, topic: Topic, name: str = "") -> int:
+        """Return the number of partitions of a topic, which is created if it may be."""
+        name = name or topic.get_topic_name()
+        known = self.counts.get(name)
+        if known is not None:
+            return known
+        async with self._lock:
+            if name not in self.counts:
+                await self._ensure(topic, name)
+        return self.counts[name]
+
+    async def _ensure(self, topic: Topic, name: str) -> None:
+        conf = self._app.conf
+        existing = (await self._app.engine.call(self._app.broker.topics)).get(name)
+        if existing is None and not conf.topic_allow_declare:
+            msg = f"Topic {name} does not exist"
+            raise UnknownTopicError(msg, hint="Create it, or set topic_allow_declare=True")
+        if existing is not None and topic.partitions in (None, existing.spec.partitions):
+            self.counts[name] = existing.spec.partitions
+            return
+        await self._create(_spec(topic, name, topic.partitions or conf.topic_partitions))
+
+    async def _create(self, spec: TopicSpec) -> None:
+        info = await self._app.engine.call(self._app.broker.create_topic, spec)
+        self.counts[spec.name] = info.spec.partitions
+
+    def choose(self, topic: str, key: bytes | None, partitions: int) -> int:
+        """Return the partition of a record: by its key, as every Kafka client does."""
+        if key is None:
+            return self._sticky.choose(topic, partitions)
+        return partition_for_key(key, partitions)
+
+    def check_tables(self, app: App) -> None:
+        """Refuse a table that an agent names but whose partitions are not those of its topics.
+
+        Finds the tables that an agent's function refers to as globals or closures; others are
+        checked at their first write.
+
+        Raises:
+            PartitionMismatchError: With both numbers.
+        """
+        by_identity = {id(table): table for table in app.tables.values()}
+        for agent in app.agents.values():
+            names = agent.channel.topics if agent.is_ours else ()
+            counts = {name: self.counts[name] for name in names if name in self.counts}
+            for table in (by_identity.get(id(used)) for used in _references(agent.fun)):
+                if table is None:
+                    continue
+                for name, count in counts.items():
+                    if count != table.partitions and not _regroups(agent.fun):
+                        msg = (
+                            f"Agent {agent.name} writes table {table.name} with "
+                            f"{table.partitions} partitions from topic {name} with {count}"
+                        )
+                        raise PartitionMismatchError(
+                            msg, hint="Declare both with the same partitions=, or use group_by"
+                        )
+
+
+def _references(function: Any) -> list[Any]:
+    code = function.__code__
+    cells = [cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)]
+    return [function.__globals__.get(name) for name in code.co_names] + cells
+
+
+def _regroups(function: Any) -> bool:
+    return bool({"group_by", "through"} & set(function.__code__.co_names))
+
+
+def _is_filled(cell: Any) -> bool:
+    try:
+        return cell.cell_contents is not None
+    except ValueError:
+        return False
+
+
+def _spec(topic: Topic, name: str, partitions: int) -> TopicSpec:
+    cleanup = {"compact"} if topic.compacting else set()
+    if topic.deleting or not cleanup:
+        cleanup.add("delete")
+    retention = _DEFAULT_RETENTION_MS
+    if topic.retention is not None:
+        retention = round(getattr(topic.retention, "total_seconds", lambda: topic.retention)() * 1e3)
+    return TopicSpec(name, partitions, frozenset(cleanup), retention)
+
+
+def all_partitions(counts: dict[str, int], topics: set[str]) -> list[TP]:
+    """Return the partitions of topics, for status pages."""
+    return [TP(name, number) for name in sorted(topics) for number in range(counts.get(name, 0))]

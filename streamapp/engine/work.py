@@ -1,0 +1,187 @@
+"""The records that an agent has in hand: a run of decoded records and how far it is done.
+
+``Chunk`` belongs to an agent without concurrency: one run, worked on in order. ``Slot`` belongs to
+an agent with ``concurrency`` above 1: one event (or one ``take``) among several that are worked on
+at once and *retire* in the order of their offsets, so that the state of a table is always that of a
+prefix of the partition. Neither knows tasks nor brokers.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from streamapp.serde.codecs import Bad
+from streamapp.state.scope import EventScope, Outcome
+
+if TYPE_CHECKING:
+    from streamapp.core.batch import TP, RecordBatch
+
+
+class Chunk:
+    """A run of records of one partition.
+
+    Records ``[0, at)`` are done, ``[at, given)`` are in the agent's hands (none when equal),
+    ``[given, end)`` wait. ``end`` is lowered when the partition is about to be given up.
+    """
+
+    __slots__ = (
+        "_failed_at", "_times", "at", "batch", "end", "failures", "given", "single_until",
+        "start_ms", "values",
+    )  # fmt: skip
+
+    def __init__(self, batch: RecordBatch, values: list[object], start_ms: int) -> None:
+        self.batch = batch
+        #: Event time of the partition before the first record.
+        self.start_ms = start_ms
+        self._times: list[int] | None = None
+        self.values = values
+        self.at = 0
+        self.given = 0
+        self.end = len(values)
+        self.failures = 0
+        self._failed_at = -1
+        #: Records before this index are handed out one at a time: one of them failed in a ``take``.
+        self.single_until = 0
+
+    @property
+    def tp(self) -> TP:
+        """The partition of the records."""
+        return self.batch.tp
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the agent has records in hand that are not done."""
+        return self.given > self.at
+
+    @property
+    def position(self) -> int:
+        """Offset of the first record that is not done."""
+        batch = self.batch
+        return batch.offsets[self.at] if self.at < len(batch.offsets) else batch.next_offset
+
+    @property
+    def timestamp_ms(self) -> int:
+        """See ``state.scope.Source``."""
+        return self.batch.timestamps[self.at]
+
+    @property
+    def now_ms(self) -> int:
+        """See ``state.scope.Source``."""
+        return self.time_at(self.at)
+
+    def time_at(self, index: int) -> int:
+        """Return the event time of the partition at a record; -1 is before the first."""
+        if self._times is None:
+            self._times = list(accumulate(self.batch.timestamps, max, initial=self.start_ms))
+        return self._times[index + 1]
+
+    def run(self, most: int) -> int:
+        """Return where a run of up to ``most`` records from ``at`` ends; a bad one is alone."""
+        stop, limit = self.at + 1, min(self.at + most, self.end)
+        if self.values[self.at].__class__ is not Bad:
+            while stop < limit and self.values[stop].__class__ is not Bad:
+                stop += 1
+        return stop
+
+    def extend(self, batch: RecordBatch, values: list[object]) -> None:
+        """Append the records of the batch that follows."""
+        self.batch = self.batch.joined(batch)
+        self.values = [*self.values, *values]
+        self.end = len(self.values)
+        self._times = None
+
+    def fail(self) -> int:
+        """Note a failure of the records in hand; return how often they have failed in a row."""
+        self.failures = self.failures + 1 if self._failed_at == self.at else 1
+        self._failed_at = self.at
+        return self.failures
+
+    def advance(self) -> None:
+        """The record at ``at`` is done; more that were in hand with it are not."""
+        self.at += 1
+        self.given = self.at
+
+    def cut_short(self) -> None:
+        """Hand out no more records than are in hand now."""
+        self.end = max(self.given, self.at)
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """Records ``[start, stop)`` of a batch with the effects they have, until they retire."""
+
+    batch: RecordBatch
+    start: int
+    stop: int
+    values: list[object]
+    scope: EventScope
+    now_ms: int
+    is_finished: bool = False
+    is_revoked: bool = False
+    failures: int = 0
+    conflicts: int = 0
+
+    @property
+    def timestamp_ms(self) -> int:
+        """See ``state.scope.Source``."""
+        return self.batch.timestamps[self.start]
+
+    @property
+    def next_offset(self) -> int:
+        """Offset that follows the records."""
+        batch = self.batch
+        return batch.offsets[self.stop] if self.stop < len(batch) else batch.next_offset
+
+
+def open_slot(
+    batch: RecordBatch, start: int, values: list[object], now_ms: int, *, like: EventScope
+) -> Slot:
+    """Begin the records from ``start`` on, in a scope of their own at ``like``'s partition."""
+    scope = EventScope(tracks_always=True)
+    scope.partition, scope.partitions = like.partition, like.partitions
+    slot = Slot(batch, start, start + len(values), values, scope, now_ms)
+    scope.source = slot
+    return slot
+
+
+@dataclass(slots=True)
+class Window:
+    """The slots of one partition that have begun, in offset order; ``position`` is the first's."""
+
+    position: int
+    time_ms: int
+    slots: deque[Slot] = field(default_factory=deque)
+
+    def split(self, slot: Slot) -> list[Slot]:
+        """Replace a slot of several records by one for each of them; return these."""
+        at = self.slots.index(slot)
+        del self.slots[at]
+        singles = [
+            open_slot(slot.batch, slot.start + i, [value], slot.now_ms, like=slot.scope)
+            for i, value in enumerate(slot.values)
+        ]
+        for single in reversed(singles):
+            self.slots.insert(at, single)
+        return singles
+
+    def retire(self) -> tuple[list[Slot], Slot | None]:
+        """Let finished slots at the head take effect, in order.
+
+        Returns:
+            The retired slots, and the head if it must run again because rows that it has read were
+            changed by slots before it (or by another agent).
+        """
+        retired: list[Slot] = []
+        while self.slots and self.slots[0].is_finished:
+            head = self.slots[0]
+            if head.scope.finish() is Outcome.CONFLICT:
+                head.is_finished = False
+                head.conflicts += 1
+                return retired, head
+            self.slots.popleft()
+            self.position, self.time_ms = head.next_offset, head.now_ms
+            retired.append(head)
+        return retired, None

@@ -1,0 +1,210 @@
+"""What the event in hand has done to tables and topics: all of it counts, or none of it.
+
+An event works *directly* on the shards and keeps the way back in an undo list; that is the fast
+path, and it is exact because the event loop runs one event at a time. Only an event that awaits in
+the middle can meet another one. Whoever comes second *parks* the first: the first one's effects
+leave the shards for an overlay of its own, and from then on it is *tracked*: what it reads is
+remembered, and when it finishes, its effects are applied only if all it has read is unchanged.
+Otherwise it must run again (optimistic concurrency control; Kung and Robinson 1981).
+
+So a shard never holds half an event together with another one's rows, a commit needs to wait for
+nobody, and the result equals some order of whole events. Never blocks, knows no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+from streamapp.state.shard import MISSING
+
+if TYPE_CHECKING:
+    from streamapp.core.batch import OutRecord
+    from streamapp.state.shard import Shard
+
+#: The event in hand of the running task; ``None`` outside of events.
+current_scope: ContextVar[EventScope | None] = ContextVar("streamapp_scope", default=None)
+
+
+class Outcome(Enum):
+    """What ``EventScope.finish`` decided."""
+
+    DONE = "the effects are in the shards"
+    CONFLICT = "rows it has read were changed meanwhile: run the event again"
+
+
+class Source(Protocol):
+    """The records that an event comes from."""
+
+    @property
+    def timestamp_ms(self) -> int:
+        """Timestamp of the (first) record in hand."""
+
+    @property
+    def now_ms(self) -> int:
+        """Event time of the partition at the record: the greatest timestamp up to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """A source without records: work that the engine itself does at a moment of event time."""
+
+    timestamp_ms: int = 0
+
+    @property
+    def now_ms(self) -> int:
+        """See ``Source``."""
+        return self.timestamp_ms
+
+
+_NO_SOURCE = Instant()
+
+
+class EventScope:
+    """The effects of one event until it is finished or undone; reused for the next event.
+
+    ``partition`` is the source partition of the event: its rows live in the shards of that number.
+    ``partitions`` is how many the source topic has. ``outputs`` are records to be written by the
+    commit that includes the event.
+    """
+
+    __slots__ = (
+        "_overlay", "_reads", "_seen", "_undo", "held", "outputs", "partition", "partitions",
+        "source", "tracked", "tracks_always",
+    )  # fmt: skip
+
+    def __init__(self, *, tracks_always: bool = False) -> None:
+        self.partition = -1
+        self.partitions = 0
+        self.source: Source = _NO_SOURCE
+        self.outputs: list[OutRecord] = []
+        self.held: list[Shard] = []
+        self.tracks_always = tracks_always
+        self.tracked = tracks_always
+        self._undo: list[tuple[Shard, Hashable, object, bool]] = []
+        self._overlay: dict[tuple[Shard, Hashable], object] = {}
+        self._reads: dict[tuple[Shard, Hashable], object] = {}
+        self._seen: list[tuple[Shard, int]] = []
+
+    @property
+    def now_ms(self) -> int:
+        """Event time of the partition, in ms since 1970."""
+        return self.source.now_ms
+
+    # --- effects ---------------------------------------------------------------------------------
+
+    def read(self, shard: Shard, key: Hashable) -> object:
+        """Return the held value of a row as this event sees it: its own writes first."""
+        if not self.tracked:
+            if shard.owner is not self:
+                self._hold(shard)
+            return shard.read(key)
+        mine = self._overlay.get((shard, key), MISSING)
+        if mine is not MISSING:
+            return mine
+        _clear(shard)
+        value = shard.read(key)
+        self._reads.setdefault((shard, key), value)
+        return value
+
+    def write(self, shard: Shard, key: Hashable, value: object) -> None:
+        """Set the held value of a row; ``ABSENT`` deletes it."""
+        if self.tracked:
+            self._overlay[shard, key] = value
+            return
+        if shard.owner is not self:
+            self._hold(shard)
+        self._undo.append((shard, key, shard.live.get(key, MISSING), key in shard.dirty))
+        shard.write(key, value)
+
+    def watch(self, shard: Shard) -> dict[Hashable, object]:
+        """Note that this event depends on all rows of the shard; return its own unapplied rows."""
+        if not self.tracked:
+            if shard.owner is not self:
+                self._hold(shard)
+            return {}
+        _clear(shard)
+        self._seen.append((shard, shard.changes))
+        return {key: value for (of, key), value in self._overlay.items() if of is shard}
+
+    def before(self, shard: Shard) -> dict[Hashable, tuple[object, bool]]:
+        """Return ``{key: (value before this event, whether it was dirty then)}`` of a held shard."""
+        begun: dict[Hashable, tuple[object, bool]] = {}
+        for of, key, value, was_dirty in self._undo:
+            if of is shard:
+                begun.setdefault(key, (value, was_dirty))
+        return begun
+
+    # --- the end of an event ---------------------------------------------------------------------
+
+    def finish(self) -> Outcome:
+        """Make the effects count. After ``CONFLICT`` nothing of the event is left but its tracking."""
+        if self.tracked and not self._settle():
+            self.undo()
+            self.tracked = True
+            return Outcome.CONFLICT
+        if self._undo:
+            for shard in self.held:
+                shard.changes += 1
+            self._undo.clear()
+        self._release()
+        return Outcome.DONE
+
+    def undo(self) -> None:
+        """Take all effects back, as if the event had not begun. Safe to repeat."""
+        for shard, key, value, was_dirty in reversed(self._undo):
+            shard.restore(key, value, was_dirty=was_dirty)
+        self._undo.clear()
+        self.outputs.clear()
+        self._release()
+
+    def park(self) -> None:
+        """Leave the shards to another event: keep the effects aside and be tracked from now on.
+
+        What was read so far is not known, so any later change of a held shard is a conflict.
+        """
+        self._seen.extend((shard, shard.changes) for shard in self.held)
+        for shard, key, value, was_dirty in reversed(self._undo):
+            self._overlay.setdefault((shard, key), shard.live[key])
+            shard.restore(key, value, was_dirty=was_dirty)
+        self._undo.clear()
+        for shard in self.held:
+            shard.owner = None
+        self.held.clear()
+        self.tracked = self.tracks_always = True
+
+    def _hold(self, shard: Shard) -> None:
+        _clear(shard)
+        shard.owner = self
+        self.held.append(shard)
+
+    def _settle(self) -> bool:
+        for shard, _ in (*self._overlay, *self._reads):
+            _clear(shard)
+        if any(shard.changes != changes for shard, changes in self._seen):
+            return False
+        if any(shard.read(key) != value for (shard, key), value in self._reads.items()):
+            return False
+        for (shard, key), value in self._overlay.items():
+            shard.write(key, value)
+            shard.changes += 1
+        return True
+
+    def _release(self) -> None:
+        for shard in self.held:
+            shard.owner = None
+        self.held.clear()
+        if self.tracked:
+            self._overlay.clear()
+            self._reads.clear()
+            self._seen.clear()
+            self.tracked = self.tracks_always
+
+
+def _clear(shard: Shard) -> None:
+    """Make sure that the shard holds finished events only."""
+    if shard.owner is not None:
+        shard.owner.park()

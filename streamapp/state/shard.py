@@ -1,0 +1,284 @@
+"""The rows of one partition of a table: memory over the store.
+
+A read goes down the layers: ``live`` (used since the last rotation) -> ``old`` (used before it) ->
+``pending`` (in the changelog, not yet in the store) -> the store. A write touches ``live`` and
+``dirty`` alone. Invariants: a dirty key is always in ``live``; what ``pending`` holds is newer than
+the store; ``owner`` is the event that holds rows of this shard and is not finished, at most one.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final
+
+from streamapp.errors import StateError
+from streamapp.serde.ordered_keys import PLAIN_KEYS, decode_key, encode_key
+
+if TYPE_CHECKING:
+    from streamapp.state.scope import EventScope
+    from streamapp.state.store import Store
+
+
+class Mark(Enum):
+    """What a layer says instead of a value."""
+
+    MISSING = "this layer does not know"
+    ABSENT = "there is no such row"
+
+
+MISSING: Final = Mark.MISSING
+ABSENT: Final = Mark.ABSENT
+
+#: Bytes that a cached row costs beside its key and value: dict slots, objects, the dirty set.
+_ROW_OVERHEAD = 180
+
+
+class Packed:
+    """A mutable value, as its bytes: each reader gets an object of its own."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Packed) and other.data == self.data
+
+    __hash__ = None  # type: ignore[assignment] # mutable values are never keys
+
+
+@dataclass(frozen=True, slots=True)
+class RowCodec:
+    """How a table's values become bytes, and which of them memory may share as they are."""
+
+    encode: Callable[[Any], bytes]
+    decode: Callable[[bytes], Any]
+    atoms: frozenset[type]
+
+    def hold(self, value: object) -> object:
+        """Return the form in which memory keeps a value; encodes a mutable one now."""
+        return value if type(value) in self.atoms else Packed(self.encode(value))
+
+    def pack(self, held: object) -> bytes | None:
+        """Return the bytes of a held value; ``None`` for a deleted row."""
+        if held is ABSENT:
+            return None
+        return held.data if isinstance(held, Packed) else self.encode(held)
+
+    def unpack(self, data: bytes | None) -> object:
+        """Return the held form of stored bytes."""
+        if data is None:
+            return ABSENT
+        if not self.atoms:
+            return Packed(data)
+        value = self.decode(data)
+        return value if type(value) in self.atoms else Packed(data)
+
+
+@dataclass(slots=True)
+class CacheBudget:
+    """Bounds the memory of all shards of a worker, and remembers a store that failed.
+
+    ``limit_bytes`` is an estimate of keys, values and their overhead, over both generations.
+    """
+
+    limit_bytes: int
+    live_bytes: int = 0
+    fault: StateError | None = None
+    shards: list[Shard] = field(default_factory=list)
+
+    def add(self, size: int) -> None:
+        """Account for a new row; starts a new generation when half of the budget is in use."""
+        self.live_bytes += size
+        if self.live_bytes > self.limit_bytes // 2:
+            self.live_bytes = sum(shard.rotate() for shard in self.shards)
+
+    @property
+    def is_crowded(self) -> bool:
+        """Tell whether uncommitted rows alone fill half of the budget: processing must wait."""
+        rows = sum(len(shard.dirty) + len(shard.pending) for shard in self.shards)
+        return rows * _ROW_OVERHEAD > self.limit_bytes // 2
+
+
+class Shard:
+    """One partition of one table. Called by the event loop only; see the module's invariants."""
+
+    __slots__ = (
+        "_budget", "_codec", "_store", "changes", "dirty", "live", "old", "owner", "partition",
+        "partitions", "pending", "prefix", "table",
+    )  # fmt: skip
+
+    def __init__(  # noqa: PLR0913 - what a shard is made of
+        self,
+        table: str,
+        partition: int,
+        *,
+        partitions: int,
+        prefix: bytes,
+        store: Store,
+        codec: RowCodec,
+        budget: CacheBudget,
+    ) -> None:
+        self.table = table
+        self.partition = partition
+        self.partitions = partitions
+        self.prefix = prefix
+        self.live: dict[Hashable, object] = {}
+        self.old: dict[Hashable, object] = {}
+        self.dirty: set[Hashable] = set()
+        self.pending: dict[bytes, bytes | None] = {}
+        self.owner: EventScope | None = None
+        self.changes = 0
+        self._store = store
+        self._codec = codec
+        self._budget = budget
+        budget.shards.append(self)
+
+    def read(self, key: Hashable) -> object:
+        """Return the held value of a row, or ``ABSENT``.
+
+        Raises:
+            StateError: The store failed; the worker must rebuild its state.
+        """
+        value = self.live.get(key, MISSING)
+        return self._load(key) if value is MISSING else value
+
+    def write(self, key: Hashable, value: object) -> None:
+        """Set the held value of a row (``ABSENT`` deletes it). The caller keeps the way back."""
+        before = self.live.get(key, MISSING)
+        self.live[key] = value
+        self.dirty.add(key)
+        if before is MISSING:
+            self._budget.add(_ROW_OVERHEAD + _size(key) + _size(value))
+        elif type(value) is Packed:
+            self._budget.add(len(value.data) - _size(before))
+
+    def restore(self, key: Hashable, before: object, *, was_dirty: bool) -> None:
+        """Put a row back to what it was before a write."""
+        if before is MISSING:
+            self.live.pop(key, None)
+        else:
+            self.live[key] = before
+        if not was_dirty:
+            self.dirty.discard(key)
+
+    def take(self) -> dict[bytes, bytes | None]:
+        """Take the rows written since the last call, as of the last finished event.
+
+        What the event in hand has written is left for a later call: its rows are taken as they
+        were before it. The rows stay readable in ``pending`` until ``flushed``.
+        """
+        begun = self.begun()
+        changes: dict[bytes, bytes | None] = {}
+        for key in self.dirty:
+            value, was_dirty = begun.get(key, (MISSING, True))
+            if was_dirty:
+                value = self.live[key] if value is MISSING else value
+                changes[self.raw_key(key)] = self._codec.pack(value)
+        self.dirty = set(begun)
+        self.pending.update(changes)
+        return changes
+
+    def begun(self) -> dict[Hashable, tuple[object, bool]]:
+        """Return the rows that the event in hand has written, as they were before it."""
+        return self.owner.before(self) if self.owner is not None else {}
+
+    def flushed(self, changes: dict[bytes, bytes | None]) -> None:
+        """Forget pending rows that the store has now, unless they were written again."""
+        pending = self.pending
+        for key, value in changes.items():
+            if pending.get(key, MISSING) is value:
+                del pending[key]
+
+    def rotate(self) -> int:
+        """Drop the rows that were not used for a whole generation; return the bytes kept live.
+
+        Uncommitted rows stay: they are nowhere else.
+        """
+        live = self.live
+        self.old, self.live = live, {key: live[key] for key in self.dirty}
+        return sum(_ROW_OVERHEAD + _size(key) + _size(row) for key, row in self.live.items())
+
+    def scan(
+        self, start: bytes, end: bytes, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, object]]:
+        """Iterate over ``(raw key, held value)`` with raw keys in ``[start, end)``, in key order.
+
+        Sees the rows as they are at the call; rows of the event in hand included.
+        """
+        rows = dict(self.pending)
+        rows.update((self.raw_key(key), self._codec.pack(self.live[key])) for key in self.dirty)
+        memory = sorted(
+            ((key, data) for key, data in rows.items() if start <= key < end), reverse=reverse
+        )
+        skip = len(self.prefix)
+        stored = (
+            (key[skip:], data)
+            for key, data in self._store.scan(
+                self.prefix + start, self.prefix + end, reverse=reverse
+            )
+            if key[skip:] not in rows
+        )
+        for key, data in heapq.merge(
+            memory, stored, key=lambda row: row[0], reverse=reverse
+        ):
+            if data is not None:
+                yield key, self._codec.unpack(data)
+
+    def raw_key(self, key: Hashable) -> bytes:
+        """Return the ordered bytes of a key as memory holds it."""
+        return encode_key(key) if type(key) in PLAIN_KEYS else key[0]  # type: ignore[index]
+
+    def settled(self, key: Hashable) -> object:
+        """Return the held value as of the last finished event: what views outside may see."""
+        begun = self.begun()
+        if key not in begun:
+            return self.read(key)
+        value, _ = begun[key]
+        return self._beneath(key) if value is MISSING else value
+
+    def _load(self, key: Hashable) -> object:
+        value = self.live[key] = self._beneath(key)
+        self.old.pop(key, None)
+        self._budget.add(_ROW_OVERHEAD + _size(key) + _size(value))
+        return value
+
+    def _beneath(self, key: Hashable) -> object:
+        value = self.old.get(key, MISSING)
+        if value is not MISSING:
+            return value
+        raw = self.raw_key(key)
+        if raw in self.pending:
+            return self._codec.unpack(self.pending[raw])
+        return self._codec.unpack(self._fetch(raw))
+
+    def _fetch(self, raw: bytes) -> bytes | None:
+        try:
+            return self._store.get(self.prefix + raw)
+        except StateError as exc:
+            # The program may swallow the exception; the commit must not.
+            self._budget.fault = exc
+            raise
+
+
+def memory_key(key: Hashable) -> Hashable:
+    """Return the key under which memory holds a row.
+
+    ``1``, ``1.0`` and ``True`` are one key to a ``dict``: all but the plain kinds are held by their
+    ordered bytes, in a tuple so that they cannot be taken for a ``bytes`` key.
+    """
+    return key if type(key) in PLAIN_KEYS else (encode_key(key),)
+
+
+def plain_key(raw: bytes, key_type: object) -> Any:  # noqa: ANN401 - keys are the user's
+    """Return the user's key of its ordered bytes."""
+    return decode_key(raw, key_type)
+
+
+def _size(held: object) -> int:
+    if type(held) is Packed:
+        return len(held.data)
+    return len(held) if isinstance(held, (str, bytes)) else 8

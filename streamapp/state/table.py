@@ -1,0 +1,264 @@
+"""Tables: a mapping that an agent writes and that survives the worker.
+
+``table[key] += 1`` costs no I/O: rows live in memory over the local store, and the commit writes
+what changed to the changelog together with the position of the source. Inside an event a table is
+the shard of the event's partition; outside of events (timers, pages) it is read-only and spans all
+partitions that this worker owns.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, MutableMapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from streamapp.errors import InputError, PartitionMismatchError, UsageError
+from streamapp.serde.ordered_keys import PLAIN_KEYS, encode_key, encode_prefix
+from streamapp.state.scope import EventScope, current_scope
+from streamapp.state.shard import ABSENT, Packed, Shard, memory_key, plain_key
+from streamapp.state.store import prefix_end
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from streamapp.state.shard import RowCodec
+
+_NO_DEFAULT: Any = object()
+_FIRST, _LAST = b"", b"\xff" * 9
+
+
+@dataclass(frozen=True, slots=True)
+class TableSpec:
+    """The declaration of a table.
+
+    ``default`` makes the value of an absent row on reading; it is not stored. ``ttl_ms`` bounds the
+    life of a row since its last write, in the event time of its partition. ``partitions`` is that
+    of the source topics; ``None`` takes the application's default.
+    """
+
+    name: str
+    default: Callable[[], Any] | None = None
+    key_type: Any = Any
+    value_type: Any = Any
+    partitions: int | None = None
+    ttl_ms: int | None = None
+    help: str = ""
+
+
+class Table(MutableMapping[Any, Any]):
+    """A keyed, changelogged table; see the module.
+
+    A mutable value that is read is a copy: assign it back to store the change, as with any Faust
+    table on RocksDB. Guarantee: after a crash at any moment each row equals what a sequential run
+    over the source gives.
+    """
+
+    def __init__(self, spec: TableSpec, codec: RowCodec) -> None:
+        self.spec = spec
+        self.codec = codec
+        self.shards: dict[int, Shard] = {}
+        #: Number of partitions, known when the worker starts.
+        self.partitions = spec.partitions or 0
+        #: Event time of a partition for readers outside of events, in ms since 1970.
+        self.now_ms: Callable[[int], int] = lambda _partition: 0
+
+    @property
+    def name(self) -> str:
+        """Name of the table, unique in the application."""
+        return self.spec.name
+
+    @property
+    def help(self) -> str:
+        """What the table holds, in the declaration's words."""
+        return self.spec.help
+
+    # --- one row ---------------------------------------------------------------------------------
+
+    def __getitem__(self, key: Hashable) -> Any:
+        value = self._read(key)
+        if value is ABSENT:
+            return self.__missing__(key)
+        return self._value(value)
+
+    def __missing__(self, key: Hashable) -> Any:
+        if self.spec.default is None:
+            raise KeyError(key)
+        return self.spec.default()
+
+    def __setitem__(self, key: Hashable, value: object) -> None:
+        scope = current_scope.get()
+        if scope is None:
+            raise self._not_in_an_event("written")
+        kind = type(value)
+        if kind is float and not math.isfinite(cast("float", value)):
+            msg = f"Table {self.name}: {value} cannot be stored under key {key!r:.80}"
+            raise InputError(msg, hint="NaN and Infinity are not JSON; store None or leave it out")
+        if self.spec.ttl_ms is not None or kind not in self.codec.atoms:
+            value = self._pack(value, scope)
+        if type(key) not in PLAIN_KEYS:
+            key = memory_key(key)
+        scope.write(self._shard(scope), key, value)
+
+    def __delitem__(self, key: Hashable) -> None:
+        scope = current_scope.get()
+        if scope is None:
+            raise self._not_in_an_event("written")
+        if self._read(key) is ABSENT:
+            raise KeyError(key)
+        scope.write(self._shard(scope), memory_key(key), ABSENT)
+
+    def __contains__(self, key: object) -> bool:
+        return self._read(cast("Hashable", key)) is not ABSENT
+
+    def get(self, key: Hashable, default: Any = None) -> Any:  # type: ignore[override]
+        """Return the row's value, or ``default`` where there is no row: never the table's own."""
+        value = self._read(key)
+        return default if value is ABSENT else self._value(value)
+
+    def setdefault(self, key: Hashable, default: Any = None) -> Any:
+        """Return the row's value; where there is no row, store ``default`` and return it."""
+        value = self._read(key)
+        if value is not ABSENT:
+            return self._value(value)
+        self[key] = default
+        return default
+
+    def pop(self, key: Hashable, default: Any = _NO_DEFAULT) -> Any:  # type: ignore[override]
+        """Delete the row and return its value; without a row, ``default`` or ``KeyError``."""
+        value = self._read(key)
+        if value is ABSENT:
+            if default is _NO_DEFAULT:
+                raise KeyError(key)
+            return default
+        del self[key]
+        return self._value(value)
+
+    # --- many rows -------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Any]:
+        return (key for key, _ in self._rows(_FIRST, _LAST))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self._rows(_FIRST, _LAST))
+
+    def items(self) -> Iterator[tuple[Any, Any]]:  # type: ignore[override]
+        """Iterate over ``(key, value)``, partition by partition, in key order inside of each."""
+        return self._rows(_FIRST, _LAST)
+
+    def values(self) -> Iterator[Any]:  # type: ignore[override]
+        """Iterate over the values, in the order of ``items``."""
+        return (value for _, value in self._rows(_FIRST, _LAST))
+
+    def prefix(self, prefix: str | bytes, *, reverse: bool = False) -> Iterator[tuple[Any, Any]]:
+        """Iterate over the rows whose ``str`` (or ``bytes``) key begins so, in key order."""
+        start = encode_prefix(prefix)
+        return self._rows(start, prefix_end(start), reverse=reverse)
+
+    def range(
+        self, start: Hashable, end: Hashable, *, reverse: bool = False
+    ) -> Iterator[tuple[Any, Any]]:
+        """Iterate over the rows with keys in ``[start, end)``, in key order of each partition."""
+        return self._rows(encode_key(start), encode_key(end), reverse=reverse)
+
+    def rows(
+        self, partition: int, start: bytes = _FIRST, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, Any, Any]]:
+        """Iterate over ``(raw key, key, value)`` of one owned partition from a raw key on.
+
+        For views: what an unfinished event has written is left out.
+        """
+        shard = self.shards[partition]
+        begun = {shard.raw_key(key): shard.settled(key) for key in shard.begun()}
+        for raw, held in _merged(shard.scan(start, _LAST, reverse=reverse), begun, reverse=reverse):
+            if raw >= start and not self._is_expired(held, self.now_ms(partition)):
+                yield raw, plain_key(raw, self.spec.key_type), self._value(held)
+
+    # --- inside ----------------------------------------------------------------------------------
+
+    def _read(self, key: Hashable) -> object:
+        if type(key) not in PLAIN_KEYS:
+            key = memory_key(key)
+        scope = current_scope.get()
+        if scope is None:
+            return self._find(key)
+        shard = self.shards.get(scope.partition)
+        if shard is None:
+            shard = self._shard(scope)
+        value = shard.read(key) if shard.owner is scope else scope.read(shard, key)
+        if self.spec.ttl_ms is not None and self._is_expired(value, scope.now_ms):
+            return ABSENT
+        return value
+
+    def _shard(self, scope: EventScope) -> Shard:
+        shard = self.shards.get(scope.partition)
+        if shard is not None and shard.partitions == scope.partitions:
+            return shard
+        if scope.partition < 0:
+            raise self._not_in_an_event("used")
+        msg = (
+            f"Table {self.name} has {self.partitions} partitions, but the topic of this event has "
+            f"{scope.partitions}"
+        )
+        raise PartitionMismatchError(
+            msg, hint="Give both the same number, or repartition the stream with group_by"
+        )
+
+    def _find(self, key: Hashable) -> object:
+        for partition, shard in self.shards.items():
+            held = shard.settled(key)
+            if held is not ABSENT and not self._is_expired(held, self.now_ms(partition)):
+                return held
+        return ABSENT
+
+    def _rows(
+        self, start: bytes, end: bytes, *, reverse: bool = False
+    ) -> Iterator[tuple[Any, Any]]:
+        scope = current_scope.get()
+        if scope is None:
+            for partition in sorted(self.shards):
+                for raw, key, value in self.rows(partition, start, reverse=reverse):
+                    if raw >= end:
+                        break
+                    yield key, value
+            return
+        shard = self._shard(scope)
+        mine = {shard.raw_key(key): value for key, value in scope.watch(shard).items()}
+        for raw, held in _merged(shard.scan(start, end, reverse=reverse), mine, reverse=reverse):
+            if start <= raw < end and not self._is_expired(held, scope.now_ms):
+                yield plain_key(raw, self.spec.key_type), self._value(held)
+
+    def _pack(self, value: object, scope: EventScope) -> Packed:
+        if self.spec.ttl_ms is None:
+            return Packed(self.codec.encode(value))
+        return Packed(scope.now_ms.to_bytes(8, "big", signed=True) + self.codec.encode(value))
+
+    def _value(self, held: object) -> Any:
+        if type(held) is not Packed:
+            return held
+        return self.codec.decode(held.data if self.spec.ttl_ms is None else held.data[8:])
+
+    def _is_expired(self, held: object, now_ms: int) -> bool:
+        if self.spec.ttl_ms is None or type(held) is not Packed:
+            return False
+        return int.from_bytes(held.data[:8], "big", signed=True) + self.spec.ttl_ms <= now_ms
+
+    def _not_in_an_event(self, done: str) -> UsageError:
+        return UsageError(
+            f"Table {self.name} is {done} outside of an event",
+            hint="Write tables inside `async for event in stream` of an agent; "
+            "a timer or page sends a record to an agent's topic instead",
+        )
+
+
+def _merged(
+    rows: Iterator[tuple[bytes, object]], newer: dict[bytes, object], *, reverse: bool
+) -> Iterator[tuple[bytes, object]]:
+    """Lay ``newer`` rows over sorted ``rows``; leaves absent ones out, keeps the order."""
+    if not newer:
+        yield from rows
+        return
+    merged = dict(rows) | newer
+    for raw in sorted(merged, reverse=reverse):
+        if merged[raw] is not ABSENT:
+            yield raw, merged[raw]
