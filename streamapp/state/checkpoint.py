@@ -175,8 +175,9 @@ class CheckpointStore:
         new = staging(slot.folder)
         try:
             shutil.rmtree(new, ignore_errors=True)
-            shutil.copytree(checkpoint.folder / _COPY, new, copy_function=_link_or_copy)
-            new.chmod(0o700)
+            new.mkdir(mode=0o700)
+            database = new / slot.database.name
+            shutil.copytree(checkpoint.folder / _COPY, database, copy_function=_link_or_copy)
             sync_tree(new)
             crash_point("restore.copied")
             replace_tree(new, slot.folder)

@@ -22,14 +22,16 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def make_private(folder: Path) -> None:
-    """Make the folder (mode 0700) if it is not there, and check that it can be written.
+    """Make the folder and those above it (mode 0700) where absent; check that it can be written.
 
     Raises:
         StateFullError: No room.
         StateUnavailableError: It cannot be made, is no folder, or belongs to somebody else.
     """
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for absent in [path for path in reversed(folder.parents) if not path.exists()]:
+            absent.mkdir(mode=0o700, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as exc:
         what = f"state folder {folder} cannot be made"
         raise file_error(what, exc) from exc

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _STATE: Final = "state"
+_DATABASE: Final = "db"
 #: Slots looked at before we call it a mistake: a machine does not run a thousand workers.
 _MAX_SLOTS: Final = 1024
 _HELD: Final = frozenset({errno.EWOULDBLOCK, errno.EACCES})
@@ -31,8 +32,8 @@ _HELD: Final = frozenset({errno.EWOULDBLOCK, errno.EACCES})
 class StateSlot:
     """A state folder that this process owns until ``release`` or its death.
 
-    ``folder`` need not exist: the store makes it. Not inherited by programs that are started; a
-    ``fork`` shares the lock, which then lives as long as the last of both processes.
+    ``folder`` need not exist and holds nothing but the store. Not inherited by programs that are
+    started; a ``fork`` shares the lock, which then lives as long as the last of both processes.
     """
 
     __slots__ = ("_lock", "folder", "index")
@@ -46,6 +47,11 @@ class StateSlot:
     def is_held(self) -> bool:
         """Whether the lock is still ours."""
         return not self._lock.closed
+
+    @property
+    def database(self) -> Path:
+        """The folder of the store, which makes it."""
+        return self.folder / _DATABASE
 
     def wipe(self) -> None:
         """Remove the database; the slot stays ours. The store must be closed.
@@ -72,7 +78,7 @@ class StateSlot:
         if not self.is_held:
             message = f"slot {self.folder} was released"
             raise StateLockedError(message, hint="Claim it again")
-        owner = holder_of(self.folder / "LOCK")
+        owner = holder_of(self.database / "LOCK")
         if owner is not None:
             message = f"the store in {self.folder} is open in {name_of(owner)}"
             raise StateLockedError(message, hint="Close it first")

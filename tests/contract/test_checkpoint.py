@@ -55,7 +55,7 @@ def slot(tmp_path: Path) -> Iterator[StateSlot]:
 
 @pytest.fixture
 def store(open_store: Open, slot: StateSlot) -> Iterator[Store]:
-    opened = open_store(slot.folder)
+    opened = open_store(slot.database)
     yield opened
     opened.close()
 
@@ -123,7 +123,7 @@ def test_restore_brings_back_the_state_of_its_moment(
     step(store, 3)
     store.close()
     checkpoints.restore(1, slot)
-    restored = open_store(slot.folder)
+    restored = open_store(slot.database)
     assert [key for key, _ in restored.scan(b"k", b"z")] == [b"key1", b"last"]
     assert restored.get(b"last") == b"1"
     step(restored, 4)
@@ -139,7 +139,7 @@ def test_restore_into_an_empty_slot(
     with claim_slot(tmp_path / "elsewhere") as other:
         checkpoints.restore(1, other)
         assert other.folder.stat().st_mode & 0o077 == 0
-        restored = open_store(other.folder)
+        restored = open_store(other.database)
         assert restored.get(b"last") == b"1"
         restored.close()
 
@@ -154,7 +154,7 @@ def test_restore_needs_a_held_slot(
 
 
 def test_restore_refuses_an_open_database(checkpoints: CheckpointStore, slot: StateSlot) -> None:
-    store = RocksStore.open(slot.folder)
+    store = RocksStore.open(slot.database)
     write(checkpoints, store, 1)
     with pytest.raises(StateLockedError, match="open in this process"):
         checkpoints.restore(1, slot)
@@ -235,7 +235,7 @@ def test_prune_keeps_the_newest_and_does_not_count_damaged_ones(
 def test_unchanged_tables_are_shared_between_checkpoints(
     checkpoints: CheckpointStore, slot: StateSlot
 ) -> None:
-    store = RocksStore.open(slot.folder)
+    store = RocksStore.open(slot.database)
     write(checkpoints, store, 1, 2)
     first, second = a_file_of(checkpoints, 1), checkpoints.verify(2).folder / "store"
     assert first.samefile(second / first.name)

@@ -27,7 +27,7 @@ from pathlib import Path
 from streamapp.state.rocksdb import RocksStore
 from streamapp.state.slots import claim_slot
 slot = claim_slot(Path(sys.argv[1]))
-store = RocksStore.open(slot.folder)
+store = RocksStore.open(slot.database)
 store.apply({b"pid": b"known"})
 print(slot.index, flush=True)
 sys.stdin.read()
@@ -65,7 +65,7 @@ def test_a_killed_worker_frees_its_slot_and_its_state_is_found_again(tmp_path: P
         kill(process)
     with claim_slot(tmp_path) as slot:
         assert slot.index == 0
-        store = RocksStore.open(slot.folder)
+        store = RocksStore.open(slot.database)
         assert store.get(b"pid") == b"known"
         store.close()
 
@@ -76,11 +76,11 @@ def test_errors_name_the_process_that_holds_the_slot_or_the_store(tmp_path: Path
         with pytest.raises(StateLockedError, match=f"process {process.pid}"):
             claim_slot(tmp_path, index)
         with pytest.raises(StateLockedError, match=f"process {process.pid}"):
-            RocksStore.open(tmp_path / "state" / str(index))
-        assert holder_of(tmp_path / "state" / str(index) / "LOCK") == process.pid
+            RocksStore.open(tmp_path / "state" / str(index) / "db")
+        assert holder_of(tmp_path / "state" / str(index) / "db" / "LOCK") == process.pid
     finally:
         kill(process)
-    assert holder_of(tmp_path / "state" / str(index) / "LOCK") is None
+    assert holder_of(tmp_path / "state" / str(index) / "db" / "LOCK") is None
 
 
 def test_a_program_that_is_started_does_not_inherit_the_lock(tmp_path: Path) -> None:
@@ -95,14 +95,14 @@ def test_a_program_that_is_started_does_not_inherit_the_lock(tmp_path: Path) -> 
 
 def test_state_folders_are_private(tmp_path: Path) -> None:
     with claim_slot(tmp_path) as slot:
-        RocksStore.open(slot.folder).close()
+        RocksStore.open(slot.database).close()
         for path in (tmp_path / "state", slot.folder, tmp_path / "state" / "0.lock"):
             assert path.stat().st_mode & 0o077 == 0
 
 
 def test_wipe_removes_the_database_and_keeps_the_slot(tmp_path: Path) -> None:
     with claim_slot(tmp_path) as slot:
-        RocksStore.open(slot.folder).close()
+        RocksStore.open(slot.database).close()
         slot.wipe()
         slot.wipe()
         assert sorted(path.name for path in (tmp_path / "state").iterdir()) == ["0.lock"]
@@ -112,7 +112,7 @@ def test_wipe_removes_the_database_and_keeps_the_slot(tmp_path: Path) -> None:
 
 def test_wipe_refuses_an_open_store_and_a_released_slot(tmp_path: Path) -> None:
     slot = claim_slot(tmp_path)
-    store = RocksStore.open(slot.folder)
+    store = RocksStore.open(slot.database)
     with pytest.raises(StateLockedError, match="open in this process"):
         slot.wipe()
     store.close()

@@ -10,24 +10,20 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-from support.torn import COUNTER, change, expected, judge, manifest
+from support import full_disk
+from support.torn import change, expected, judge
 
-from streamapp.errors import StateFullError
 from streamapp.state.checkpoint import CheckpointStore
 from streamapp.state.rocksdb import RocksStore
-from streamapp.state.rocksdb_options import BlockCache
 from streamapp.state.slots import claim_slot
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 pytestmark = pytest.mark.crash
 
 _TESTS = Path(__file__).parents[1]
 _DEADLINE_S = 60
+_NAMESPACE_CHECK = ["/usr/bin/unshare", "--user", "--map-root-user", "--mount", "/bin/true"]
 
 
 def command(program: str, *arguments: object) -> list[str]:
@@ -142,75 +138,21 @@ def test_the_judge_sees_a_lost_and_a_foreign_row(tmp_path: Path) -> None:
         assert judge(tmp_path / "db").startswith("WRONG")
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["/bin/mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)]
-    done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"needs the right to mount a tmpfs: {done.stderr.strip()}")
-    yield folder
-    subprocess.run(["/bin/umount", str(folder)], check=True)
-
-
-def fill_until_error(store: RocksStore) -> int:
-    """Write steps until the store fails; return the last one that was acknowledged."""
-    ballast: dict[bytes, bytes | None] = {b"z%d" % n: os.urandom(2_000) for n in range(50)}
-    for step in range(1, 10_000):
-        try:
-            store.apply(change(step))
-            store.apply({b"\xff" + key + b"%d" % step: value for key, value in ballast.items()})
-        except StateFullError:
-            return step - 1
-    pytest.fail("the disk never filled")
-
-
-def test_full_disk_kills_the_handle_and_loses_nothing(small_disk: Path) -> None:
-    filler = small_disk / "filler"
-    filler.write_bytes(bytes(6 << 20))
-    store = RocksStore.open(small_disk / "db", cache=BlockCache(1 << 20, 1 << 19))
-    acknowledged = fill_until_error(store)
-    calls: list[Callable[[], object]] = [
-        lambda: store.get(COUNTER),
-        lambda: store.apply({b"a": b"1"}),
-        lambda: store.scan(b"", b"\xff"),
-        lambda: store.delete_range(b"a", b"b"),
-        lambda: store.checkpoint(small_disk / "copy"),
-    ]
-    for call in calls:
-        with pytest.raises(StateFullError, match="Close it and open it again"):
-            call()
-    filler.unlink()
-    for call in calls:  # room alone heals nothing
-        with pytest.raises(StateFullError):
-            call()
-    store.close()
-    store.close()
-    again = RocksStore.open(small_disk / "db")
-    step = int(again.get(COUNTER) or 0)
-    assert step in {acknowledged, acknowledged + 1}
-    assert dict(again.scan(b"", b"\xff")) == expected(step)
-    again.apply(change(step + 1))
-    again.close()
-
-
-def test_a_checkpoint_on_a_full_disk_leaves_the_store_alive(
-    small_disk: Path, tmp_path: Path
-) -> None:
-    store = RocksStore.open(tmp_path / "db")
-    store.apply({b"z%d" % n: os.urandom(2_000) for n in range(1_000)})
-    checkpoints = CheckpointStore(small_disk / "checkpoints")
-    (small_disk / "filler").write_bytes(bytes(15 << 20))
-    with pytest.raises(StateFullError):
-        checkpoints.write(store, manifest(1))
-    store.apply({b"a": b"1"})
-    assert store.get(b"a") == b"1"
-    assert checkpoints.list() == ()
-    (small_disk / "filler").unlink()
-    checkpoints.write(store, manifest(1))
-    assert checkpoints.verify(1).damage == ""
-    store.close()
+@pytest.mark.parametrize("program", full_disk.PROGRAMS)
+def test_a_full_disk(program: str, tmp_path: Path) -> None:
+    for name in ("disk", "elsewhere"):
+        (tmp_path / name).mkdir()
+    if subprocess.run(_NAMESPACE_CHECK, capture_output=True, check=False).returncode:
+        pytest.skip("a small file system needs a mount namespace, which is not allowed here")
+    done = subprocess.run(
+        full_disk.command(program, tmp_path / "disk", tmp_path / "elsewhere"),
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=_DEADLINE_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def run_to_crash(point: str, program: str, datadir: Path, step: int) -> int:
@@ -244,7 +186,7 @@ def test_dying_while_writing_a_checkpoint_keeps_the_last_good_one(
     found = checkpoints.newest()
     assert found.checkpoint is not None
     assert (found.checkpoint.id, found.skipped) == (newest, ())
-    assert judge(tmp_path / "state" / "0") == "step 2"
+    assert judge(tmp_path / "state" / "0" / "db") == "step 2"
     # The same id again, over what the crash left.
     assert run_to_crash("", "checkpoint", tmp_path, newest + 1) == 0
     assert checkpoints.verify(newest + 1).damage == ""
@@ -259,10 +201,10 @@ def test_dying_while_restoring_keeps_the_former_state(point: str, tmp_path: Path
     assert run_to_crash(point, "restore", tmp_path, 1) == 137
     with claim_slot(tmp_path) as slot:
         assert slot.index == 0
-        assert judge(slot.folder) == "step 2"
+        assert judge(slot.database) == "step 2"
         assert sorted(p.name for p in slot.folder.parent.iterdir()) == ["0", "0.lock"]
     assert run_to_crash("", "restore", tmp_path, 1) == 0
-    assert judge(tmp_path / "state" / "0") == "step 1"
+    assert judge(tmp_path / "state" / "0" / "db") == "step 1"
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -278,4 +220,4 @@ def test_kill_at_random_while_checkpointing(seed: int, tmp_path: Path) -> None:
     assert found.checkpoint.id >= lines * 5
     with claim_slot(tmp_path) as slot:
         CheckpointStore(folder / "checkpoints").restore(found.checkpoint.id, slot)
-        assert judge(slot.folder) == f"step {found.checkpoint.manifest.sources[0].offset}"
+        assert judge(slot.database) == f"step {found.checkpoint.manifest.sources[0].offset}"

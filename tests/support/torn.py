@@ -89,7 +89,7 @@ def manifest(step: int) -> Manifest:
 def one_checkpoint(datadir: Path, step: int) -> None:
     """Write one step and checkpoint it; dies where the environment says."""
     with claim_slot(datadir, 0) as slot:
-        store = RocksStore.open(slot.folder)
+        store = RocksStore.open(slot.database)
         store.apply(change(step))
         CheckpointStore(datadir / "checkpoints").write(store, manifest(step))
         store.close()
