@@ -1,6 +1,6 @@
 """``streamapp checkpoints``: the copies of a worker's state, and the way back to one.
 
-The checkpoints of state slot N are in ``<datadir>/checkpoints/N``.
+Those of the state in ``<datadir>/<application>/state/N`` are in ``.../checkpoints/N``.
 """
 
 from pathlib import Path
@@ -22,21 +22,23 @@ checkpoints = Typer(
 )
 
 Id = Annotated[int, Argument(metavar="ID", help="Which one; `checkpoints list` shows them.")]
+AppId = Annotated[str | None, Option(help="The application, where the data folder has several.")]
 Slot = Annotated[int, Option(help="Which worker's state, where a machine runs several.", min=0)]
 
 
 @checkpoints.command("list")
 def list_(*, as_json: AsJson = False, datadir: Datadir = None) -> None:
-    """List the checkpoints of all state slots, oldest first."""
-    root = settings_of(None, datadir).datadir / "checkpoints"
-    slots = sorted(int(path.name) for path in root.glob("*") if path.name.isdecimal())
+    """List the checkpoints of all applications and state slots, oldest first."""
+    root = settings_of(None, datadir).datadir
     found = [
-        _describe(slot, checkpoint) for slot in slots for checkpoint in _store(root, slot).list()
+        _describe(folder, checkpoint)
+        for folder in sorted(root.glob("*/checkpoints/*"))
+        for checkpoint in _store(folder).list()
     ]
     if as_json:
         print_json(found)
         return
-    columns = ("slot", "id", "created", "bytes", "files", "damage")
+    columns = ("app", "slot", "id", "created", "bytes", "files", "damage")
     print_table(
         [column.upper() for column in columns],
         [[row[column] for column in columns] for row in found],
@@ -45,36 +47,51 @@ def list_(*, as_json: AsJson = False, datadir: Datadir = None) -> None:
 
 
 @checkpoints.command()
-def restore(checkpoint_id: Id, *, slot: Slot = 0, datadir: Datadir = None) -> None:
+def restore(
+    checkpoint_id: Id, *, app_id: AppId = None, slot: Slot = 0, datadir: Datadir = None
+) -> None:
     """Put a checkpoint in the place of the state of a worker that is stopped.
 
     The worker then replays the changelog from there: the tables end up as they were.
     """
     from streamapp.state.slots import claim_slot  # noqa: PLC0415 - --help must not wait for it
 
-    folder = settings_of(None, datadir).datadir
-    store = _store(folder / "checkpoints", slot)
+    home = _home(settings_of(None, datadir).datadir, app_id)
+    store = _store(home / "checkpoints" / str(slot))
     known = [checkpoint.id for checkpoint in store.list()]
     if checkpoint_id not in known:
-        message = f"There is no checkpoint {checkpoint_id} of slot {slot}"
+        message = f"There is no checkpoint {checkpoint_id} of slot {slot} in {home}"
         have = ", ".join(map(str, known)) or "none"
         raise UsageError(message, hint=f"Known ones: {have}")
-    with claim_slot(folder, slot) as state:
+    with claim_slot(home, slot) as state:
         store.restore(checkpoint_id, state)
         print(f"Restored checkpoint {checkpoint_id} to {state.folder}")
 
 
-def _store(root: Path, slot: int) -> "CheckpointStore":
+def _home(root: Path, app_id: str | None) -> Path:
+    """Return the folder of the application; the only one that has checkpoints, if none is named."""
+    homes = sorted(path.parent for path in root.glob("*/checkpoints"))
+    if app_id is not None:
+        return root / app_id
+    if len(homes) == 1:
+        return homes[0]
+    names = ", ".join(home.name for home in homes) or "none"
+    message = f"{root} has checkpoints of {len(homes)} applications"
+    raise UsageError(message, hint=f"Name one with --app-id; known ones: {names}")
+
+
+def _store(folder: Path) -> "CheckpointStore":
     from streamapp.state.checkpoint import CheckpointStore  # noqa: PLC0415 - as above
 
-    return CheckpointStore(root / str(slot))
+    return CheckpointStore(folder)
 
 
-def _describe(slot: int, checkpoint: "Checkpoint") -> dict[str, object]:
+def _describe(folder: Path, checkpoint: "Checkpoint") -> dict[str, object]:
     """Return a checkpoint as ``--json`` writes it; what a broken manifest hides is null."""
     manifest = checkpoint.manifest
     return {
-        "slot": slot,
+        "app": folder.parent.parent.name,
+        "slot": folder.name,
         "id": checkpoint.id,
         "created": None if manifest is None else timestamp(manifest.created_ms),
         "bytes": None if manifest is None else sum(file.size for file in manifest.files),

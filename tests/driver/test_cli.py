@@ -151,7 +151,8 @@ def test_line_without_the_key_field(run: Run) -> None:
         (("send", "orders", "{}", "-k", "a", "--key-field", "b"), 2, "--key-field goes with"),
         (("tail", "orders", "--from", "yesterday"), 2, "'yesterday' is no place in a topic"),
         (("topics", "--broker", "ftp://x"), 2, "ftp"),
-        (("checkpoints", "restore", "7"), 2, "no checkpoint 7 of slot 0. Known ones: none"),
+        (("checkpoints", "restore", "7"), 2, "has checkpoints of 0 applications. Name one"),
+        (("checkpoints", "restore", "7", "--app-id", "x"), 2, "no checkpoint 7 of slot 0"),
         (("worker", "-A", "nosuch"), 2, "There is no module nosuch in this folder"),
     ],
 )
@@ -251,15 +252,15 @@ def test_checkpoint_is_listed_and_restored(run: Run, tmp_path: Path) -> None:
     data = tmp_path / "data"
     with closing(RocksStore.open(tmp_path / "db")) as store:
         store.apply({b"key": b"value"})
-        CheckpointStore(data / "checkpoints" / "0").write(
+        CheckpointStore(data / "shop" / "checkpoints" / "0").write(
             store, Manifest(id=3, created_ms=1_000, app="shop")
         )
     (found,) = json.loads(run("checkpoints", "list", "--json").stdout)
-    assert (found["slot"], found["id"], found["damage"]) == (0, 3, "")
+    assert (found["app"], found["slot"], found["id"], found["damage"]) == ("shop", "0", 3, "")
     assert found["created"] == "1970-01-01T00:00:01.000Z"
     assert run("checkpoints", "list").returncode == 0
     assert run("checkpoints", "restore", "3").returncode == 0
-    with closing(RocksStore.open(data / "state" / "0")) as store:
+    with closing(RocksStore.open(data / "shop" / "state" / "0" / "db")) as store:
         assert store.get(b"key") == b"value"
 
 
