@@ -47,7 +47,7 @@ class Consumer(FaustConsumer):
 
     transport: Transport
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Faust's to choose
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._events: asyncio.Queue[_Subscribe | Assigned | Revoking | Lost] = asyncio.Queue()
         self._arrived = asyncio.Event()
@@ -85,11 +85,11 @@ class Consumer(FaustConsumer):
             except UnknownTopicError as exc:
                 self.log.warning("%s", exc)
         if self.app.client_only:
-            await self._read_from_end(wanted)
+            await self._read_without_group(wanted)
         else:
             self._events.put_nowait(_Subscribe(wanted))
 
-    async def _read_from_end(self, topics: frozenset[str]) -> None:
+    async def _read_without_group(self, topics: frozenset[str]) -> None:
         tps = {
             FaustTP(topic, partition)
             for topic in topics
@@ -98,7 +98,9 @@ class Consumer(FaustConsumer):
         self._assignment = tps
         self._reader = self._broker.reader()
         self._start_pump(self._reader)
-        await self._seek_all(await self.highwaters(*tps))
+        # From the start on by default: an answer may have come before its reader.
+        ranges = await self._ranges(tps)
+        await self._seek_all({tp: self._initial(ranges[tp]) for tp in tps})
 
     def _start_pump(self, source: Member | Reader) -> None:
         self._pump = Pump(source, self._deliver, self._on_pump_failed)
@@ -274,14 +276,14 @@ class Consumer(FaustConsumer):
         have = await self.transport.call(self._broker.committed, self.app.conf.id, _ours(tps))
         committed: dict[FaustTP, int | None] = dict.fromkeys(tps)
         committed.update({FaustTP(*tp): position.offset for tp, position in have.items()})
-        from_end = self.app.conf.consumer_auto_offset_reset == "latest"
         await self._seek_all(
-            {
-                tp: (ranges[tp].end if from_end else ranges[tp].earliest) if at is None else at
-                for tp, at in committed.items()
-            }
+            {tp: self._initial(ranges[tp]) if at is None else at for tp, at in committed.items()}
         )
         return committed
+
+    def _initial(self, readable: OffsetRange) -> int:
+        from_end = self.app.conf.consumer_auto_offset_reset == "latest"
+        return readable.end if from_end else readable.earliest
 
     async def _seek(self, partition: FaustTP, offset: int) -> None:
         await self._seek_all({partition: offset})
@@ -354,7 +356,7 @@ class Consumer(FaustConsumer):
         partitions = self.topic_partitions(topic)
         return partition_for_key(key, partitions) if partitions and key is not None else None
 
-    async def create_topic(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - passed on
+    async def create_topic(self, *args: Any, **kwargs: Any) -> None:
         """Create the topic unless it exists."""
         await self.app.producer.create_topic(*args, **kwargs)
 
