@@ -33,7 +33,7 @@ class StateSlot:
     """A state folder that this process owns until ``release`` or its death.
 
     ``folder`` need not exist and holds nothing but the store. Not inherited by programs that are
-    started; a ``fork`` shares the lock, which then lives as long as the last of both processes.
+    started. A ``fork`` shares the lock: if this process dies, it lives on with the other one.
     """
 
     __slots__ = ("_lock", "folder", "index")
@@ -85,7 +85,10 @@ class StateSlot:
 
     def release(self) -> None:
         """Let another worker have the folder; safe to repeat. Close the store first."""
-        self._lock.close()
+        if self.is_held:
+            # Closing alone would leave the lock to a program just being started, until its `exec`.
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
+            self._lock.close()
 
     def __enter__(self) -> Self:
         return self

@@ -84,13 +84,25 @@ def test_errors_name_the_process_that_holds_the_slot_or_the_store(tmp_path: Path
 
 
 def test_a_program_that_is_started_does_not_inherit_the_lock(tmp_path: Path) -> None:
+    look = "import os; print([os.readlink(e) for e in os.scandir('/proc/self/fd') if e.is_file()])"
+    with claim_slot(tmp_path):
+        done = subprocess.run(
+            [sys.executable, "-c", look],
+            close_fds=False,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    assert done.stdout.startswith("[")
+    assert ".lock" not in done.stdout
+
+
+def test_release_frees_the_slot_though_a_fork_still_shares_it(tmp_path: Path) -> None:
     slot = claim_slot(tmp_path)
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1, close_fds=False)
-    try:
-        slot.release()
-        claim_slot(tmp_path, 0).release()
-    finally:
-        child.communicate(b"\n")
+    shared = os.dup(slot._lock.fileno())  # what a forked process has
+    slot.release()
+    claim_slot(tmp_path, 0).release()
+    os.close(shared)
 
 
 def test_state_folders_are_private(tmp_path: Path) -> None:
