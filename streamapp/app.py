@@ -118,7 +118,9 @@ class App(faust.App):  # type: ignore[misc] # Faust's base is untyped for mypy
     ) -> None:
         if guarantee != "exactly_once":
             msg = f"guarantee={guarantee!r} is not offered by this broker"
-            raise ConfigError(msg, hint='Use "exactly_once": the embedded broker commits in one step')
+            raise ConfigError(
+                msg, hint='Use "exactly_once": the embedded broker commits in one step'
+            )
         defaults = {
             "broker": "sqlite://",
             "datadir": "data",
@@ -237,7 +239,9 @@ class App(faust.App):  # type: ignore[misc] # Faust's base is untyped for mypy
             raise ConfigError(msg, hint="Supported: default, key_type, value_type, partitions, ttl")
         ttl_ms = None if ttl is None else to_ms(ttl)
         atoms = _JSON_ATOMS if ttl_ms is None else frozenset()
-        codec = RowCodec(value_encoder(value_type, "json"), value_decoder(value_type, "json"), atoms)
+        codec = RowCodec(
+            value_encoder(value_type, "json"), value_decoder(value_type, "json"), atoms
+        )
         spec = TableSpec(name, default, key_type, value_type, partitions, ttl_ms, help or "")
         table = self.tables[name] = Table(spec, codec)
         return table
@@ -297,4 +301,6 @@ def _refuse_unknown(options: dict[str, Any]) -> None:
         if name not in known:
             close = get_close_matches(name, known, 1)
             msg = f"App has no setting {name!r}"
-            raise ConfigError(msg, hint=f"Did you mean {close[0]!r}?" if close else "See the README")
+            raise ConfigError(
+                msg, hint=f"Did you mean {close[0]!r}?" if close else "See the README"
+            )

@@ -12,8 +12,8 @@ from collections.abc import AsyncIterable, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import faust
-from faust.agents.agent import _current_agent
 from faust.agents.actor import AsyncIterableActor, AwaitableActor
+from faust.agents.agent import _current_agent
 
 from streamapp.engine.policy import ErrorPolicy, policy_of
 from streamapp.engine.rejects import AgentStoppedError
@@ -49,7 +49,9 @@ class Agent(faust.Agent):  # type: ignore[misc] # Faust's base is untyped for my
         self.condition = "created"
         if kwargs.get("isolated_partitions"):
             msg = f"Agent {getattr(fun, '__name__', fun)}: isolated_partitions is not supported"
-            raise ConfigError(msg, hint="Use concurrency=n: order inside of a key is kept in tables")
+            raise ConfigError(
+                msg, hint="Use concurrency=n: order inside of a key is kept in tables"
+            )
         kwargs["use_reply_headers"] = True
         super().__init__(fun, app=app, **kwargs)
 

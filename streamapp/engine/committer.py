@@ -14,6 +14,7 @@ from streamapp.engine.commit import Cut, StoreWriter, Written, write_cut
 from streamapp.errors import BrokerFullError, StateError
 
 if TYPE_CHECKING:
+    from streamapp.engine.checkpoints import CheckpointMaker
     from streamapp.engine.gate import Gate
     from streamapp.engine.outbox import Outbox
     from streamapp.state.shard import CacheBudget
@@ -70,7 +71,7 @@ class Committer:
         self._lock = asyncio.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="streamapp-commit")
 
-    async def call(self, function: Callable[..., _T], *args: Any) -> _T:  # noqa: ANN401 - passed on
+    async def call(self, function: Callable[..., _T], *args: Any) -> _T:
         """Run a function on the commit thread, between two commits."""
         async with self._lock:
             return await self._call(function, *args)
@@ -107,6 +108,16 @@ class Committer:
         """Write everything that waits for the store."""
         async with self._lock:
             await self._flush()
+
+    async def checkpoint(self, maker: CheckpointMaker) -> None:
+        """Make a checkpoint of what is committed.
+
+        Raises:
+            StateError: The store failed, or there is no room.
+        """
+        async with self._lock:
+            if self.writer is not None:
+                _mark_flushed(await self._call(maker.make, self.writer))
 
     def close(self) -> None:
         """End the thread. Blocks until a running commit ends."""
@@ -152,7 +163,7 @@ class Committer:
             writer = self.writer
             _mark_flushed(await self._call(lambda: writer.flush(force=force)))
 
-    async def _call(self, function: Callable[..., _T], *args: Any) -> _T:  # noqa: ANN401 - passed on
+    async def _call(self, function: Callable[..., _T], *args: Any) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
 
     def _note(self, written: Written) -> None:

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from mode import Service
 
 from streamapp.core.batch import TP, RecordBatch
+from streamapp.engine.checkpoints import CheckpointMaker
 from streamapp.engine.committer import Committer
 from streamapp.engine.gate import Gate
 from streamapp.engine.group import GroupFollower
 from streamapp.engine.intake import Intake
 from streamapp.engine.keeper import Keeper
 from streamapp.engine.outbox import Outbox
-from streamapp.engine.restore import RestoreProgress
 from streamapp.engine.states import EngineState, follow
 from streamapp.engine.subscriptions import Subscriptions, fail_in_hand, run_with_policy
 from streamapp.engine.topics import Topics
@@ -63,6 +63,7 @@ class Engine(Service):  # type: ignore[misc] # mode's base is untyped for mypy
         self.committer: Committer
         self.group: GroupFollower
         self.intake: Intake | None = None
+        self.checkpoints: CheckpointMaker | None = None
 
     # --- life ------------------------------------------------------------------------------------
 
@@ -98,7 +99,9 @@ class Engine(Service):  # type: ignore[misc] # mode's base is untyped for mypy
         await self.call(self.keeper.open, options.state_folder)
         await self.group.join()
         self.subscriptions.on_change = self.group.rejoin_soon
+        self.checkpoints = self.keeper.checkpoint_maker(options.checkpoints_kept)
         self.add_future(self._commit_forever())
+        self.add_future(self._checkpoint_forever(options.checkpoint_interval_ms / 1_000))
         self.add_future(self.group.follow())
 
     async def on_stop(self) -> None:
@@ -115,12 +118,6 @@ class Engine(Service):  # type: ignore[misc] # mode's base is untyped for mypy
         if state is not self.phase:
             log.info("%s -> %s", self.phase, state)
         self.phase = follow(self.phase, state)
-
-    def on_restore(self, progress: RestoreProgress) -> None:
-        """Say that a restore has begun; called by its thread."""
-        records = progress.records[1]
-        if records:
-            log.info("Restoring %d changelog records", records)
 
     @property
     def is_leader(self) -> bool:
@@ -155,6 +152,17 @@ class Engine(Service):  # type: ignore[misc] # mode's base is untyped for mypy
             if self.phase is EngineState.RUNNING:
                 await self.commit()
 
+    async def _checkpoint_forever(self, interval_s: float) -> None:
+        maker = self.checkpoints
+        while maker is not None and interval_s > 0:
+            await asyncio.sleep(interval_s)
+            if self.phase is EngineState.RUNNING:
+                try:
+                    await self.committer.checkpoint(maker)
+                except StateError as exc:
+                    # A checkpoint is a second copy: without it the worker is as correct as before.
+                    log.error("No checkpoint was made: %s", exc)  # noqa: TRY400
+
     async def commit(self) -> bool:
         """Commit what is finished; ``False`` if it could not be and the state is being rebuilt."""
         try:
@@ -179,7 +187,9 @@ class Engine(Service):  # type: ignore[misc] # mode's base is untyped for mypy
 
     def _deliver(self, batch: RecordBatch) -> None:
         tp = batch.tp
-        buffered = max((feed.put(batch) for feed in self.subscriptions.readers(tp.topic)), default=0)
+        buffered = max(
+            (feed.put(batch) for feed in self.subscriptions.readers(tp.topic)), default=0
+        )
         if buffered > _BUFFER_BYTES and tp not in self.paused and self.group.member is not None:
             self.paused.add(tp)
             self.group.member.pause([tp])

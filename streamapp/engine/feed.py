@@ -249,7 +249,9 @@ class ChunkFeed(Feed):
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + patience_s
-        while chunk.end - chunk.at < size and chunk is self.chunk and chunk.end == len(chunk.values):
+        while (
+            chunk.end - chunk.at < size and chunk is self.chunk and chunk.end == len(chunk.values)
+        ):
             more = next((batch for batch in self._queue if batch.tp == chunk.tp), None)
             if more is not None:
                 self._queue.remove(more)
@@ -261,7 +263,7 @@ class ChunkFeed(Feed):
             except TimeoutError:
                 return
 
-    def finish(self, chunk: Chunk) -> bool:
+    def finish(self) -> bool:
         """Let the records in hand take effect; ``False`` if they must be handed out again."""
         scope = self.scope
         if scope.finish() is Outcome.CONFLICT:

@@ -15,10 +15,10 @@ from streamapp.core.batch import TP
 from streamapp.core.positions import Progress, parse_progress, progress_of
 from streamapp.engine.commit import Cut, StoreWriter
 from streamapp.engine.intake import Intake
-from streamapp.engine.restore import RestoreStoppedError
+from streamapp.engine.progress import show
+from streamapp.engine.restore import RestoreProgress, RestoreStoppedError
 from streamapp.engine.states import EngineState
 from streamapp.errors import (
-    FencedError,
     StateCorruptError,
     StateError,
     StreamappError,
@@ -42,6 +42,8 @@ NEVER_MS = -(1 << 62)
 _DRAIN_S = 2.0
 #: The same at the end of the worker, where only its operator waits.
 _LAST_DRAIN_S = 10.0
+#: Seconds between two looks at whether the agents are done; draining is rare.
+_DRAIN_LOOK_S = 0.005
 #: Seconds between two tries to open a state that has no room.
 _REOPEN_S = 1.0
 #: Seconds in which new subscriptions gather before the worker joins the group anew.
@@ -152,7 +154,15 @@ class GroupFollower:
         engine, keeper = self._engine, self._engine.keeper
         new = [p for p in plans if p.partition not in engine.app.tables[p.table].shards]
         if new:
-            await engine.call(keeper.restore, new, engine.on_restore)
+            keeper.progress = RestoreProgress()
+            showing = asyncio.create_task(show(keeper.progress))
+            try:
+                await engine.call(keeper.restore, new)
+            finally:
+                showing.cancel()
+            records = keeper.progress.records[0]
+            if records:
+                log.info("Restored %d records at %.0f/s", records, keeper.progress.rate)
         keeper.attach(plans)
         if engine.committer.writer is None:
             engine.committer.writer = StoreWriter(
@@ -218,7 +228,7 @@ class GroupFollower:
         is_corrupt = isinstance(exc, StateCorruptError)
         while not engine.should_stop:
             try:
-                await engine.call(lambda: engine.keeper.close(wipe=is_corrupt))
+                await engine.call(engine.keeper.close, is_corrupt)
                 await engine.call(engine.keeper.open, engine.app.options.state_folder)
                 break
             except StateError as again:
@@ -232,8 +242,8 @@ class GroupFollower:
         feeds = list(self._engine.subscriptions)
         for feed in feeds:
             feed.hold(tps)
-        while any(feed.has_in_hand(tps) for feed in feeds) and time.monotonic() < deadline:
-            await asyncio.sleep(0.005)
+        while any(feed.has_in_hand(tps) for feed in feeds) and time.monotonic() < deadline:  # noqa: ASYNC110 - of all feeds at once, seldom
+            await asyncio.sleep(_DRAIN_LOOK_S)
 
     async def _flush(self) -> bool:
         """Write to the store what waits: rows of partitions that come back must not be older."""

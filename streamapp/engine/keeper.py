@@ -7,15 +7,17 @@ memory, open (or wipe) the store, follow the changelogs to their end.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
+from streamapp.core.batch import TP
+from streamapp.engine.checkpoints import CheckpointMaker
 from streamapp.engine.restore import RestoreProgress, ShardPlan, restore
 from streamapp.errors import StateCorruptError
-from streamapp.core.batch import TP
 from streamapp.state.changelog import changelog_topic
+from streamapp.state.checkpoint import CheckpointStore
 from streamapp.state.memory import MemoryStore
 from streamapp.state.rocksdb import BlockCache, RocksStore
 from streamapp.state.shard import CacheBudget, Shard
@@ -82,11 +84,18 @@ class Keeper:
         self.slot = self.slot or claim_slot(datadir)
         cache = self._cache = self._cache or BlockCache(self._half, self._half // 2)
         try:
-            self._store = RocksStore.open(self.slot.folder / "db", cache=cache)
+            self._store = RocksStore.open(self.slot.database, cache=cache)
         except StateCorruptError as exc:
             log.warning("%s. It is wiped and rebuilt from the changelog", exc)
             self.slot.wipe()
-            self._store = RocksStore.open(self.slot.folder / "db", cache=cache)
+            self._store = RocksStore.open(self.slot.database, cache=cache)
+
+    def checkpoint_maker(self, keep: int) -> CheckpointMaker | None:
+        """Return what makes checkpoints of this state; ``None`` if it is in memory."""
+        if self.slot is None:
+            return None
+        root = self.slot.folder.parents[1] / "checkpoints" / str(self.slot.index)
+        return CheckpointMaker(self._app_id, CheckpointStore(root), keep)
 
     def plans(self, counts: Mapping[str, int], owned: Iterable[TP]) -> list[ShardPlan]:
         """Return the shards that belong to owned partitions.
@@ -105,16 +114,15 @@ class Keeper:
             )
         return plans
 
-    def restore(self, plans: list[ShardPlan], on_begin: Callable[[RestoreProgress], None]) -> None:
-        """Bring the store to the end of the changelogs of these shards.
+    def restore(self, plans: list[ShardPlan]) -> None:
+        """Bring the store to the end of the changelogs of these shards; see ``progress``.
 
         Raises:
             RestoreStoppedError: ``interrupt`` was called.
             StateError: The store failed.
         """
         self._stop.clear()
-        self.progress = RestoreProgress()
-        on_begin(self.progress)
+        self.progress = self.progress or RestoreProgress()
         restore(self._broker, self.store, plans, self.progress, self._stop)
 
     def interrupt(self) -> None:
@@ -143,7 +151,7 @@ class Keeper:
             for number in [n for n in table.shards if (table.name, n) not in kept]:
                 self.budget.shards.remove(table.shards.pop(number))
 
-    def close(self, *, wipe: bool = False) -> None:
+    def close(self, wipe: bool = False) -> None:
         """Close the store; safe to repeat. ``wipe`` deletes it."""
         self.detach()
         if self._store is not None:

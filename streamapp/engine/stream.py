@@ -118,8 +118,14 @@ class Stream(faust.Stream):  # type: ignore[misc] # Faust's base is untyped for 
                 yield value
                 if chunk is not feed.chunk:
                     break
-                if (scope.held or scope.outputs or scope.tracked) and not feed.finish(chunk):
-                    continue
+                if scope.outputs or scope.tracked:
+                    if not feed.finish():
+                        continue
+                else:
+                    # What scope.finish does, spelled out: this runs for every event.
+                    if scope.undo_list:
+                        scope.undo_list.clear()
+                    scope.serial += 1
                 chunk.at = at + 1
                 if not at & 15 and perf_counter() > turn:
                     await asyncio.sleep(0)
@@ -146,7 +152,7 @@ class Stream(faust.Stream):  # type: ignore[misc] # Faust's base is untyped for 
                 yield chunk.values[chunk.at : chunk.given]
                 if chunk is not feed.chunk:
                     break
-                if feed.finish(chunk):
+                if feed.finish():
                     chunk.at = chunk.given
             feed.end(chunk)
             await asyncio.sleep(0)
@@ -243,7 +249,7 @@ class Stream(faust.Stream):  # type: ignore[misc] # Faust's base is untyped for 
     def _finish_left_over(self, feed: ChunkFeed) -> None:
         # The agent left the loop with `break` and now goes on: the event before has succeeded.
         chunk = feed.chunk
-        if chunk is not None and chunk.is_held and feed.finish(chunk):
+        if chunk is not None and chunk.is_held and feed.finish():
             chunk.at = chunk.given
 
     def _subscribe(self) -> Any:
@@ -308,7 +314,9 @@ def _key_function(key: Any) -> tuple[Callable[[Any], Any], str]:
     field = key if isinstance(key, str) else getattr(key, "field", None)
     if isinstance(field, str):
         name = field
-        return (lambda value: value[name] if isinstance(value, dict) else getattr(value, name)), name
+        return (
+            lambda value: value[name] if isinstance(value, dict) else getattr(value, name)
+        ), name
     if not callable(key):
         msg = f"group_by cannot use {key!r} as a key"
         raise UsageError(msg, hint="Give a field's name or a function of the value")

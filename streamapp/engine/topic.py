@@ -70,7 +70,7 @@ class Topic(faust.Topic):  # type: ignore[misc] # Faust's base is untyped for my
         """Return the value of each record, or ``Bad`` with the reason."""
         return decode_batch(self._decode_value, batch.values, allow_null=bool(self.allow_empty))
 
-    def decode_key_of(self, batch: RecordBatch, index: int) -> Any:  # noqa: ANN401 - declared type
+    def decode_key_of(self, batch: RecordBatch, index: int) -> Any:
         """Return the key of a record; a null key is ``None``.
 
         Raises:

@@ -123,7 +123,9 @@ def _spec(topic: Topic, name: str, partitions: int) -> TopicSpec:
         cleanup.add("delete")
     retention = _DEFAULT_RETENTION_MS
     if topic.retention is not None:
-        retention = round(getattr(topic.retention, "total_seconds", lambda: topic.retention)() * 1e3)
+        retention = round(
+            getattr(topic.retention, "total_seconds", lambda: topic.retention)() * 1e3
+        )
     return TopicSpec(name, partitions, frozenset(cleanup), retention)
 
 

@@ -38,9 +38,7 @@ class Mark(msgspec.Struct, frozen=True):
 
 def changelog_topic(app: str, table: str, partitions: int) -> TopicSpec:
     """Return the topic of a table's changes."""
-    return TopicSpec(
-        f"{app}-{table}-changelog", partitions, frozenset({"compact"}), None, None
-    )
+    return TopicSpec(f"{app}-{table}-changelog", partitions, frozenset({"compact"}), None, None)
 
 
 def mark_key(table: str, partition: int) -> bytes:

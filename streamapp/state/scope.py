@@ -1,8 +1,9 @@
 """What the event in hand has done to tables and topics: all of it counts, or none of it.
 
 An event works *directly* on the shards and keeps the way back in an undo list; that is the fast
-path, and it is exact because the event loop runs one event at a time. Only an event that awaits in
-the middle can meet another one. Whoever comes second *parks* the first: the first one's effects
+path, and it is exact because the event loop runs one event at a time. A scope keeps the shards that
+it holds from one event to the next, until another scope wants them. Only an event that awaits in
+the middle can meet another one there. Whoever comes second *parks* the first: the first one's effects
 leave the shards for an overlay of its own, and from then on it is *tracked*: what it reads is
 remembered, and when it finishes, its effects are applied only if all it has read is unchanged.
 Otherwise it must run again (optimistic concurrency control; Kung and Robinson 1981).
@@ -68,23 +69,25 @@ class EventScope:
 
     ``partition`` is the source partition of the event: its rows live in the shards of that number.
     ``partitions`` is how many the source topic has. ``outputs`` are records to be written by the
-    commit that includes the event.
+    commit that includes the event. ``serial`` counts the events: a shard whose ``touched`` equals it
+    was used by the event in hand. ``undo_list`` is the way back, oldest first.
     """
 
     __slots__ = (
-        "_overlay", "_reads", "_seen", "_undo", "held", "outputs", "partition", "partitions",
-        "source", "tracked", "tracks_always",
+        "_overlay", "_reads", "_seen", "held", "outputs", "partition", "partitions", "serial",
+        "source", "tracked", "tracks_always", "undo_list",
     )  # fmt: skip
 
     def __init__(self, *, tracks_always: bool = False) -> None:
         self.partition = -1
         self.partitions = 0
         self.source: Source = _NO_SOURCE
+        self.serial = 1
         self.outputs: list[OutRecord] = []
         self.held: list[Shard] = []
         self.tracks_always = tracks_always
         self.tracked = tracks_always
-        self._undo: list[tuple[Shard, Hashable, object, bool]] = []
+        self.undo_list: list[tuple[Shard, Hashable, object, bool]] = []
         self._overlay: dict[tuple[Shard, Hashable], object] = {}
         self._reads: dict[tuple[Shard, Hashable], object] = {}
         self._seen: list[tuple[Shard, int]] = []
@@ -99,8 +102,7 @@ class EventScope:
     def read(self, shard: Shard, key: Hashable) -> object:
         """Return the held value of a row as this event sees it: its own writes first."""
         if not self.tracked:
-            if shard.owner is not self:
-                self._hold(shard)
+            self._hold(shard)
             return shard.read(key)
         mine = self._overlay.get((shard, key), MISSING)
         if mine is not MISSING:
@@ -115,16 +117,14 @@ class EventScope:
         if self.tracked:
             self._overlay[shard, key] = value
             return
-        if shard.owner is not self:
-            self._hold(shard)
-        self._undo.append((shard, key, shard.live.get(key, MISSING), key in shard.dirty))
+        self._hold(shard)
+        self.undo_list.append((shard, key, shard.live.get(key, MISSING), key in shard.dirty))
         shard.write(key, value)
 
     def watch(self, shard: Shard) -> dict[Hashable, object]:
         """Note that this event depends on all rows of the shard; return its own unapplied rows."""
         if not self.tracked:
-            if shard.owner is not self:
-                self._hold(shard)
+            self._hold(shard)
             return {}
         _clear(shard)
         self._seen.append((shard, shard.changes))
@@ -133,7 +133,7 @@ class EventScope:
     def before(self, shard: Shard) -> dict[Hashable, tuple[object, bool]]:
         """Return ``{key: (value before this event, whether it was dirty then)}`` of a held shard."""
         begun: dict[Hashable, tuple[object, bool]] = {}
-        for of, key, value, was_dirty in self._undo:
+        for of, key, value, was_dirty in self.undo_list:
             if of is shard:
                 begun.setdefault(key, (value, was_dirty))
         return begun
@@ -146,40 +146,50 @@ class EventScope:
             self.undo()
             self.tracked = True
             return Outcome.CONFLICT
-        if self._undo:
-            for shard in self.held:
-                shard.changes += 1
-            self._undo.clear()
-        self._release()
+        self.undo_list.clear()
+        self._end()
         return Outcome.DONE
 
     def undo(self) -> None:
         """Take all effects back, as if the event had not begun. Safe to repeat."""
-        for shard, key, value, was_dirty in reversed(self._undo):
+        for shard, key, value, was_dirty in reversed(self.undo_list):
             shard.restore(key, value, was_dirty=was_dirty)
-        self._undo.clear()
+        self.undo_list.clear()
         self.outputs.clear()
-        self._release()
+        self._end()
 
-    def park(self) -> None:
-        """Leave the shards to another event: keep the effects aside and be tracked from now on.
+    def yield_to_other(self, shard: Shard) -> None:
+        """Leave a shard to another event; parks the event in hand if it has used the shard."""
+        if shard.touched == self.serial:
+            self._park()
+        else:
+            shard.owner = None
+            self.held.remove(shard)
 
-        What was read so far is not known, so any later change of a held shard is a conflict.
+    def _park(self) -> None:
+        """Keep the effects of the event in hand aside and be tracked from now on.
+
+        What was read so far is not known, so any later change of a shard it used is a conflict.
         """
-        self._seen.extend((shard, shard.changes) for shard in self.held)
-        for shard, key, value, was_dirty in reversed(self._undo):
+        self._seen.extend((shard, shard.changes) for shard in self.held if self._uses(shard))
+        for shard, key, value, was_dirty in reversed(self.undo_list):
             self._overlay.setdefault((shard, key), shard.live[key])
             shard.restore(key, value, was_dirty=was_dirty)
-        self._undo.clear()
+        self.undo_list.clear()
         for shard in self.held:
             shard.owner = None
         self.held.clear()
         self.tracked = self.tracks_always = True
 
+    def _uses(self, shard: Shard) -> bool:
+        return shard.touched == self.serial
+
     def _hold(self, shard: Shard) -> None:
-        _clear(shard)
-        shard.owner = self
-        self.held.append(shard)
+        if shard.owner is not self:
+            _clear(shard)
+            shard.owner = self
+            self.held.append(shard)
+        shard.touched = self.serial
 
     def _settle(self) -> bool:
         for shard, _ in (*self._overlay, *self._reads):
@@ -190,13 +200,10 @@ class EventScope:
             return False
         for (shard, key), value in self._overlay.items():
             shard.write(key, value)
-            shard.changes += 1
         return True
 
-    def _release(self) -> None:
-        for shard in self.held:
-            shard.owner = None
-        self.held.clear()
+    def _end(self) -> None:
+        self.serial += 1
         if self.tracked:
             self._overlay.clear()
             self._reads.clear()
@@ -207,4 +214,4 @@ class EventScope:
 def _clear(shard: Shard) -> None:
     """Make sure that the shard holds finished events only."""
     if shard.owner is not None:
-        shard.owner.park()
+        shard.owner.yield_to_other(shard)

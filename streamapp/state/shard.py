@@ -3,7 +3,8 @@
 A read goes down the layers: ``live`` (used since the last rotation) -> ``old`` (used before it) ->
 ``pending`` (in the changelog, not yet in the store) -> the store. A write touches ``live`` and
 ``dirty`` alone. Invariants: a dirty key is always in ``live``; what ``pending`` holds is newer than
-the store; ``owner`` is the event that holds rows of this shard and is not finished, at most one.
+the store; ``owner`` is the one scope that works on the rows directly, ``touched`` the serial number
+of its last event that did.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ class Shard:
 
     __slots__ = (
         "_budget", "_codec", "_store", "changes", "dirty", "live", "old", "owner", "partition",
-        "partitions", "pending", "prefix", "table",
+        "partitions", "pending", "prefix", "table", "touched",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - what a shard is made of
@@ -131,6 +132,8 @@ class Shard:
         self.dirty: set[Hashable] = set()
         self.pending: dict[bytes, bytes | None] = {}
         self.owner: EventScope | None = None
+        self.touched = 0
+        #: Counts writes: equal numbers mean that no row has changed.
         self.changes = 0
         self._store = store
         self._codec = codec
@@ -151,10 +154,14 @@ class Shard:
         before = self.live.get(key, MISSING)
         self.live[key] = value
         self.dirty.add(key)
-        if before is MISSING:
-            self._budget.add(_ROW_OVERHEAD + _size(key) + _size(value))
-        elif type(value) is Packed:
-            self._budget.add(len(value.data) - _size(before))
+        self.changes += 1
+        if before is MISSING or type(value) is Packed:
+            self.account(key, before, value)
+
+    def account(self, key: Hashable, before: object, value: object) -> None:
+        """Tell the budget of a row that is new in memory, or that has another size."""
+        size = _ROW_OVERHEAD + _size(key) if before is MISSING else -_size(before)
+        self._budget.add(size + _size(value))
 
     def restore(self, key: Hashable, before: object, *, was_dirty: bool) -> None:
         """Put a row back to what it was before a write."""
@@ -222,9 +229,7 @@ class Shard:
             )
             if key[skip:] not in rows
         )
-        for key, data in heapq.merge(
-            memory, stored, key=lambda row: row[0], reverse=reverse
-        ):
+        for key, data in heapq.merge(memory, stored, key=lambda row: row[0], reverse=reverse):
             if data is not None:
                 yield key, self._codec.unpack(data)
 

@@ -115,8 +115,8 @@ class Member(Protocol):
     def poll(self, timeout_s: float, max_records: int) -> list[MemberEvent]:
         """Return what happened since the last call, waiting up to ``timeout_s`` for the first.
 
-        Called by one thread, all the time: liveness in the group hangs on it. Never blocks on the
-        engine: between ``Revoking`` and ``release`` it returns no batches and keeps the membership.
+        With ``max_records`` 0 it returns events of the group only. Called by one thread, all the
+        time: liveness in the group hangs on it. Never blocks on the engine: between ``Revoking`` and ``release`` it returns no batches and keeps the membership.
         """
 
     def seek(self, positions: Mapping[TP, int]) -> None:
