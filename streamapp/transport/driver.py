@@ -48,7 +48,7 @@ class Transport(base.Transport):
         self,
         url: list[URL],
         app: AppT,
-        **kwargs: Any,  # noqa: ANN401 - passed on
+        **kwargs: Any,
     ) -> None:
         super().__init__(url, app, **kwargs)
         self.topics = Topics(lambda: self.broker)
@@ -64,7 +64,8 @@ class Transport(base.Transport):
             self._refuse_transactions()
             url = self.url[0]
             # str(URL("sqlite://")) would lose its slashes.
-            location = f"{url.scheme}://{url.host or ''}{url.path}"
+            query = f"?{url.query_string}" if url.query_string else ""
+            location = f"{url.scheme}://{url.host or ''}{url.path}{query}"
             self._broker = open_broker(location, self.app.conf.datadir)
         return self._broker
 

@@ -169,7 +169,7 @@ class Producer(FaustProducer):
 
     transport: Transport
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Faust's to choose
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.buffer = _Buffer(beacon=self.beacon)
         self.buffer.app = self.app

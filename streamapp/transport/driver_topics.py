@@ -55,7 +55,7 @@ def topic_spec(topic: str, partitions: int, config: Mapping[str, Any]) -> TopicS
     )
 
 
-def _bound(option: Any) -> int | None:  # noqa: ANN401 - options are numbers or their text
+def _bound(option: Any) -> int | None:
     return None if option is None or int(option) < 0 else int(option)
 
 
