@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 #: Values that memory shares as they are; others are kept as bytes. The rest of ``ATOMS`` reads back
 #: from JSON as another type, so a table must not hold it as it was written.
-_JSON_ATOMS = frozenset({int, float, str, bool, type(None)}) & ATOMS
+_NO_ATOMS: frozenset[type] = frozenset()
+_JSON_ATOMS: frozenset[type] = frozenset({int, float, str, bool, type(None)}) & ATOMS
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class Options:
     state_folder: Path | None
 
 
-class BootStrategy(FaustBootStrategy):  # type: ignore[misc] # Faust's base is untyped for mypy
+class BootStrategy(FaustBootStrategy):
     """Which services a worker starts, in order: the engine last, so that it stops first."""
 
     app: App
@@ -73,7 +74,7 @@ class BootStrategy(FaustBootStrategy):  # type: ignore[misc] # Faust's base is u
         return self._chain(self.kafka_producer(), [self.app._reply_consumer])  # noqa: SLF001 - see above
 
 
-class App(faust.App):  # type: ignore[misc] # Faust's base is untyped for mypy
+class App(faust.App):
     """A streaming application.
 
     Args:
@@ -160,7 +161,8 @@ class App(faust.App):  # type: ignore[misc] # Faust's base is untyped for mypy
     @property
     def broker(self) -> Broker:
         """The broker; opened at first use."""
-        return self.transport.broker  # type: ignore[no-any-return]
+        broker: Broker = self.transport.broker
+        return broker
 
     @cached_property
     def tables(self) -> dict[str, Table]:
@@ -204,7 +206,7 @@ class App(faust.App):  # type: ignore[misc] # Faust's base is untyped for mypy
 
         return declare
 
-    def Table(  # type: ignore[override] # noqa: N802, PLR0913 - Faust's name and signature
+    def Table(  # noqa: N802, PLR0913 - Faust's name and signature
         self,
         name: str,
         *,
@@ -238,7 +240,7 @@ class App(faust.App):  # type: ignore[misc] # Faust's base is untyped for mypy
             msg = f"Table {name}: {', '.join(sorted(unknown))} is not supported"
             raise ConfigError(msg, hint="Supported: default, key_type, value_type, partitions, ttl")
         ttl_ms = None if ttl is None else to_ms(ttl)
-        atoms = _JSON_ATOMS if ttl_ms is None else frozenset()
+        atoms = _JSON_ATOMS if ttl_ms is None else _NO_ATOMS
         codec = RowCodec(
             value_encoder(value_type, "json"), value_decoder(value_type, "json"), atoms
         )

@@ -32,7 +32,7 @@ _PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
 
 
-class Agent(faust.Agent):  # type: ignore[misc] # Faust's base is untyped for mypy
+class Agent(faust.Agent):
     """An agent over a topic; over a channel or any other source it is Faust's own."""
 
     app: App

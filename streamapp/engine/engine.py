@@ -41,7 +41,7 @@ _T = TypeVar("_T")
 _BUFFER_BYTES = 4 << 20
 
 
-class Engine(Service):  # type: ignore[misc] # mode's base is untyped for mypy
+class Engine(Service):
     """One worker's engine; a service of the application."""
 
     def __init__(self, app: App, **kwargs: Any) -> None:
@@ -134,13 +134,14 @@ class Engine(Service):  # type: ignore[misc] # mode's base is untyped for mypy
     ) -> Topic:
         """Return the topic through which ``group_by`` sends the records of a stream."""
         count = partitions or self.topics.counts.get(source.topics[0]) or source.partitions
-        return self.app.topic(  # type: ignore[no-any-return]
+        topic: Topic = self.app.topic(
             f"{self.app.conf.id}-{agent}-{name}-repartition",
             key_type=source.key_type,
             value_type=source.value_type,
             partitions=count,
             internal=True,
         )
+        return topic
 
     async def call(self, function: Callable[..., _T], *args: Any) -> _T:
         """Run a blocking function in a thread."""
@@ -238,7 +239,7 @@ class Engine(Service):  # type: ignore[misc] # mode's base is untyped for mypy
                 stream.feed.stop()
 
     def end_feeds(self, task: asyncio.Task[Any] | None) -> None:
-        """Forget the feeds of an agent that has returned: all instances of it, if it was the last."""
+        """Forget the feeds of an agent whose last instance has returned."""
         for stream in self.subscriptions.streams_of(task):
             feed = stream.feed
             if feed is not None and feed.tasks <= {task}:

@@ -60,6 +60,9 @@ class GroupFollower:
         self.generation = 0
         self.committed: dict[TP, Position] = {}
         self.rebalances = 0
+        #: The generation whose shards are still right: nobody else can have written to them if the
+        #: next assignment is that of the generation that follows.
+        self._kept: int | None = None
         self._engine = engine
         self._events: asyncio.Queue[_Event] = asyncio.Queue()
         self._rejoin: asyncio.TimerHandle | None = None
@@ -110,6 +113,7 @@ class GroupFollower:
         if await engine.commit():
             await self._flush()
         self._let_go(engine.owned)
+        await self._forget()
         if engine.intake is not None:
             await engine.call(engine.intake.stop)
         member, self.member = self.member, None
@@ -131,7 +135,9 @@ class GroupFollower:
 
     async def _on_assigned(self, event: Assigned) -> None:
         engine, keeper = self._engine, self._engine.keeper
-        self.generation = event.generation
+        if self._kept is None or event.generation != self._kept + 1:
+            keeper.detach()
+        self._kept, self.generation = None, event.generation
         self.rebalances += 1
         engine.become(EngineState.RESTORING)
         plans = keeper.plans(engine.topics.counts, event.tps)
@@ -193,6 +199,8 @@ class GroupFollower:
         engine.paused.clear()
         if self.member is not None:
             self.member.seek(starts)
+        if engine.intake is not None:
+            engine.intake.listen()
 
     async def _on_revoking(self, event: Revoking) -> None:
         engine = self._engine
@@ -201,7 +209,9 @@ class GroupFollower:
         crash_point("rebalance.drained")
         committed = await engine.commit() and await self._flush()
         self._let_go(event.tps)
-        if not committed:
+        if committed:
+            self._kept = self.generation
+        else:
             await self._forget()
         crash_point("rebalance.committed")
         if self.member is not None:
@@ -225,6 +235,9 @@ class GroupFollower:
         engine.gate.close("the state is rebuilt")
         self._let_go(owned)
         await self._forget()
+        if engine.intake is not None:
+            # A batch that was read before the seek and came after it would look like the next one.
+            await engine.intake.hush()
         is_corrupt = isinstance(exc, StateCorruptError)
         while not engine.should_stop:
             try:

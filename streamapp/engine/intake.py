@@ -43,8 +43,21 @@ class Intake:
         self._on_the_way = 0
         self._guard = Lock()
         self._stopped = Event()
+        self._hushed: asyncio.Future[None] | None = None
+        self._is_hushed = False
         self._thread = Thread(target=self._run, name="streamapp-intake", daemon=True)
         self._thread.start()
+
+    async def hush(self) -> None:
+        """Bring no records from now on; returns when those on their way have been delivered."""
+        self._hushed = self._loop.create_future()
+        self._is_hushed = True
+        self._member.wake()
+        await self._hushed
+
+    def listen(self) -> None:
+        """Bring records again; after ``member.seek``."""
+        self._is_hushed = False
 
     def stop(self) -> None:
         """End the thread and wait for it. Blocks for one poll at most."""
@@ -54,7 +67,11 @@ class Intake:
 
     def _run(self) -> None:
         while not self._stopped.is_set():
-            is_behind = self._on_the_way >= _AHEAD
+            is_behind = self._is_hushed or self._on_the_way >= _AHEAD
+            if self._is_hushed and self._hushed is not None:
+                # In the loop's order this comes after all that was handed over before.
+                self._call(_resolve, self._hushed)
+                self._hushed = None
             try:
                 events = (
                     self._member.poll(_BUSY_POLL_S, 0)
@@ -80,3 +97,8 @@ class Intake:
     def _call(self, function: Callable[..., None], *args: object) -> None:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(function, *args)
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

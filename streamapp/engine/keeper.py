@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 class Keeper:
-    """Owns the store and the shards. ``open``, ``restore`` and ``close`` block: call in a thread."""
+    """Owns the store and the shards. ``open``, ``restore``, ``close`` block: call in a thread."""
 
     def __init__(
         self, app_id: str, tables: Mapping[str, Table], broker: Broker, cache_bytes: int
@@ -104,7 +104,7 @@ class Keeper:
         topics with as many partitions live.
         """
         owned_by_count = {(counts[tp.topic], tp.partition) for tp in owned}
-        plans = []
+        plans: list[ShardPlan] = []
         for table in self._tables.values():
             topic = changelog_topic(self._app_id, table.name, table.partitions).name
             plans.extend(
@@ -151,7 +151,7 @@ class Keeper:
             for number in [n for n in table.shards if (table.name, n) not in kept]:
                 self.budget.shards.remove(table.shards.pop(number))
 
-    def close(self, wipe: bool = False) -> None:
+    def close(self, wipe: bool = False) -> None:  # noqa: FBT002 - called through an executor
         """Close the store; safe to repeat. ``wipe`` deletes it."""
         self.detach()
         if self._store is not None:

@@ -23,9 +23,9 @@ _LONGEST_PAUSE_MS = 30_000
 
 @dataclass(frozen=True, slots=True)
 class ErrorPolicy:
-    """Try ``retries`` more times, pausing ``backoff_ms`` and twice as long each time; then ``then``.
+    """Try ``retries`` more times, pausing ``backoff_ms`` and then twice as long each time.
 
-    ``then``: ``dead_letter`` writes the record to the dead-letter topic and goes on (default),
+    Then ``then``: ``dead_letter`` writes the record to the dead-letter topic and goes on (default),
     ``skip`` counts it and goes on, ``stop`` stops the agent with the event uncommitted, ``retry``
     never gives up and holds the partition. A record that cannot be decoded is not tried again.
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from streamapp.engine.topic import Topic
 
 
-class ReplyConsumer(FaustReplyConsumer):  # type: ignore[misc] # Faust's base is untyped for mypy
-    """Fulfils the promises of this process. The reply topic has one partition and short retention."""
+class ReplyConsumer(FaustReplyConsumer):
+    """Fulfils the promises of this process; the reply topic has one partition."""
 
     app: App
 

@@ -33,11 +33,12 @@ if TYPE_CHECKING:
 _TURN_S = 0.01
 
 
-class Stream(faust.Stream):  # type: ignore[misc] # Faust's base is untyped for mypy
+class Stream(faust.Stream):
     """A stream over a topic's records (or over anything else that Faust can stream over)."""
 
     app: App
     _current: Any = None
+    _next: Any = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -54,7 +55,7 @@ class Stream(faust.Stream):  # type: ignore[misc] # Faust's base is untyped for 
         return self._processed(events) if self._processors else events
 
     async def events(self) -> AsyncIterator[Any]:
-        """Iterate over events: ``event.value``, ``.key``, ``.headers``, ``.message`` (offset, ...)."""
+        """Iterate over events: ``event.value``, ``.key``, ``.headers``, ``.message``."""
         async for value in self:
             yield self._event(value)
 
@@ -100,7 +101,7 @@ class Stream(faust.Stream):  # type: ignore[misc] # Faust's base is untyped for 
         async for slot in self._windowed(feed, 1):
             yield slot.values[0]
 
-    async def _straight(self, feed: ChunkFeed) -> AsyncIterator[Any]:
+    async def _straight(self, feed: ChunkFeed) -> AsyncIterator[Any]:  # noqa: C901 - the hot loop
         scope, gate = feed.scope, feed.plan.gate
         self._finish_left_over(feed)
         while True:

@@ -111,7 +111,7 @@ async def run_with_policy(
         try:
             await make()
         except asyncio.CancelledError:
-            if not any([stream.feed.was_interrupted(task) for stream in streams() if stream.feed]):
+            if not any([_was_interrupted(stream, task) for stream in streams()]):  # noqa: C419 - all
                 raise
             for stream in streams():
                 stream.drop_in_hand()
@@ -121,6 +121,10 @@ async def run_with_policy(
             await on_error(exc)
         else:
             return
+
+
+def _was_interrupted(stream: Stream, task: asyncio.Task[Any] | None) -> bool:
+    return stream.feed is not None and task is not None and stream.feed.was_interrupted(task)
 
 
 async def fail_in_hand(streams: list[Stream], exc: Exception) -> bool:

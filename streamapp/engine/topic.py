@@ -45,7 +45,7 @@ class Staged(Awaitable[RecordMetadata]):
         return RecordMetadata(tp.topic, tp.partition, tp, -1, None, None)
 
 
-class Topic(faust.Topic):  # type: ignore[misc] # Faust's base is untyped for mypy
+class Topic(faust.Topic):
     """A topic with the types of its keys and values."""
 
     app: App
@@ -81,15 +81,15 @@ class Topic(faust.Topic):  # type: ignore[misc] # Faust's base is untyped for my
 
     # --- records out -----------------------------------------------------------------------------
 
-    async def send(  # type: ignore[override] # noqa: PLR0913 - Faust's signature
+    async def send(  # noqa: PLR0913 - Faust's signature
         self,
         *,
         key: Any = None,
         value: Any = None,
         partition: int | None = None,
         timestamp: float | None = None,
-        headers: Mapping[str, bytes] | list[tuple[str, bytes]] | None = None,
-        schema: Any = None,
+        headers: Any = None,
+        schema: Any = None,  # noqa: ARG002 - a topic has one
         key_serializer: str | None = None,
         value_serializer: str | None = None,
         callback: Any = None,
@@ -97,8 +97,7 @@ class Topic(faust.Topic):  # type: ignore[misc] # Faust's base is untyped for my
     ) -> Awaitable[RecordMetadata]:
         """Send a record; ``timestamp`` in seconds, by default that of the event in hand or now.
 
-        Args:
-            force: Send at once, also inside of an event (a retried event sends again).
+        ``force`` sends at once, also inside of an event (a retried event sends again).
 
         Raises:
             EncodeError: The key or value is not what the topic declares.
@@ -114,7 +113,7 @@ class Topic(faust.Topic):  # type: ignore[misc] # Faust's base is untyped for my
             )
             if callback is not None:
                 sent.add_done_callback(callback)
-            return sent  # type: ignore[no-any-return]
+            return sent
         partitions = await self.app.engine.partitions_for(self)
         if partition is None:
             partition = self.app.engine.choose_partition(name, raw_key, partitions)
@@ -134,7 +133,7 @@ class Topic(faust.Topic):  # type: ignore[misc] # Faust's base is untyped for my
         return encode(given)
 
 
-def _headers(given: Mapping[str, bytes] | list[tuple[str, bytes]] | None) -> Headers:
+def _headers(given: Any) -> Headers:
     if not given:
         return ()
     pairs = given.items() if isinstance(given, Mapping) else given

@@ -69,8 +69,8 @@ class EventScope:
 
     ``partition`` is the source partition of the event: its rows live in the shards of that number.
     ``partitions`` is how many the source topic has. ``outputs`` are records to be written by the
-    commit that includes the event. ``serial`` counts the events: a shard whose ``touched`` equals it
-    was used by the event in hand. ``undo_list`` is the way back, oldest first.
+    commit that includes the event. ``serial`` counts the events: a shard whose ``touched`` equals
+    it was used by the event in hand. ``undo_list`` is the way back, oldest first.
     """
 
     __slots__ = (
@@ -131,7 +131,7 @@ class EventScope:
         return {key: value for (of, key), value in self._overlay.items() if of is shard}
 
     def before(self, shard: Shard) -> dict[Hashable, tuple[object, bool]]:
-        """Return ``{key: (value before this event, whether it was dirty then)}`` of a held shard."""
+        """Return ``{key: (value before this event, was dirty then)}`` of a held shard."""
         begun: dict[Hashable, tuple[object, bool]] = {}
         for of, key, value, was_dirty in self.undo_list:
             if of is shard:
@@ -141,7 +141,7 @@ class EventScope:
     # --- the end of an event ---------------------------------------------------------------------
 
     def finish(self) -> Outcome:
-        """Make the effects count. After ``CONFLICT`` nothing of the event is left but its tracking."""
+        """Make the effects count. After ``CONFLICT`` nothing of the event is left."""
         if self.tracked and not self._settle():
             self.undo()
             self.tracked = True

@@ -133,9 +133,9 @@ class Table(MutableMapping[Any, Any]):
         scope.write(self._shard(scope), memory_key(key), ABSENT)
 
     def __contains__(self, key: object) -> bool:
-        return self._read(cast("Hashable", key)) is not ABSENT
+        return self._read(key) is not ABSENT
 
-    def get(self, key: Hashable, default: Any = None) -> Any:  # type: ignore[override]
+    def get(self, key: Hashable, default: Any = None) -> Any:
         """Return the row's value, or ``default`` where there is no row: never the table's own."""
         value = self._read(key)
         return default if value is ABSENT else self._value(value)
@@ -148,7 +148,7 @@ class Table(MutableMapping[Any, Any]):
         self[key] = default
         return default
 
-    def pop(self, key: Hashable, default: Any = _NO_DEFAULT) -> Any:  # type: ignore[override]
+    def pop(self, key: Hashable, default: Any = _NO_DEFAULT) -> Any:
         """Delete the row and return its value; without a row, ``default`` or ``KeyError``."""
         value = self._read(key)
         if value is ABSENT:
