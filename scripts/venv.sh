@@ -14,7 +14,7 @@ die() {
 find_python() {
     local candidate
     for candidate in python3.11 python3.12 python3 python; do
-        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' &>/dev/null; then
             command -v "$candidate"
             return
         fi
@@ -24,15 +24,18 @@ find_python() {
 
 # ensure_venv [EXTRA]: install the package, editable, unless this pyproject.toml already is.
 ensure_venv() {
-    local extra=${1:-} stamp=$venv/installed wanted log status
+    local extra=${1:-} stamp=$venv/installed python="" wanted log status
     wanted="$root $(cksum <"$root/pyproject.toml") $extra"
     # What was installed with an extra also serves without it.
     if [[ -x $venv/bin/python && -f $stamp && $(<"$stamp") == "$wanted"* ]]; then
         return
     fi
-    echo "Installing into .venv (once; a minute or so) ..." >&2
     if [[ ! -x $venv/bin/python ]]; then
-        "$(find_python)" -m venv --clear "$venv" >&2 ||
+        python=$(find_python) || exit
+    fi
+    echo "Installing into .venv (once; a minute or so) ..." >&2
+    if [[ -n $python ]]; then
+        "$python" -m venv --clear "$venv" >&2 ||
             die "Python's venv module is missing; on Debian and Ubuntu: apt-get install python3-venv"
     fi
     log=$(mktemp)
