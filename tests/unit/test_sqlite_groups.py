@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -60,6 +61,15 @@ def test_member_that_is_not_polled_loses_its_partitions_and_rejoins(broker: Sqli
     assert kinds(hangs)[-2:] == [Lost, Assigned]
     lost = next(event for event in hangs.events if isinstance(event, Lost))
     assert tp in lost.tps
+
+
+def test_members_that_are_polled_stay_beyond_the_session_time_out(broker: SqliteBroker) -> None:
+    workers = [Worker(broker.join("g", ["in"])) for _ in range(2)]
+    drive(workers, lambda: covers(workers, IN))
+    before = [len(worker.events) for worker in workers]
+    stop = time.monotonic() + 2.5 * OPTIONS.session_timeout_ms / 1_000
+    drive(workers, lambda: time.monotonic() > stop)
+    assert [len(worker.events) for worker in workers] == before
 
 
 def test_member_that_does_not_release_is_evicted(broker: SqliteBroker) -> None:

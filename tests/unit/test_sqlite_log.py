@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -18,7 +19,9 @@ from streamapp.transport.sqlite import SqliteBroker
 from streamapp.transport.sqlite.bell import Bell, Bells
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from streamapp.transport.sqlite.reader import SqliteReader
 
 P0 = TP("t", 0)
 
@@ -169,15 +172,43 @@ def test_bell_of_a_dead_process_is_taken_down(tmp_path: Path) -> None:
         one.close()
 
 
+def test_every_partition_has_its_turn_however_little_a_poll_takes(broker: SqliteBroker) -> None:
+    both = [P0, TP("t", 1)]
+    broker.append([one for tp in both for one in numbered(tp, 10)])
+    with closing(broker.reader()) as reader:
+        reader.assign(dict.fromkeys(both, 0))
+        assert {reader.poll(1, 1)[0].tp for _ in range(2)} == set(both)
+
+
+def poll_while(reader: SqliteReader, act: Callable[[], object]) -> int:
+    """Poll without a limit worth the name while ``act`` happens; return the records found."""
+    timer = threading.Timer(0.05, act)
+    timer.start()
+    started = time.monotonic()
+    count = sum(map(len, reader.poll(DEADLINE_S, 100)))
+    assert time.monotonic() - started < DEADLINE_S / 2
+    timer.join()
+    return count
+
+
 def test_reader_finds_records_when_no_bell_rings(
     broker: SqliteBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Bells, "ring", lambda _self: None)
     with closing(broker.reader()) as reader:
         reader.assign({P0: 0})
-        assert reader.poll(0, 1) == []
-        monkeypatch.setattr(Bells, "ring", lambda _self: None)
-        broker.append(numbered(P0, 1))
-        assert len(reader.poll(DEADLINE_S, 1)) == 1
+        assert poll_while(reader, lambda: broker.append(numbered(P0, 1))) == 1
+
+
+def test_reader_is_rung_from_here_and_from_elsewhere(
+    tmp_path: Path, broker: SqliteBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamapp.transport.sqlite.bell._RUNG_S", 10 * DEADLINE_S)
+    with closing(broker.reader()) as reader, closing(SqliteBroker(tmp_path / "bus")) as other:
+        reader.assign({P0: 0})
+        assert poll_while(reader, lambda: broker.append(numbered(P0, 1))) == 1
+        assert poll_while(reader, lambda: other.append(numbered(P0, 2))) == 2
+        assert poll_while(reader, lambda: reader.assign({P0: 0})) == 3
 
 
 def test_bus_in_a_folder_with_a_long_name_has_bells(tmp_path: Path) -> None:
