@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 #: Values that memory shares as they are; others are kept as bytes. The rest of ``ATOMS`` reads back
 #: from JSON as another type, so a table must not hold it as it was written.
 _NO_ATOMS: frozenset[type] = frozenset()
-_JSON_ATOMS: frozenset[type] = frozenset({int, float, str, bool, type(None)}) & ATOMS
+_JSON_ATOMS: frozenset[type] = ATOMS & {int, float, str, bool, type(None)}
 
 
 @dataclass(frozen=True, slots=True)

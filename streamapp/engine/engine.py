@@ -24,6 +24,7 @@ from streamapp.engine.keeper import Keeper
 from streamapp.engine.outbox import Outbox
 from streamapp.engine.states import EngineState, follow
 from streamapp.engine.subscriptions import Subscriptions, fail_in_hand, run_with_policy
+from streamapp.engine.sweep import Sweeper
 from streamapp.engine.topics import Topics
 from streamapp.errors import FencedError, StateError, StreamappError
 from streamapp.transport.broker import Lost, MemberEvent
@@ -148,9 +149,14 @@ class Engine(Service):
         return await asyncio.get_running_loop().run_in_executor(None, partial(function, *args))
 
     async def _commit_forever(self) -> None:
+        tables = list(self.app.tables.values())
+        for table in tables:
+            table.now_ms = partial(self.group.now_ms, table)
+        sweeper = Sweeper(tables, self.group.now_ms)
         while not self.should_stop:
             await self.committer.wait_until_due()
             if self.phase is EngineState.RUNNING:
+                sweeper.step()
                 await self.commit()
 
     async def _checkpoint_forever(self, interval_s: float) -> None:

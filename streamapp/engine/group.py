@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from streamapp.engine.engine import Engine
     from streamapp.engine.restore import ShardPlan
+    from streamapp.state.table import Table
     from streamapp.transport.broker import Member
 
 log = logging.getLogger(__name__)
@@ -315,6 +316,18 @@ class GroupFollower:
             {feed.name: feed.position(tp) for feed in feeds},
             None if time_ms == NEVER_MS else time_ms,
         )
+
+    def now_ms(self, table: Table, partition: int) -> int:
+        """Return the event time of a table's partition: that of its sources that is furthest."""
+        counts = self._engine.topics.counts
+        times = (
+            feed.time(tp)
+            for tp in self._engine.owned
+            if tp.partition == partition and counts.get(tp.topic) == table.partitions
+            for feed in self._engine.subscriptions.readers(tp.topic)
+            if feed.owns(tp)
+        )
+        return max(times, default=NEVER_MS)
 
     def _from_earliest(self) -> bool:
         return bool(self._engine.app.conf.consumer_auto_offset_reset == "earliest")

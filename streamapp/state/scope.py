@@ -3,9 +3,9 @@
 An event works *directly* on the shards and keeps the way back in an undo list; that is the fast
 path, and it is exact because the event loop runs one event at a time. A scope keeps the shards that
 it holds from one event to the next, until another scope wants them. Only an event that awaits in
-the middle can meet another one there. Whoever comes second *parks* the first: the first one's effects
-leave the shards for an overlay of its own, and from then on it is *tracked*: what it reads is
-remembered, and when it finishes, its effects are applied only if all it has read is unchanged.
+the middle can meet another one there. Whoever comes second *parks* the first: the first one's
+effects leave the shards for an overlay of its own, and from then on it is *tracked*: what it reads
+is remembered, and when it finishes, its effects are applied only if all it has read is unchanged.
 Otherwise it must run again (optimistic concurrency control; Kung and Robinson 1981).
 
 So a shard never holds half an event together with another one's rows, a commit needs to wait for
@@ -158,6 +158,12 @@ class EventScope:
         self.outputs.clear()
         self._end()
 
+    def let_go(self) -> None:
+        """Give up all shards; between two events only."""
+        for shard in self.held:
+            shard.owner = None
+        self.held.clear()
+
     def yield_to_other(self, shard: Shard) -> None:
         """Leave a shard to another event; parks the event in hand if it has used the shard."""
         if shard.touched == self.serial:
@@ -176,9 +182,7 @@ class EventScope:
             self._overlay.setdefault((shard, key), shard.live[key])
             shard.restore(key, value, was_dirty=was_dirty)
         self.undo_list.clear()
-        for shard in self.held:
-            shard.owner = None
-        self.held.clear()
+        self.let_go()
         self.tracked = self.tracks_always = True
 
     def _uses(self, shard: Shard) -> bool:

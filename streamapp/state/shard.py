@@ -158,6 +158,11 @@ class Shard:
         if before is MISSING or type(value) is Packed:
             self.account(key, before, value)
 
+    @property
+    def is_in_use(self) -> bool:
+        """Whether the event in hand of some agent has used the shard."""
+        return self.owner is not None and self.owner.serial == self.touched
+
     def account(self, key: Hashable, before: object, value: object) -> None:
         """Tell the budget of a row that is new in memory, or that has another size."""
         size = _ROW_OVERHEAD + _size(key) if before is MISSING else -_size(before)

@@ -12,6 +12,7 @@ import heapq
 import math
 from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
+from itertools import islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, cast
 
@@ -210,6 +211,26 @@ class Table(MutableMapping[Any, Any]):
     def decode_row(self, data: bytes) -> Any:
         """Return the value of a row as the changelog has it. For views of the changelog."""
         return self._value(Packed(data))
+
+    def sweep(self, partition: int, now_ms: int, start: bytes, limit: int) -> tuple[int, bytes]:
+        """Delete expired rows among the next ``limit`` ones from a raw key on.
+
+        Does nothing while an event that uses the shard is in hand.
+
+        Returns:
+            How many were deleted, and the raw key to go on at (empty: from the start).
+        """
+        shard = self.shards[partition]
+        if shard.is_in_use:
+            return 0, start
+        rows = list(islice(shard.scan(start, _LAST), limit + 1))
+        scope = EventScope()
+        expired = [raw for raw, held in rows[:limit] if self._is_expired(held, now_ms)]
+        for raw in expired:
+            scope.write(shard, memory_key(plain_key(raw, self.spec.key_type)), ABSENT)
+        scope.finish()
+        scope.let_go()
+        return len(expired), rows[limit][0] if len(rows) > limit else _FIRST
 
     # --- inside ----------------------------------------------------------------------------------
 
