@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
+from streamapp.core.duration import to_ms
 from streamapp.errors import ConfigError
 
 if TYPE_CHECKING:
     from streamapp.transport.broker import Broker
+    from streamapp.transport.sqlite.broker import SqliteOptions
 
 _SCHEMES = "Use sqlite:// (in the data folder), sqlite:///folder or memory://name."
 
@@ -18,10 +20,11 @@ def open_broker(url: str, datadir: Path) -> Broker:
     """Open the broker that a URL names; the caller closes it.
 
     ``sqlite://`` is the folder ``bus`` in ``datadir``, ``sqlite:///folder`` an absolute one,
-    ``memory://name`` lives in this process.
+    ``memory://name`` lives in this process. ``?session_timeout=5s`` says how long a worker of a
+    ``sqlite`` group may be silent (suspended, not dead: that is seen at once) before it is evicted.
 
     Raises:
-        ConfigError: The URL names no broker.
+        ConfigError: The URL names no broker, or has a part that means nothing.
         BrokerUnavailableError: The broker cannot be opened.
     """
     parts = urlsplit(url)
@@ -29,7 +32,7 @@ def open_broker(url: str, datadir: Path) -> Broker:
         case "sqlite":
             from streamapp.transport.sqlite import SqliteBroker  # noqa: PLC0415  # only when used
 
-            return SqliteBroker(_folder(parts, datadir))
+            return SqliteBroker(_folder(parts, datadir), _options(parts))
         case "memory":
             from streamapp.transport.memory import memory_broker  # noqa: PLC0415  # only when used
 
@@ -37,6 +40,17 @@ def open_broker(url: str, datadir: Path) -> Broker:
         case scheme:
             msg = f"no broker has the scheme {scheme!r} of {url!r}"
             raise ConfigError(msg, hint=_SCHEMES)
+
+
+def _options(parts: SplitResult) -> SqliteOptions:
+    from streamapp.transport.sqlite.broker import SqliteOptions  # noqa: PLC0415  # only when used
+
+    given = dict(parse_qsl(parts.query, keep_blank_values=True))
+    session_ms = to_ms(given.pop("session_timeout", "10s"))
+    if given or session_ms <= 0:
+        msg = f"{parts.geturl()!r} has an option that is unknown or zero"
+        raise ConfigError(msg, hint="The one option is session_timeout, e.g. ?session_timeout=10s")
+    return SqliteOptions(session_timeout_ms=session_ms)
 
 
 def _folder(parts: SplitResult, datadir: Path) -> Path:

@@ -127,6 +127,19 @@ def test_url_with_a_path_is_that_folder(tmp_path: Path) -> None:
     assert (tmp_path / "a b" / "FORMAT").exists()
 
 
+def test_url_says_how_long_a_worker_may_be_silent(tmp_path: Path) -> None:
+    bus = open_broker(f"sqlite://{tmp_path}?session_timeout=1500ms", Path("/absent"))
+    bus.close()
+    assert isinstance(bus, SqliteBroker)
+    assert bus._options.session_timeout_ms == 1_500
+
+
+@pytest.mark.parametrize("query", ["session=1s", "session_timeout=0s", "session_timeout="])
+def test_option_of_a_url_that_means_nothing_is_refused(query: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError):
+        open_broker(f"sqlite://{tmp_path}?{query}", tmp_path)
+
+
 def test_memory_url_names_a_broker_of_this_process(tmp_path: Path) -> None:
     broker = open_broker(f"memory://{tmp_path.name}", tmp_path)
     assert isinstance(broker, MemoryBroker)

@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from streamapp.errors import FencedError
+from streamapp.faults import crash_point
 from streamapp.transport.broker import Assigned, Lost, MemberEvent, Position, Revoking
 from streamapp.transport.sqlite.bell import Bell, Bells
 from streamapp.transport.sqlite.coordination import Act, Phase, Sight, next_step
@@ -110,7 +111,9 @@ class SqliteMember:
         with self._membership.groups.bus.write() as conn:
             check_fence(conn, group, me, generation)
             offsets = write(conn, self._topics, todo, time.time_ns() // 1_000_000)
+            crash_point("sqlite.between")
             write_positions(conn, self._topics, group, positions)
+        crash_point("sqlite.committed")
         if records:
             self._bells.ring()
         return offsets
