@@ -263,13 +263,12 @@ class Consumer(FaustConsumer):
             return False
         return True
 
-    async def seek_to_committed(  # type: ignore[override]  # it does take None
-        self,
-    ) -> dict[FaustTP, int | None]:
+    async def seek_to_committed(self) -> dict[FaustTP, int | None]:
         """Go to the committed offsets; where none is, to ``conf.consumer_auto_offset_reset``.
 
         Returns:
-            Exactly what is committed, ``None`` for nothing: Faust refuses to commit behind a hole.
+            Exactly what is committed, ``None`` for nothing (whatever Faust declares): it forgets
+            what it had read, and refuses to commit behind a hole.
         """
         tps = [tp for tp in self._assignment if not self._is_changelog_tp(tp)]
         ranges = await self._ranges(tps)

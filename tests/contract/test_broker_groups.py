@@ -277,6 +277,19 @@ def test_commit_after_leaving_is_fenced(broker: Broker, alone: Worker) -> None:
     assert_fenced(broker, alone, IN[0])
 
 
+@pytest.mark.parametrize("end", ["leave", "evict"])
+def test_records_alone_are_fenced_too(
+    broker: Broker, brokers: Brokers, alone: Worker, end: str
+) -> None:
+    if end == "leave":
+        alone.member.leave()
+    else:
+        brokers.evict(broker, alone.member)
+    with pytest.raises(FencedError):
+        alone.member.commit([record(OUT, b"k", b"fenced")], {})
+    assert broker.offsets([OUT])[OUT].end == 0
+
+
 def test_evicted_member_loses_all_is_fenced_and_joins_again(
     broker: Broker, brokers: Brokers, alone: Worker
 ) -> None:
