@@ -112,6 +112,11 @@ class Feed:
         """Return the bytes of the partition that are queued or in hand."""
         return self._buffered.get(tp, 0)
 
+    @property
+    def queued(self) -> int:
+        """Number of records that wait; for status pages."""
+        return sum(len(batch) for batch in self._queue)
+
     def owns(self, tp: TP) -> bool:
         """Tell whether the partition was started and not revoked."""
         return tp in self._next
