@@ -7,8 +7,10 @@ points and overridable methods; nothing is patched.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,23 +21,17 @@ from mode.utils.objects import cached_property
 from streamapp.core.duration import to_ms
 from streamapp.core.sizes import to_bytes
 from streamapp.engine.agent import Agent
-from streamapp.engine.engine import Engine
+from streamapp.engine.engine import Engine, ends_the_worker
 from streamapp.engine.registry import TopicRegistry, UnusedConsumer
 from streamapp.engine.replies import ReplyConsumer
 from streamapp.engine.stream import Stream
 from streamapp.engine.topic import Topic
-from streamapp.errors import ConfigError, UsageError
-from streamapp.serde.codecs import ATOMS, value_decoder, value_encoder
-from streamapp.state.shard import RowCodec
+from streamapp.errors import ConfigError, StreamappError, UsageError
+from streamapp.state.rows import row_codec
 from streamapp.state.table import Table, TableSpec
 
 if TYPE_CHECKING:
     from streamapp.transport.broker import Broker
-
-#: Values that memory shares as they are; others are kept as bytes. The rest of ``ATOMS`` reads back
-#: from JSON as another type, so a table must not hold it as it was written.
-_NO_ATOMS: frozenset[type] = frozenset()
-_JSON_ATOMS: frozenset[type] = ATOMS & {int, float, str, bool, type(None)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,10 +236,7 @@ class App(faust.App):
             msg = f"Table {name}: {', '.join(sorted(unknown))} is not supported"
             raise ConfigError(msg, hint="Supported: default, key_type, value_type, partitions, ttl")
         ttl_ms = None if ttl is None else to_ms(ttl)
-        atoms = _JSON_ATOMS if ttl_ms is None else _NO_ATOMS
-        codec = RowCodec(
-            value_encoder(value_type, "json"), value_decoder(value_type, "json"), atoms
-        )
+        codec = row_codec(value_type, is_timed=ttl_ms is not None)
         spec = TableSpec(name, default, key_type, value_type, partitions, ttl_ms, help or "")
         table = self.tables[name] = Table(spec, codec)
         return table
@@ -263,7 +256,13 @@ class App(faust.App):
     # --- what Faust asks -------------------------------------------------------------------------
 
     async def on_first_start(self) -> None:
-        """Make no folders of Faust's: ours are made where they are used."""
+        """Open the broker before anything that needs it; make no folders of Faust's."""
+        with ends_the_worker():
+            await self.transport.hold()
+
+    async def on_shutdown(self) -> None:
+        """Close the broker."""
+        await self.transport.drop()
 
     async def on_start(self) -> None:
         """Finish the configuration."""
@@ -272,8 +271,15 @@ class App(faust.App):
     async def on_stop(self) -> None:
         """End what is not a service of its own."""
         await self.on_before_shutdown.send()
-        await self._producer_flush(self.log)
+        if self._producer is not None and self._producer.started:
+            await self._producer_flush(self.log)
         await self._maybe_close_http_client()
+
+    def _new_web(self) -> Any:
+        """Return Faust's web server with our views."""
+        from streamapp.web.server import Web  # noqa: PLC0415 - only a worker needs a web server
+
+        return Web(self)
 
     async def _wait_for_table_recovery_completed(self) -> bool:
         """Wait until the tables are restored; ``True`` if the worker stops before."""
@@ -291,6 +297,18 @@ class App(faust.App):
         return self.engine.is_leader
 
 
+def _say_plainly(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """Print a mistake of the user as one line where Faust's command would print a traceback."""
+    if isinstance(error, StreamappError):
+        print(f"faust: {error}", file=sys.stderr)  # noqa: T201 - there is no logger yet
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+if Path(sys.argv[0]).name == "faust":
+    sys.excepthook = _say_plainly
+
+
 def _unsupported(what: str, instead: str) -> UsageError:
     return UsageError(f"{what} is not supported", hint=f"Use {instead}")
 
@@ -299,9 +317,10 @@ def _refuse_unknown(options: dict[str, Any]) -> None:
     from difflib import get_close_matches  # noqa: PLC0415 - only for a mistake
 
     known = {*faust.Settings.SETTINGS, "monitor", "config_source", "loop", "beacon"}
+    ours = set(signature(App.__init__).parameters)
     for name in options:
         if name not in known:
-            close = get_close_matches(name, known, 1)
+            close = get_close_matches(name, ours, 1) or get_close_matches(name, known, 1)
             msg = f"App has no setting {name!r}"
             raise ConfigError(
                 msg, hint=f"Did you mean {close[0]!r}?" if close else "See the README"

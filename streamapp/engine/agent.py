@@ -47,6 +47,7 @@ class Agent(faust.Agent):
         """
         self.policy = policy_of(policy)
         self.condition = "created"
+        self._instances: list[asyncio.Task[None]] = []
         if kwargs.get("isolated_partitions"):
             msg = f"Agent {getattr(fun, '__name__', fun)}: isolated_partitions is not supported"
             raise ConfigError(
@@ -71,7 +72,6 @@ class Agent(faust.Agent):
             return
         self.app.engine.subscriptions.policies[self.name] = self.policy
         channel = None
-        self._tasks: list[asyncio.Task[None]] = []
         for index in range(self.concurrency):
             stream = self.stream(
                 channel=channel, concurrency_index=index if self.concurrency > 1 else None
@@ -79,7 +79,7 @@ class Agent(faust.Agent):
             # All instances read one queue.
             channel = stream.channel
             task = asyncio.create_task(self._run(stream), name=f"agent-{self.name}-{index}")
-            self._tasks.append(task)
+            self._instances.append(task)
         self.condition = "running"
 
     async def on_stop(self) -> None:
@@ -87,9 +87,9 @@ class Agent(faust.Agent):
         if not self.is_ours:
             await super().on_stop()
             return
-        for task in self._tasks:
+        for task in self._instances:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._instances, return_exceptions=True)
 
     def cancel(self) -> None:
         """Do nothing yet: the engine has drained the instances, ``on_stop`` ends them."""

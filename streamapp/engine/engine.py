@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -42,6 +43,16 @@ _T = TypeVar("_T")
 _BUFFER_BYTES = 4 << 20
 
 
+@contextmanager
+def ends_the_worker() -> Iterator[None]:
+    """Turn a mistake of the user into one clear line and an exit status, without a traceback."""
+    try:
+        yield
+    except StreamappError as exc:
+        log.critical("%s", exc)
+        raise SystemExit(exc.exit_code) from None
+
+
 class Engine(Service):
     """One worker's engine; a service of the application."""
 
@@ -73,11 +84,8 @@ class Engine(Service):
 
         A mistake of the user ends the worker with one clear line instead of a traceback.
         """
-        try:
+        with ends_the_worker():
             await self._start()
-        except StreamappError as exc:
-            log.critical("%s", exc)
-            raise SystemExit(exc.exit_code) from None
 
     async def _start(self) -> None:
         conf, options = self.app.conf, self.app.options
