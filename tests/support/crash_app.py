@@ -1,0 +1,210 @@
+"""The application that crash tests kill: every way in which agents change tables and topics.
+
+What each agent does is repeated in ``reference``, which shares no code with it. Run by ``zygote``,
+or alone: ``STREAMAPP_CRASH_PLAN='{...}' python -m support.crash_app``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import sys
+import time
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import faust
+import msgspec
+from support import planted
+
+import streamapp
+from streamapp import faults
+from streamapp.engine.policy import ErrorPolicy
+
+#: Rows of the bounded list of each key.
+LISTED = 8
+VARIABLE = "STREAMAPP_CRASH_PLAN"
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """How one worker runs. Everything that is random is drawn by the test."""
+
+    folder: str
+    batch_max: int = 1_000
+    commit_ms: int = 50
+    store_ms: int = 500
+    cache_bytes: int = 1 << 20
+    partitions: int = 2
+    concurrency: int = 2
+    wait_share: float = 0.0
+    wait_ms: int = 10
+    session_ms: int = 10_000
+    datadir: str = ""
+    planted: str = ""
+    crash_at: str = ""
+    traces: bool = False
+    seed: int = 0
+
+    @property
+    def broker(self) -> str:
+        return f"sqlite://{self.folder}/bus?session_timeout={self.session_ms}ms"
+
+    @property
+    def data(self) -> Path:
+        return Path(self.datadir or f"{self.folder}/data")
+
+
+@dataclass(slots=True)
+class Worker:
+    """What the agents of one process share beside the tables."""
+
+    plan: Plan
+    draw: random.Random = field(init=False)
+    tries: dict[int, int] = field(default_factory=dict)
+    is_ready: bool = False
+
+    def __post_init__(self) -> None:
+        self.draw = random.Random(self.plan.seed ^ os.getpid())
+
+    async def maybe_wait(self, value: dict[str, Any]) -> None:
+        """Await in the middle of an event: for a moment, or until the test says so."""
+        if not self.is_ready:
+            self.is_ready = True
+            Path(self.plan.folder, f"ready-{os.getpid()}").touch()
+        if hold := value.get("hold"):
+            hanging = Path(self.plan.folder, hold)
+            hanging.with_suffix(".begun").touch()
+            while not hanging.exists():
+                await asyncio.sleep(0.01)
+        elif self.draw.random() < self.plan.wait_share:
+            await asyncio.sleep(self.draw.randint(0, self.plan.wait_ms) / 1_000)
+
+    def trace(self, event: Any) -> None:
+        """Note the event in the file of this process."""
+        if self.plan.traces:
+            place = event.message
+            line = f"{place.partition} {place.offset} {time.monotonic_ns()}\n"
+            with Path(self.plan.folder, f"trace-{os.getpid()}").open("a") as file:
+                file.write(line)
+
+
+def build(plan: Plan) -> streamapp.App:
+    app = streamapp.App(
+        "crash",
+        broker=plan.broker,
+        datadir=str(plan.data),
+        web_enabled=False,
+        topic_partitions=plan.partitions,
+        commit_interval=f"{plan.commit_ms}ms",
+        store_interval=f"{plan.store_ms}ms",
+        cache_size=plan.cache_bytes,
+        batch_max=plan.batch_max,
+    )
+    worker = Worker(plan)
+    source = app.topic("in", key_type=str, value_type=dict[str, Any])
+    declare_counters(app, source, worker)
+    declare_ordered(app, source, worker)
+    declare_outputs(app, source, worker)
+    return app
+
+
+def declare_counters(app: streamapp.App, source: Any, worker: Worker) -> None:
+    counts = app.Table("counts", default=int)
+    sums = app.Table("sums", default=int)
+    lists = app.Table("lists", default=list)
+    present = app.Table("present")
+    shared = app.Table("shared", default=int)
+
+    @app.agent(source)
+    async def count(stream: Any) -> None:
+        async for key, value in stream.items():
+            counts[key] += 1
+            before = shared[key]
+            await worker.maybe_wait(value)
+            sums[key] += value["n"]
+            lists[key] = [*lists[key], value["id"]][-LISTED:]
+            shared[key] = before + 1
+            if value["op"] == "put":
+                present[key] = value["id"]
+            elif value["op"] == "del":
+                present.pop(key, None)
+
+    @app.agent(source)
+    async def second(stream: Any) -> None:
+        async for key, value in stream.items():
+            before = shared[key]
+            if "hold" not in value:
+                await worker.maybe_wait(value)
+            shared[key] = before + 1_000
+
+
+def declare_ordered(app: streamapp.App, source: Any, worker: Worker) -> None:
+    last = app.Table("last")
+    chain = app.Table("chain", default=int)
+    groups = app.Table("groups", default=int)
+    members = app.Table("members", default=int)
+
+    @app.agent(source, concurrency=worker.plan.concurrency)
+    async def ordered(stream: Any) -> None:
+        async for event in stream.events():
+            last[event.key] = event.value["id"]
+            if "hold" not in event.value:
+                await worker.maybe_wait(event.value)
+            text = f"{chain[event.key]} {event.message.offset}"
+            chain[event.key] = zlib.crc32(text.encode())
+
+    @app.agent(source)
+    async def regroup(stream: Any) -> None:
+        async for value in stream.group_by(lambda value: value["group"], name="group"):
+            groups[value["group"]] += value["n"]
+            if "hold" not in value:
+                await worker.maybe_wait(value)
+            members[value["group"]] += 1
+
+
+def declare_outputs(app: streamapp.App, source: Any, worker: Worker) -> None:
+    out = app.topic("out", key_type=str, value_type=dict[str, Any])
+    flaky_counts = app.Table("flaky", default=int)
+
+    @app.agent(source)
+    async def forward(stream: Any) -> None:
+        async for event in stream.events():
+            worker.trace(event)
+            place = event.message
+            value = {"id": event.value["id"], "offset": place.offset}
+            await out.send(key=event.key, value=value, partition=place.partition)
+            if "hold" not in event.value:
+                await worker.maybe_wait(event.value)
+
+    @app.agent(source, on_error=ErrorPolicy(retries=2, backoff_ms=1))
+    async def flaky(stream: Any) -> None:
+        async for event in stream.events():
+            value, place = event.value, event.message
+            flaky_counts[event.key] += 1
+            wrong = {"id": value["id"], "offset": place.offset, "flaky": True}
+            if value["fails"]:
+                await out.send(key=event.key, value=wrong, partition=place.partition)
+            tries = worker.tries.get(value["id"], 0)
+            if tries < value["fails"]:
+                worker.tries[value["id"]] = tries + 1 if value["fails"] < 3 else 0
+                message = "fails as it is told"
+                raise RuntimeError(message)
+
+
+def run(plan: Plan) -> None:
+    """Become a worker; returns never."""
+    faults._point, faults._passages_left = faults.parse_plan(plan.crash_at)
+    app = build(plan)
+    planted.plant(plan.planted, app)
+    worker = faust.Worker(app, loglevel=logging.INFO, redirect_stdouts=False)
+    worker.execute_from_commandline()
+
+
+if __name__ == "__main__":
+    logging.raiseExceptions = False
+    run(msgspec.json.decode(os.environ[VARIABLE], type=Plan))
+    sys.exit(0)
