@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
-from streamapp.state.shard import MISSING
+from streamapp.state.rows import MISSING
 
 if TYPE_CHECKING:
     from streamapp.core.batch import OutRecord
@@ -104,13 +104,15 @@ class EventScope:
         if not self.tracked:
             self._hold(shard)
             return shard.read(key)
-        mine = self._overlay.get((shard, key), MISSING)
-        if mine is not MISSING:
-            return mine
-        _clear(shard)
-        value = shard.read(key)
-        self._reads.setdefault((shard, key), value)
-        return value
+        row = (shard, key)
+        mine = self._overlay.get(row, MISSING)
+        if mine is MISSING:
+            # What was read once stays so: a row that changes and changes back goes unnoticed.
+            mine = self._reads.get(row, MISSING)
+        if mine is MISSING:
+            _clear(shard)
+            mine = self._reads[row] = shard.read(key)
+        return mine
 
     def write(self, shard: Shard, key: Hashable, value: object) -> None:
         """Set the held value of a row; ``ABSENT`` deletes it."""
@@ -200,7 +202,7 @@ class EventScope:
             _clear(shard)
         if any(shard.changes != changes for shard, changes in self._seen):
             return False
-        if any(shard.read(key) != value for (shard, key), value in self._reads.items()):
+        if not all(shard.has(key, value) for (shard, key), value in self._reads.items()):
             return False
         for (shard, key), value in self._overlay.items():
             shard.write(key, value)

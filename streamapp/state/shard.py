@@ -10,73 +10,22 @@ of its last event that did.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
-from enum import Enum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from streamapp.errors import StateError
 from streamapp.serde.ordered_keys import PLAIN_KEYS, decode_key, encode_key
+from streamapp.state.rows import MISSING, Packed
 
 if TYPE_CHECKING:
+    from streamapp.state.rows import RowCodec
     from streamapp.state.scope import EventScope
     from streamapp.state.store import Store
 
 
-class Mark(Enum):
-    """What a layer says instead of a value."""
-
-    MISSING = "this layer does not know"
-    ABSENT = "there is no such row"
-
-
-MISSING: Final = Mark.MISSING
-ABSENT: Final = Mark.ABSENT
-
 #: Bytes that a cached row costs beside its key and value: dict slots, objects, the dirty set.
 _ROW_OVERHEAD = 180
-
-
-class Packed:
-    """A mutable value, as its bytes: each reader gets an object of its own."""
-
-    __slots__ = ("data",)
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Packed) and other.data == self.data
-
-    __hash__ = None  # type: ignore[assignment] # mutable values are never keys
-
-
-@dataclass(frozen=True, slots=True)
-class RowCodec:
-    """How a table's values become bytes, and which of them memory may share as they are."""
-
-    encode: Callable[[Any], bytes]
-    decode: Callable[[bytes], Any]
-    atoms: frozenset[type]
-
-    def hold(self, value: object) -> object:
-        """Return the form in which memory keeps a value; encodes a mutable one now."""
-        return value if type(value) in self.atoms else Packed(self.encode(value))
-
-    def pack(self, held: object) -> bytes | None:
-        """Return the bytes of a held value; ``None`` for a deleted row."""
-        if held is ABSENT:
-            return None
-        return held.data if isinstance(held, Packed) else self.encode(held)
-
-    def unpack(self, data: bytes | None) -> object:
-        """Return the held form of stored bytes."""
-        if data is None:
-            return ABSENT
-        if not self.atoms:
-            return Packed(data)
-        value = self.decode(data)
-        return value if type(value) in self.atoms else Packed(data)
 
 
 @dataclass(slots=True)
@@ -163,6 +112,10 @@ class Shard:
         """Whether the event in hand of some agent has used the shard."""
         return self.owner is not None and self.owner.serial == self.touched
 
+    def has(self, key: Hashable, value: object) -> bool:
+        """Tell whether a row is as this held value."""
+        return self._codec.is_same(self.read(key), value)
+
     def account(self, key: Hashable, before: object, value: object) -> None:
         """Tell the budget of a row that is new in memory, or that has another size."""
         size = _ROW_OVERHEAD + _size(key) if before is MISSING else -_size(before)
@@ -210,8 +163,9 @@ class Shard:
 
         Uncommitted rows stay: they are nowhere else.
         """
+        # A row that an event in hand has written must not be found in `old` when it is undone.
         live = self.live
-        self.old, self.live = live, {key: live[key] for key in self.dirty}
+        self.old, self.live = live, {key: live.pop(key) for key in self.dirty}
         return sum(_ROW_OVERHEAD + _size(key) + _size(row) for key, row in self.live.items())
 
     def scan(

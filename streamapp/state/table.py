@@ -9,23 +9,23 @@ partitions that this worker owns.
 from __future__ import annotations
 
 import heapq
-import math
 from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
 from itertools import islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, cast
 
-from streamapp.errors import InputError, PartitionMismatchError, UsageError
+from streamapp.errors import EncodeError, PartitionMismatchError, UsageError
 from streamapp.serde.ordered_keys import PLAIN_KEYS, encode_key, encode_prefix
+from streamapp.state.rows import ABSENT, MISSING, Packed
 from streamapp.state.scope import EventScope, current_scope
-from streamapp.state.shard import ABSENT, MISSING, Packed, Shard, memory_key, plain_key
+from streamapp.state.shard import Shard, memory_key, plain_key
 from streamapp.state.store import prefix_end
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from streamapp.state.shard import RowCodec
+    from streamapp.state.rows import RowCodec
 
 _NO_DEFAULT: Any = object()
 _FIRST, _LAST = b"", b"\xff" * 9
@@ -61,6 +61,7 @@ class Table(MutableMapping[Any, Any]):
         self.spec = spec
         self.codec = codec
         self._is_lasting = spec.ttl_ms is None
+        self._atoms = codec.atoms
         self.shards: dict[int, Shard] = {}
         #: Number of partitions, known when the worker starts.
         self.partitions = spec.partitions or 0
@@ -103,13 +104,14 @@ class Table(MutableMapping[Any, Any]):
         scope = current_scope.get()
         if scope is None:
             raise self._not_in_an_event("written")
-        kind: type = type(value)
-        if kind is float and not math.isfinite(cast("float", value)):
-            msg = f"Table {self.name}: {value} cannot be stored under key {key!r:.80}"
-            raise InputError(msg, hint="NaN and Infinity are not JSON; store None or leave it out")
-        if not (kind in self.codec.atoms and self._is_lasting):
-            value = self._pack(value, scope)
-        if type(key) not in PLAIN_KEYS:
+        may_share = self._atoms.get(type(value))
+        if may_share is None or not may_share(value):
+            value = self._pack(key, value, scope)
+        kind = type(key)
+        if kind is str:
+            if not cast("str", key).isascii():
+                encode_key(key)  # which refuses what the commit could not write
+        elif kind not in PLAIN_KEYS:
             key = memory_key(key)
         shard = self.shards.get(scope.partition)
         if shard is None or shard.owner is not scope:
@@ -288,10 +290,15 @@ class Table(MutableMapping[Any, Any]):
             if start <= raw < end and not self._is_expired(held, scope.now_ms):
                 yield plain_key(raw, self.spec.key_type), self._value(held)
 
-    def _pack(self, value: object, scope: EventScope) -> Packed:
+    def _pack(self, key: Hashable, value: object, scope: EventScope) -> Packed:
+        try:
+            data = self.codec.encode(value)
+        except EncodeError as exc:
+            msg = f"Table {self.name}, key {key!r:.80}: {exc.message}"
+            raise EncodeError(msg, hint=exc.hint) from exc
         if self.spec.ttl_ms is None:
-            return Packed(self.codec.encode(value))
-        return Packed(scope.now_ms.to_bytes(8, "big", signed=True) + self.codec.encode(value))
+            return Packed(data)
+        return Packed(scope.now_ms.to_bytes(8, "big", signed=True) + data)
 
     def _value(self, held: object) -> Any:
         if type(held) is not Packed:

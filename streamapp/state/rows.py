@@ -1,0 +1,115 @@
+"""How memory holds the value of a row: as it is where that is safe, as bytes where it is not.
+
+Never holds a value that the commit could not write, or that reads back as another one. Pure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final
+
+from streamapp.serde.codecs import value_decoder, value_encoder
+
+#: Characters of a text that memory shares as it is: as JSON it stays far below the codec's bound.
+_SHORT_TEXT = 4_096
+
+
+class Mark(Enum):
+    """What a layer says instead of a value."""
+
+    MISSING = "this layer does not know"
+    ABSENT = "there is no such row"
+
+
+MISSING: Final = Mark.MISSING
+ABSENT: Final = Mark.ABSENT
+
+
+class Packed:
+    """A mutable value, as its bytes: each reader gets an object of its own."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Packed) and other.data == self.data
+
+    __hash__ = None  # type: ignore[assignment] # mutable values are never keys
+
+
+@dataclass(frozen=True, slots=True)
+class RowCodec:
+    """How a table's values become bytes, and which of them memory may share as they are."""
+
+    encode: Callable[[Any], bytes]
+    decode: Callable[[bytes], Any]
+    atoms: Mapping[type, Callable[[Any], bool]]
+
+    def hold(self, value: object) -> object:
+        """Return the form in which memory keeps a value; encodes one that it may not share now.
+
+        Raises:
+            EncodeError: The value cannot be stored.
+        """
+        may_share = self.atoms.get(type(value))
+        if may_share is not None and may_share(value):
+            return value
+        return Packed(self.encode(value))
+
+    def is_same(self, one: object, other: object) -> bool:
+        """Tell whether two held values are one; ``1``, ``1.0`` and ``True`` are three."""
+        return one is other or self.pack(one) == self.pack(other)
+
+    def pack(self, held: object) -> bytes | None:
+        """Return the bytes of a held value; ``None`` for a deleted row."""
+        if held is ABSENT:
+            return None
+        return held.data if isinstance(held, Packed) else self.encode(held)
+
+    def unpack(self, data: bytes | None) -> object:
+        """Return the held form of stored bytes."""
+        if data is None:
+            return ABSENT
+        if not self.atoms:
+            return Packed(data)
+        value = self.decode(data)
+        return value if type(value) in self.atoms else Packed(data)
+
+
+def _is_short_text(text: str) -> bool:
+    # Longer text may exceed the codec's bound, other text may hold a lone surrogate.
+    return len(text) < _SHORT_TEXT and text.isascii()
+
+
+#: JSON's scalars, each with what a value must be so that encoding it later cannot fail: a row that
+#: the commit cannot write would hold all others up.
+_SHARED: Final[dict[type, Callable[[Any], bool]]] = {
+    bool: lambda _: True,
+    float: math.isfinite,
+    int: range(-(1 << 63), 1 << 63).__contains__,
+    str: _is_short_text,
+    type(None): lambda _: True,
+}
+
+
+def row_codec(value_type: Any = Any, *, is_timed: bool = False) -> RowCodec:  # noqa: ANN401 - any annotation
+    """Return how the values of a declared type are kept, as JSON.
+
+    Memory shares scalars only where reading them back gives them as they were written: none that is
+    of another type than declared, and none where rows carry their time (``is_timed``).
+
+    Raises:
+        ConfigError: The type has no form in JSON.
+    """
+    is_open = value_type in (Any, None)
+    kinds = () if is_timed else _SHARED if is_open else {value_type} & _SHARED.keys()
+    return RowCodec(
+        value_encoder(value_type, "json"),
+        value_decoder(value_type, "json"),
+        {kind: _SHARED[kind] for kind in kinds},
+    )
