@@ -10,6 +10,7 @@ import random
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,7 +18,9 @@ from streamapp.core.batch import TP, OutRecord, RecordBatch
 from streamapp.errors import BrokerFullError, FencedError
 from streamapp.transport.broker import Assigned, Lost, Position, Revoking, TopicSpec
 from streamapp.transport.sqlite import SqliteBroker, SqliteOptions
-from streamapp.transport.sqlite.member import SqliteMember
+
+if TYPE_CHECKING:
+    from streamapp.transport.sqlite.member import SqliteMember
 
 PARTITIONS = 4
 OPTIONS = SqliteOptions(session_timeout_ms=1_000, rebalance_timeout_ms=5_000)

@@ -160,7 +160,7 @@ class Actor:
     """A member with its rows' part taken by ``World``."""
 
     id: str
-    phase: Phase = Phase.WAITING
+    phase: Phase = Phase.OUT
     lock: str = ""
     generation: int = 0
     owned: frozenset[TP] = frozenset()
@@ -181,8 +181,7 @@ class World:
 
     def add(self, name: str) -> None:
         if name not in self.actors:
-            self.actors[name] = actor = Actor(name)
-            self.join(actor)
+            self.actors[name] = Actor(name)
 
     def join(self, actor: Actor) -> None:
         self.locks += 1
@@ -190,7 +189,7 @@ class World:
         self.peers[actor.id] = Peer(actor.id, actor.lock, T, actor.generation)
 
     def evict(self, peer: Peer) -> None:
-        if self.fences.get(peer.id, ("", 0))[0] == peer.lock:
+        if peer.id in self.fences and self.fences[peer.id][0] == peer.lock:
             del self.fences[peer.id]
         if peer.id in self.peers and self.peers[peer.id].lock == peer.lock:
             del self.peers[peer.id]
@@ -226,7 +225,7 @@ class World:
     def take(self, actor: Actor, sight: Sight, view: View) -> None:
         step = next_step(actor.phase, sight)
         match step.act:
-            case Act.REJOIN:
+            case Act.JOIN:
                 self.join(actor)
             case Act.ADOPT:
                 actor.generation = view.plan.generation

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 P0 = TP("t", 0)
-DAY_MS = 24 * 3_600_000
 FAR_MS = 10**15
 COMPACT = frozenset({"compact"})
 

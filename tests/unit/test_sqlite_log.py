@@ -127,6 +127,28 @@ def test_damaged_row_is_an_error_that_names_it(
                 reader.poll(1, 5)
 
 
+def test_what_is_whole_comes_before_the_error_of_what_is_damaged(
+    tmp_path: Path, broker: SqliteBroker
+) -> None:
+    other = TP("t", 1)
+    for first in (0, 5):
+        broker.append([*numbered(P0, 5, first), *numbered(other, 5, first)])
+    sql(tmp_path, "UPDATE batch SET crc = crc + 1 WHERE base = 5 AND p = 0")
+    found: list[tuple[int, int]] = []
+
+    def poll(reader: SqliteReader) -> None:
+        for batch in reader.poll(1, 100):
+            found.extend((batch.tp.partition, offset) for offset in batch.offsets)
+
+    with closing(broker.reader()) as reader:
+        reader.assign({P0: 0, other: 0})
+        while len(found) < 15:
+            poll(reader)
+        with pytest.raises(BrokerError, match="partition 0 offset 5"):
+            poll(reader)
+    assert sorted(found) == [*((0, offset) for offset in range(5)), *((1, o) for o in range(10))]
+
+
 def test_closed_broker_says_so(tmp_path: Path) -> None:
     broker = SqliteBroker(tmp_path)
     reader = broker.reader()

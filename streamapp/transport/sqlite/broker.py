@@ -2,7 +2,9 @@
 
 What it promises: an ``append`` or ``commit`` that returned is on the disk and survives the death of
 any process; offsets of a partition rise without holes and are never used again; a commit is seen
-whole or not at all. What it does not: replication, several hosts, network file systems.
+whole or not at all. What it does not: replication, several hosts, network file systems. It needs
+POSIX locks and sockets. A process that is stopped (not killed) in the middle of a write keeps all
+other writers waiting until it goes on.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
     from streamapp.transport.broker import GroupInfo, OffsetRange, Position, TopicInfo, TopicSpec
 
-#: Upserts and generated error codes; older ones fail in odd places.
+#: Upserts came with it.
 _SQLITE = (3, 24)
 
 
@@ -128,7 +130,7 @@ class SqliteBroker:
         """See ``Broker.reader``."""
         with self._lock:
             reader = SqliteReader(self._cursor(), Bell(self._bells))
-            self._users.append(reader)
+            self._use(reader)
             return reader
 
     def join(self, group: str, topics: Iterable[str], url: str = "") -> SqliteMember:
@@ -137,7 +139,8 @@ class SqliteBroker:
         with self._lock:
             membership = Membership(self._groups, group, topics, url, timeouts)
             member = SqliteMember(membership, self._cursor(), self._topics, self._bells)
-            self._users.append(member)
+            self._use(member)
+            member.join()
             if self._janitor is None:
                 every_ms = self._options.clean_interval_ms
                 self._janitor = Janitor(self._cleaner, self._folder, every_ms)
@@ -171,6 +174,9 @@ class SqliteBroker:
                 self._opened.callback(user.close if isinstance(user, SqliteReader) else user.leave)
             # All of them, in reverse order, even if one of them fails.
             self._opened.close()
+
+    def _use(self, user: SqliteMember | SqliteReader) -> None:
+        self._users = [one for one in self._users if not one.is_closed] + [user]
 
     def _cursor(self) -> Cursor:
         if self._is_closed:

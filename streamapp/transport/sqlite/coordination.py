@@ -31,7 +31,7 @@ class Phase(Enum):
     WAITING = auto()  # in the group, owns nothing
     OWNING = auto()  # reads its partitions
     REVOKING = auto()  # the engine was asked to commit and let go
-    LOST = auto()  # the group went on without it; it rejoins at the next poll
+    OUT = auto()  # not in the group yet, or thrown out: it joins at the next poll
     LEFT = auto()  # gone, for good
 
 
@@ -53,7 +53,7 @@ class Act(Enum):
     """What the member does about it."""
 
     STAY = auto()
-    REJOIN = auto()  # write a new row
+    JOIN = auto()  # write a new row
     LOSE = auto()  # tell the engine that everything is lost
     ADOPT = auto()  # take over the partitions of the plan
     YIELD = auto()  # write that this generation is released
@@ -71,31 +71,31 @@ class Step(NamedTuple):
 
 _STAY, _P, _S = Act.STAY, Phase, Sight
 _NEXT: dict[tuple[Phase, Sight], Step] = {
-    (_P.WAITING, _S.MISSING): Step(Act.REJOIN, _P.WAITING),
+    (_P.WAITING, _S.MISSING): Step(Act.JOIN, _P.WAITING),
     (_P.WAITING, _S.NAMED): Step(Act.ADOPT, _P.OWNING),
     (_P.WAITING, _S.STALE): Step(Act.YIELD, _P.WAITING),
     (_P.WAITING, _S.SETTLED): Step(_STAY, _P.WAITING),
     (_P.WAITING, _S.OPEN): Step(_STAY, _P.WAITING),
     (_P.WAITING, _S.COMPLETE): Step(Act.PUBLISH, _P.WAITING),
     (_P.WAITING, _S.RELEASE): Step(_STAY, _P.WAITING),
-    (_P.OWNING, _S.MISSING): Step(Act.LOSE, _P.LOST),
-    (_P.OWNING, _S.OVERTAKEN): Step(Act.LOSE, _P.LOST),
+    (_P.OWNING, _S.MISSING): Step(Act.LOSE, _P.OUT),
+    (_P.OWNING, _S.OVERTAKEN): Step(Act.LOSE, _P.OUT),
     (_P.OWNING, _S.SETTLED): Step(_STAY, _P.OWNING),
     (_P.OWNING, _S.OPEN): Step(Act.REVOKE, _P.REVOKING),
     # The engine answers a Revoking that a Lost has overtaken: nothing to release any more.
     (_P.OWNING, _S.RELEASE): Step(_STAY, _P.OWNING),
-    (_P.REVOKING, _S.MISSING): Step(Act.LOSE, _P.LOST),
-    (_P.REVOKING, _S.OVERTAKEN): Step(Act.LOSE, _P.LOST),
+    (_P.REVOKING, _S.MISSING): Step(Act.LOSE, _P.OUT),
+    (_P.REVOKING, _S.OVERTAKEN): Step(Act.LOSE, _P.OUT),
     (_P.REVOKING, _S.SETTLED): Step(_STAY, _P.REVOKING),
     (_P.REVOKING, _S.OPEN): Step(_STAY, _P.REVOKING),
     (_P.REVOKING, _S.RELEASE): Step(Act.YIELD, _P.WAITING),
-    (_P.LOST, _S.MISSING): Step(Act.REJOIN, _P.WAITING),
-    (_P.LOST, _S.NAMED): Step(Act.REJOIN, _P.WAITING),
-    (_P.LOST, _S.STALE): Step(Act.REJOIN, _P.WAITING),
-    (_P.LOST, _S.SETTLED): Step(Act.REJOIN, _P.WAITING),
-    (_P.LOST, _S.OPEN): Step(Act.REJOIN, _P.WAITING),
-    (_P.LOST, _S.COMPLETE): Step(Act.REJOIN, _P.WAITING),
-    (_P.LOST, _S.RELEASE): Step(_STAY, _P.LOST),
+    (_P.OUT, _S.MISSING): Step(Act.JOIN, _P.WAITING),
+    (_P.OUT, _S.NAMED): Step(Act.JOIN, _P.WAITING),
+    (_P.OUT, _S.STALE): Step(Act.JOIN, _P.WAITING),
+    (_P.OUT, _S.SETTLED): Step(Act.JOIN, _P.WAITING),
+    (_P.OUT, _S.OPEN): Step(Act.JOIN, _P.WAITING),
+    (_P.OUT, _S.COMPLETE): Step(Act.JOIN, _P.WAITING),
+    (_P.OUT, _S.RELEASE): Step(_STAY, _P.OUT),
     (_P.LEFT, _S.RELEASE): Step(_STAY, _P.LEFT),
     (_P.LEFT, _S.LEAVE): Step(_STAY, _P.LEFT),
     **{(phase, _S.LEAVE): Step(Act.DEPART, _P.LEFT) for phase in _P if phase is not _P.LEFT},

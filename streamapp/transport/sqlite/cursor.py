@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streamapp.core.batch import TP, Headers, RecordBatch
+from streamapp.errors import BrokerError
 from streamapp.transport.sqlite.codec import Columns
 from streamapp.transport.sqlite.database import Changes
 from streamapp.transport.sqlite.faults import from_sqlite
@@ -101,9 +102,9 @@ class Cursor:
         """
         with self._lock:
             try:
-                # Read first: a commit between the two then counts as new at the next call.
-                is_new = self._changes.is_new()
-                if not (is_new or self._is_behind):
+                # Asked first: a commit after it counts as new at the next call.
+                self._is_behind |= self._changes.is_new()
+                if not self._is_behind:
                     return []
                 return self._fetch(self._behind(), max_records)
             except sqlite3.Error as exc:
@@ -125,7 +126,13 @@ class Cursor:
         ):
             if room <= 0 or space <= 0:
                 break
-            batch = self._read(slot, -(-room // waiting), space)
+            try:
+                batch = self._read(slot, -(-room // waiting), space)
+            except (BrokerError, sqlite3.Error):
+                # Positions have moved over what is read already: that goes first.
+                if batches:
+                    break
+                raise
             if batch is not None:
                 batches.append(batch)
                 room -= len(batch)
@@ -165,12 +172,17 @@ class Cursor:
         size, last = 0, slot.next - 1
         cursor = self._conn.execute(f"{SELECT} ORDER BY last", (*slot.place, slot.next))
         for row in map(Row._make, cursor):
-            with naming(self._path, slot.tp, row.base):
-                columns = read_row(row)
-            loaded.append(columns)
+            try:
+                with naming(self._path, slot.tp, row.base):
+                    loaded.append(read_row(row))
+            except BrokerError:
+                # What comes before the damage is whole, and goes first.
+                if loaded:
+                    break
+                raise
             last = row.last
             size += len(row.data)
-            count -= len(columns.offsets)
+            count -= len(loaded[-1].offsets)
             if count <= 0 or size >= space:
                 break
         cursor.close()

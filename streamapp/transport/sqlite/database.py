@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from streamapp.errors import BrokerError
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
 class Database:
     """A file of the bus as this object uses it; all methods are thread-safe.
 
-    One object has one writing and one reading connection; whoever waits for changes (``View`` of
-    ``data_version``) opens an own one with ``reader``.
+    One object has one writing and one reading connection; a cursor opens its own with ``reader``.
     """
 
     def __init__(self, path: Path, lock: Path, sync: str) -> None:
         self.path = path
-        self._lock = FileLock(lock)
         self._guard = threading.RLock()
         self._read_guard = threading.RLock()
         self._is_closed = False
-        try:
+        with ExitStack() as opened:
+            self._lock = FileLock(lock)
+            opened.callback(self._lock.close)
             self._writing = connect(path, sync=sync)
-        except BaseException:
-            self._lock.close()
-            raise
-        self._reading = connect(path, is_reader=True)
+            opened.callback(self._writing.close)
+            self._reading = connect(path, is_reader=True)
+            opened.callback(self._reading.close)
+            self._opened = opened.pop_all()
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
@@ -92,9 +92,7 @@ class Database:
         with self._guard, self._read_guard:
             if not self._is_closed:
                 self._is_closed = True
-                self._reading.close()
-                self._writing.close()
-                self._lock.close()
+                self._opened.close()
 
     def _refuse_closed(self) -> None:
         if self._is_closed:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from streamapp.errors import BrokerError
 from streamapp.transport.sqlite.compaction import Compaction, size_of
 from streamapp.transport.sqlite.locks import FileLock
 from streamapp.transport.sqlite.log import Place
+from streamapp.transport.sqlite.schema import BUSY_TIMEOUT_S, connect
 
 if TYPE_CHECKING:
     import sqlite3
@@ -111,15 +113,14 @@ class Cleaner:
                     conn.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
                 if _free_pages(conn) in {0, before}:
                     break
-        with self._db.read() as conn:
-            conn.execute("PRAGMA query_only = 0")
+        # Most of the WAL is folded back while others read and write.
+        with closing(connect(self._db.path)) as conn:
             conn.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-            conn.execute("PRAGMA query_only = 1")
         with self._db.exclusive() as conn:
             # Never waits for a long reader, which would make all writers wait: next time, then.
             conn.execute("PRAGMA busy_timeout = 0")
             conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            conn.execute("PRAGMA busy_timeout = 30000")
+            conn.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1_000)}")
 
 
 class Janitor:

@@ -42,10 +42,10 @@ class SqliteMember:
         self._bell = Bell(bells)
         self._lock = threading.RLock()
         self._polling = threading.Lock()
-        self._phase = Phase.WAITING
+        self._phase = Phase.OUT
         self._owned: frozenset[TP] = frozenset()
         self._acts: Mapping[Act, Callable[[], MemberEvent | None]] = {
-            Act.REJOIN: self._join,
+            Act.JOIN: self._enter,
             Act.LOSE: self._lose,
             Act.ADOPT: self._adopt,
             Act.YIELD: self._yield,
@@ -53,12 +53,21 @@ class SqliteMember:
             Act.PUBLISH: self._publish,
             Act.DEPART: self._depart,
         }
-        self._join()
 
     @property
     def id(self) -> str:
         """See ``Member.id``."""
         return self._membership.id
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether ``leave`` was called."""
+        return self._phase is Phase.LEFT
+
+    def join(self) -> None:
+        """Enter the group: the others see it from now on."""
+        with self._lock:
+            self._take(Sight.MISSING)
 
     def poll(self, timeout_s: float, max_records: int) -> list[MemberEvent]:
         """See ``Member.poll``; an event of the group comes alone; empty at once after ``leave``."""
@@ -163,7 +172,7 @@ class SqliteMember:
             return []
         return [*self._cursor.fetch(max_records)]
 
-    def _join(self) -> None:
+    def _enter(self) -> None:
         self._membership.join()
         self._bells.ring()
 

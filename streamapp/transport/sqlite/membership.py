@@ -129,6 +129,8 @@ class Membership:
 
     def leave(self) -> None:
         """Remove the row; if that fails, the lock that is let go tells the others."""
+        if self._lock is None:
+            return
         try:
             self.groups.evict(self.group, self.peer)
         finally:

@@ -21,7 +21,7 @@ class SqliteReader:
         self._cursor = cursor
         self._bell = bell
         self._polling = threading.Lock()
-        self._is_closed = False
+        self.is_closed = False
 
     def assign(self, positions: Mapping[TP, int]) -> None:
         """See ``Reader.assign``.
@@ -36,7 +36,7 @@ class SqliteReader:
         """See ``Reader.poll``; empty at once when closed."""
         deadline = time.monotonic() + timeout_s
         with self._polling:
-            while not self._is_closed:
+            while not self.is_closed:
                 batches = self._cursor.fetch(max_records)
                 left_s = deadline - time.monotonic()
                 if batches or left_s <= 0 or self._bell.wait(left_s):
@@ -49,7 +49,7 @@ class SqliteReader:
 
     def close(self) -> None:
         """See ``Reader.close``; waits for a poll that is under way."""
-        self._is_closed = True
+        self.is_closed = True
         self._bell.wake()
         with self._polling:
             self._cursor.close()
