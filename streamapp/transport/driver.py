@@ -76,14 +76,14 @@ class Transport(base.Transport):
 
     async def hold(self) -> None:
         """Keep the broker open until ``drop``."""
-        self._holders += 1
         await self.call(lambda: self.broker)
+        self._holders += 1
 
     async def drop(self) -> None:
         """Close the broker after the last holder."""
-        self._holders -= 1
-        if self._holders == 0 and self._calls is not None:
-            broker, self._broker = self.broker, None
+        self._holders = max(self._holders - 1, 0)
+        if self._holders == 0 and self._broker is not None and self._calls is not None:
+            broker, self._broker = self._broker, None
             await self.call(broker.close)
             self._calls.shutdown()
             self._calls = None

@@ -174,6 +174,7 @@ class Producer(FaustProducer):
         self.buffer = _Buffer(beacon=self.beacon)
         self.buffer.app = self.app
         self._sticky = StickyChooser(start=os.getpid())
+        self._writer: Writer | None = None
 
     async def on_start(self) -> None:
         """Open the broker and start writing."""
@@ -185,8 +186,9 @@ class Producer(FaustProducer):
     async def on_stop(self) -> None:
         """Write what was sent, then close."""
         await super().on_stop()
-        await self.transport.call(self._writer.stop)
-        await self.transport.drop()
+        if self._writer is not None:
+            await self.transport.call(self._writer.stop)
+            await self.transport.drop()
 
     async def send(  # noqa: PLR0913, PLR0917 - Faust's signature
         self,
@@ -217,6 +219,9 @@ class Producer(FaustProducer):
             await self.transport.call(self.transport.ensure_topic, topic)
         tp = TP(topic, self._partition(topic, key, partition))
         seconds = time.time() if timestamp is None else timestamp
+        if self._writer is None:
+            message = "the producer was not started"
+            raise ProducerSendError(message)
         return self._writer.put(
             OutRecord(tp, key, value, round(seconds * 1_000), _headers(headers))
         )
@@ -256,7 +261,8 @@ class Producer(FaustProducer):
     async def flush(self) -> None:
         """Wait for all that was sent before; see ``Writer.flush`` for what it raises."""
         await self.buffer.flush()
-        await self._writer.flush()
+        if self._writer is not None:
+            await self._writer.flush()
 
     def topic_partitions(self, topic: str) -> int:
         """Return the number of partitions; asks the broker once per topic.
