@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
+import time
 from pathlib import Path
 
+import msgspec
 import pytest
-from support.crash_run import random_plan, running
+from support.crash_run import Run, random_plan, running
 from support.zygote import Zygote
 
 pytestmark = [pytest.mark.crash, pytest.mark.slow]
@@ -27,3 +30,83 @@ def kills(zygote: Zygote, folder: Path, seed: int, count: int) -> None:
 @pytest.mark.timeout(180)
 def test_random_kills_lose_and_repeat_nothing(zygote: Zygote, tmp_path: Path, number: int) -> None:
     kills(zygote, tmp_path, SEED + number, 20)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("number", range(100))
+@pytest.mark.timeout(1_200)
+def test_many_random_kills(zygote: Zygote, tmp_path: Path, number: int) -> None:
+    kills(zygote, tmp_path, SEED + 1_000 + number, 100)
+
+
+# --- named points --------------------------------------------------------------------------------
+
+#: Points that a worker passes whenever it works, and how many passages at most are waited for.
+ALWAYS = {
+    "commit.before": 12,
+    "sqlite.between": 12,
+    "sqlite.committed": 12,
+    "commit.after": 12,
+    "store.before": 6,
+    "store.between": 6,
+    "store.after": 6,
+}
+DEATHS = 20
+KILLED = 137
+
+
+def die(run: Run, point: str, passage: int) -> None:
+    """Let a worker die at a point; it gets records until it comes there."""
+    worker = run.start(crash_at=f"{point}:{passage}")
+    for _ in range(1_000):
+        if worker.is_gone():
+            break
+        run.feed(10)
+        time.sleep(0.02)  # the pace of the records
+    assert worker.wait() == KILLED, run.log_tail()
+
+
+@pytest.mark.parametrize("point", ALWAYS)
+@pytest.mark.timeout(180)
+def test_death_at_a_point_of_the_commit(zygote: Zygote, tmp_path: Path, point: str) -> None:
+    plan = random_plan(tmp_path, SEED)
+    plan = msgspec.structs.replace(plan, commit_ms=20, store_ms=min(plan.store_ms, 50))
+    with running(zygote, plan) as run:
+        for _ in range(DEATHS):
+            die(run, point, run.draw.randint(1, ALWAYS[point]))
+        run.assert_exact(run.finish())
+
+
+@pytest.mark.timeout(180)
+def test_death_in_the_middle_of_a_restore(zygote: Zygote, tmp_path: Path) -> None:
+    plan = msgspec.structs.replace(random_plan(tmp_path, SEED), partitions=4)
+    with running(zygote, plan) as run:
+        run.feed(2_000)
+        worker = run.start()
+        run.drain(worker)
+        worker.kill()
+        for number in range(DEATHS):
+            if number % 4 == 0:
+                shutil.rmtree(plan.data)
+            worker = run.start(crash_at=f"restore.batch:{1 + number % 4}")
+            # What earlier ones have restored stays: at last there is nothing left to restore.
+            run.wait_until(lambda worker=worker: worker.is_ready or worker.is_gone())
+            worker.kill()
+            run.feed(200)
+        run.assert_exact(run.finish())
+
+
+@pytest.mark.parametrize("point", ["rebalance.drained", "rebalance.committed"])
+@pytest.mark.timeout(180)
+def test_death_while_giving_partitions_up(zygote: Zygote, tmp_path: Path, point: str) -> None:
+    plan = msgspec.structs.replace(random_plan(tmp_path, SEED), partitions=4)
+    with running(zygote, plan) as run:
+        older = run.start(crash_at=f"{point}:1")
+        for _ in range(DEATHS):
+            run.feed(100)
+            run.wait_until(lambda older=older: older.is_ready, older)
+            newer = run.start(crash_at=f"{point}:1")
+            assert older.wait() == KILLED, run.log_tail()
+            older = newer
+        older.kill()
+        run.assert_exact(run.finish())
