@@ -1,0 +1,115 @@
+"""The newest rows of a table, read from the end of its changelog: also those of other workers.
+
+Each refresh reads on from where the last one ended, or skips ahead when more was written than is
+kept. Rows are committed ones, newest first; what an unfinished commit holds is not there yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from streamapp.core.batch import TP
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from streamapp.core.batch import RecordBatch
+    from streamapp.transport.broker import Broker, OffsetRange
+
+#: Records of each changelog partition that are looked at, and rows that are kept in all.
+_DEPTH = 200
+#: Seconds between two looks at the changelog, whoever asks.
+_INTERVAL_S = 0.5
+#: Seconds after which a refresh ends with what it has.
+_PATIENCE_S = 2.0
+_POLL_RECORDS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class TailRow:
+    """A row as its changelog has it; ``timestamp_ms`` is when it was committed."""
+
+    partition: int
+    raw_key: bytes
+    value: bytes
+    offset: int
+    timestamp_ms: int
+
+
+class Tail:
+    """The newest rows of one table."""
+
+    def __init__(self, topic: str, partitions: int) -> None:
+        self._tps = [TP(topic, number) for number in range(partitions)]
+        self._rows: dict[tuple[int, bytes], TailRow] = {}
+        self._next: dict[TP, int] = {}
+        self._lock = asyncio.Lock()
+        self._refreshed_at = 0.0
+
+    async def rows(self, broker: Broker) -> list[TailRow]:
+        """Return the rows, newest first, not older than half a second.
+
+        Raises:
+            BrokerError: The broker cannot be read.
+        """
+        async with self._lock:
+            if time.monotonic() - self._refreshed_at > _INTERVAL_S:
+                await asyncio.to_thread(self.refresh, broker)
+                self._refreshed_at = time.monotonic()
+        return list(self._rows.values())
+
+    def refresh(self, broker: Broker) -> None:
+        """Follow the changelog to its end. Blocks; one thread at a time."""
+        ends = {}
+        starts = {}
+        for tp, span in broker.offsets(self._tps).items():
+            start = self._start(tp, span)
+            if start < span.end:
+                starts[tp], ends[tp] = start, span.end
+        if not starts:
+            return
+        reader = broker.reader()
+        try:
+            reader.assign(starts)
+            deadline = time.monotonic() + _PATIENCE_S
+            while ends and time.monotonic() < deadline:
+                for batch in reader.poll(0.05, _POLL_RECORDS):
+                    self._take(batch)
+                    if batch.next_offset >= ends.get(batch.tp, 0):
+                        ends.pop(batch.tp, None)
+        finally:
+            reader.close()
+        newest = sorted(self._rows.values(), key=_age, reverse=True)[:_DEPTH]
+        self._rows = {(row.partition, row.raw_key): row for row in newest}
+
+    def _start(self, tp: TP, span: OffsetRange) -> int:
+        at = self._next.get(tp, 0)
+        start = max(span.earliest, span.end - _DEPTH)
+        if start <= at <= span.end:
+            return at
+        # What is skipped may have changed the rows that are known; or the topic is a new one.
+        self._drop(row for row in self._rows.values() if row.partition == tp.partition)
+        return start
+
+    def _drop(self, rows: Iterable[TailRow]) -> None:
+        for row in list(rows):
+            del self._rows[row.partition, row.raw_key]
+
+    def _take(self, batch: RecordBatch) -> None:
+        number = batch.tp.partition
+        columns = zip(batch.keys, batch.values, batch.offsets, batch.timestamps, strict=True)
+        for key, value, offset, timestamp_ms in columns:
+            if key is None:
+                continue
+            if value is None:
+                self._rows.pop((number, key), None)
+            else:
+                self._rows[number, key] = TailRow(number, key, value, offset, timestamp_ms)
+        self._next[batch.tp] = batch.next_offset
+
+
+def _age(row: TailRow) -> tuple[int, int]:
+    return row.timestamp_ms, row.offset
