@@ -197,8 +197,8 @@ def test_no_batches_between_revoking_and_assigned(
     broker: Broker, alone: Worker, join: Callable[..., Worker]
 ) -> None:
     alone.answers = False
-    join()
-    drive([alone], lambda: isinstance(alone.events[-1], Revoking))
+    other = join()
+    drive([alone, other], lambda: isinstance(alone.events[-1], Revoking))
     broker.append([record(tp, b"k", b"late") for tp in IN])
     for _ in range(5):
         assert alone.step() == []
