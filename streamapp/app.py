@@ -131,6 +131,7 @@ class App(faust.App):
         }
         _refuse_unknown(options)
         super().__init__(id, **{**defaults, **options})
+        self._named: dict[str, Any] = {}
         self._own = {
             "commit_interval_ms": to_ms(commit_interval),
             "store_interval_ms": to_ms(store_interval),
@@ -240,6 +241,14 @@ class App(faust.App):
         spec = TableSpec(name, default, key_type, value_type, partitions, ttl_ms, help or "")
         table = self.tables[name] = Table(spec, codec)
         return table
+
+    async def send(self, channel: Any, *args: Any, **kwargs: Any) -> Any:
+        """Send to a channel, a topic, or the name of one; see Faust's ``App.send``."""
+        if isinstance(channel, str):
+            channel = self._named.get(channel) or self._named.setdefault(
+                channel, self.topic(channel)
+            )
+        return await super().send(channel, *args, **kwargs)
 
     def GlobalTable(self, *_: Any, **__: Any) -> Any:  # noqa: N802 - Faust's name
         """Refuse: there are no global tables."""

@@ -76,6 +76,7 @@ class Engine(Service):
         self.group: GroupFollower
         self.intake: Intake | None = None
         self.checkpoints: CheckpointMaker | None = None
+        self._following: asyncio.Task[None] | None = None
 
     # --- life ------------------------------------------------------------------------------------
 
@@ -111,11 +112,14 @@ class Engine(Service):
         self.checkpoints = self.keeper.checkpoint_maker(options.checkpoints_kept)
         self.add_future(self._commit_forever())
         self.add_future(self._checkpoint_forever(options.checkpoint_interval_ms / 1_000))
-        self.add_future(self.group.follow())
+        self._following = asyncio.create_task(self.group.follow())
 
     async def on_stop(self) -> None:
         """Drain: finish the events in hand, commit, leave the group, close the state."""
-        if hasattr(self, "group"):
+        if self._following is not None:
+            self.keeper.interrupt()
+            self._following.cancel()
+            await asyncio.gather(self._following, return_exceptions=True)
             await self.group.leave()
             self.become(EngineState.STOPPED)
             await self.call(self.committer.close)

@@ -288,6 +288,8 @@ class ChunkFeed(Feed):
         if self.chunk is not chunk:
             return
         self.stats.events += chunk.at
+        if chunk.at < len(chunk.values):
+            self.times[chunk.tp] = chunk.time_at(chunk.at - 1)
         self.chunk = None
         self._skip_to(chunk.tp, chunk.position)
         self.scope.partition = -1

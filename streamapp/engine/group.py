@@ -47,6 +47,8 @@ _LAST_DRAIN_S = 10.0
 _DRAIN_LOOK_S = 0.005
 #: Seconds between two tries to open a state that has no room.
 _REOPEN_S = 1.0
+#: A failure so many seconds after the one before waits: its cause is still there.
+_CALM_S = 5.0
 #: Seconds in which new subscriptions gather before the worker joins the group anew.
 _REJOIN_S = 0.2
 
@@ -65,6 +67,7 @@ class GroupFollower:
         #: next assignment is that of the generation that follows.
         self._kept: int | None = None
         self._engine = engine
+        self._failed_at = -_CALM_S
         self._events: asyncio.Queue[_Event] = asyncio.Queue()
         self._rejoin: asyncio.TimerHandle | None = None
 
@@ -231,6 +234,9 @@ class GroupFollower:
         engine = self._engine
         owned = engine.owned
         log.warning("%s. The state is rebuilt", exc)
+        if time.monotonic() - self._failed_at < _CALM_S:
+            await asyncio.sleep(_REOPEN_S)
+        self._failed_at = time.monotonic()
         engine.become(EngineState.REBUILDING)
         engine.problem = str(exc)
         engine.gate.close("the state is rebuilt")

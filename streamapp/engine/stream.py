@@ -205,8 +205,12 @@ class Stream(faust.Stream):
             cast("Stream", self._next).reset_processors()
 
     def drop_in_hand(self) -> None:
-        """Forget the event in hand: its partition was taken away."""
-        self._slot = self._again = None
+        """Leave the event in hand: its partition was taken away, or it is to begin anew."""
+        slot, self._slot = self._slot or self._again, None
+        self._again = None
+        if slot is not None and not slot.is_revoked:
+            slot.scope.undo()
+            self._again = slot
 
     @property
     def current_event(self) -> Any:

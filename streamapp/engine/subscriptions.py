@@ -113,6 +113,8 @@ async def run_with_policy(
         except asyncio.CancelledError:
             if not any([_was_interrupted(stream, task) for stream in streams()]):  # noqa: C419 - all
                 raise
+            if task is not None and task.cancelling():
+                raise  # the worker stops at the same time
             for stream in streams():
                 stream.drop_in_hand()
         except AgentStoppedError:

@@ -13,7 +13,7 @@ import faust
 from faust.types.tuples import RecordMetadata
 
 from streamapp.core.batch import TP, Headers, OutRecord, RecordBatch
-from streamapp.errors import ConfigError
+from streamapp.errors import ConfigError, UsageError
 from streamapp.serde.codecs import (
     decode_batch,
     key_decoder,
@@ -117,6 +117,9 @@ class Topic(faust.Topic):
         partitions = await self.app.engine.partitions_for(self)
         if partition is None:
             partition = self.app.engine.choose_partition(name, raw_key, partitions)
+        elif not 0 <= partition < partitions:
+            msg = f"Topic {name} has no partition {partition}"
+            raise UsageError(msg, hint=f"It has {partitions}, counted from 0")
         stamp = scope.source.timestamp_ms if timestamp is None else round(timestamp * 1_000)
         record = OutRecord(TP(name, partition), raw_key, raw_value, stamp, _headers(headers))
         scope.outputs.append(record)
