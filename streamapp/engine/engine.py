@@ -113,6 +113,12 @@ class Engine(Service):
         self.add_future(self._commit_forever())
         self.add_future(self._checkpoint_forever(options.checkpoint_interval_ms / 1_000))
         self._following = asyncio.create_task(self.group.follow())
+        self._following.add_done_callback(self._on_following_ended)
+
+    def _on_following_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.critical("The engine failed", exc_info=error)
+            self.add_future(self.crash(error))
 
     async def on_stop(self) -> None:
         """Drain: finish the events in hand, commit, leave the group, close the state."""

@@ -106,17 +106,12 @@ async def run_with_policy(
         streams: The streams that the work iterates over.
         on_error: Deals with an exception; what it raises ends the run.
     """
-    task = asyncio.current_task()
     while True:
         try:
             await make()
         except asyncio.CancelledError:
-            if not any([_was_interrupted(stream, task) for stream in streams()]):  # noqa: C419 - all
+            if not _begin_anew(streams()):
                 raise
-            if task is not None and task.cancelling():
-                raise  # the worker stops at the same time
-            for stream in streams():
-                stream.drop_in_hand()
         except AgentStoppedError:
             raise
         except Exception as exc:  # noqa: BLE001 - judged there: the record's, the state's, the program's
@@ -125,8 +120,18 @@ async def run_with_policy(
             return
 
 
-def _was_interrupted(stream: Stream, task: asyncio.Task[Any] | None) -> bool:
-    return stream.feed is not None and task is not None and stream.feed.was_interrupted(task)
+def _begin_anew(streams: list[Stream]) -> bool:
+    """Tell whether a cancellation only means that partitions were taken away; clears up if so."""
+    task = asyncio.current_task()
+    if task is None:
+        return False
+    # All of them are asked: the question also withdraws the cancellation.
+    asked = [stream.feed.was_interrupted(task) for stream in streams if stream.feed is not None]
+    if not any(asked) or task.cancelling():
+        return False
+    for stream in streams:
+        stream.drop_in_hand()
+    return True
 
 
 async def fail_in_hand(streams: list[Stream], exc: Exception) -> bool:
