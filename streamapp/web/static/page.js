@@ -185,7 +185,7 @@ function makeCard(about) {
         element("a", { href: `${api}/rows` }, "rows"), " · ", element("a", { href: api }, "about"))),
     element("p", { class: "quiet" }, about.help),
     element("div", { class: "facts quiet" },
-      element("span"), element("span"), element("span", { class: "partitions" })));
+      element("span"), element("span"), element("span", { class: "partitions" }), element("span", { class: "order" })));
   const body = element("table", {},
     element("colgroup", {}, element("col", { class: "key" }), element("col"), element("col", { class: "partition" })),
     element("thead", {}, element("tr", {},
@@ -225,7 +225,7 @@ function showRows(card, items) {
   const isAll = about.rows !== null && about.owned.length === about.partitions && items.length >= about.rows;
   // All rows are on the page: in the order of their keys they stay where they are.
   if (isAll) items.sort((a, b) => collator.compare(plain(a.key), plain(b.key)) || a.partition - b.partition);
-  card.querySelector("th").textContent = isAll ? "Key" : "Key, newest first";
+  setText(card.querySelector(".order"), isAll || !items.length ? "" : "newest first");
   const body = card.querySelector("tbody");
   card.querySelector(".none").hidden = items.length > 0;
   card.querySelector("table").hidden = items.length === 0;
@@ -240,9 +240,13 @@ function showRows(card, items) {
     row.cells[1].title = text.slice(0, 2000);
     row.cells[2].className = "n quiet";
     setText(row.cells[2], String(item.partition));
-    if (isNew) return;
-    row.className = "changed";
-    row.onanimationend = () => { row.className = ""; };
+    if (isNew) {
+      // A click shows the whole row.
+      row.onclick = () => row.classList.toggle("open");
+      return;
+    }
+    row.classList.add("changed");
+    row.onanimationend = () => row.classList.remove("changed");
   });
 }
 
