@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +18,7 @@ from streamapp.transport.sqlite.log import Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 P0 = TP("t", 0)
 FAR_MS = 10**15
@@ -113,27 +112,36 @@ appends = st.lists(
 )
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqliteBroker]:
+    """Make one bus for all examples: each has its own topic, made anew."""
+    folder = tmp_path_factory.mktemp("shared")
+    with closing(SqliteBroker(folder, SqliteOptions(sync="normal"))) as broker:
+        yield broker
+
+
 @settings(deadline=None)
 @given(appends, st.lists(st.booleans(), min_size=12, max_size=12), st.booleans())
 def test_compaction_keeps_the_table_the_last_record_and_the_order(
+    shared: SqliteBroker,
     appends: list[list[tuple[bytes | None, bytes | None, tuple[tuple[str, bytes], ...]]]],
     cleans: list[bool],
     is_late: bool,
 ) -> None:
     now_ms = FAR_MS if is_late else None
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        broker_with(TopicSpec("t", 1, COMPACT), Path(folder)) as broker,
-    ):
+    shared.create_topic(TopicSpec("t", 1, COMPACT))
+    try:
         sent: list[OutRecord] = []
         for records, is_cleaned in zip(appends, cleans, strict=False):
             batch = [OutRecord(P0, k, v, len(sent) + i, h) for i, (k, v, h) in enumerate(records)]
             sent += batch
-            broker.append(batch)
+            shared.append(batch)
             if is_cleaned:
-                broker.clean(now_ms)
-        broker.clean(now_ms)
-        check_against(sent, batches_of(broker, P0), broker.offsets([P0])[P0])
+                shared.clean(now_ms)
+        shared.clean(now_ms)
+        check_against(sent, batches_of(shared, P0), shared.offsets([P0])[P0])
+    finally:
+        shared.delete_topic("t")
 
 
 def check_against(sent: list[OutRecord], batches: list[RecordBatch], ends: OffsetRange) -> None:
