@@ -23,6 +23,7 @@ from streamapp.engine.group import GroupFollower
 from streamapp.engine.intake import Intake
 from streamapp.engine.keeper import Keeper
 from streamapp.engine.outbox import Outbox
+from streamapp.engine.rejects import AgentStoppedError
 from streamapp.engine.states import EngineState, follow
 from streamapp.engine.subscriptions import Subscriptions, fail_in_hand, run_with_policy
 from streamapp.engine.sweep import Sweeper
@@ -40,7 +41,7 @@ log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 #: Bytes of one partition that may wait for its slowest agent before the partition is paused.
-_BUFFER_BYTES = 4 << 20
+_BUFFER_BYTES = 8 << 20
 
 
 @contextmanager
@@ -248,7 +249,11 @@ class Engine(Service):
             elif not await fail_in_hand(streams(), exc):
                 raise exc
 
-        await run_with_policy(lambda: work(source), streams, on_error)
+        try:
+            await run_with_policy(lambda: work(source), streams, on_error)
+        except AgentStoppedError as exc:
+            log.error("%s stops, as its policy says: %s", source.prefix, exc.__cause__)  # noqa: TRY400
+            self.stop_feeds(task)
 
     async def on_state_error(self, exc: StateError) -> None:
         """Rebuild the state; returns when agents may go on."""

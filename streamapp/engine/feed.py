@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 _CONFLICTS_ALLOWED = 3
 #: Events of one partition that an agent with concurrency may have begun; bounds their memory.
 _WINDOW = 1_000
+#: Bytes that a buffered record costs beside its key and value: one bound then holds back both
+#: large records and many small ones.
+_RECORD_BYTES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ class Feed:
             if not self._buffered[tp]:
                 self._skip_to(tp, batch.next_offset)
             return self._buffered[tp]
-        self._buffered[tp] += rest.size_bytes
+        self._buffered[tp] += _cost(rest)
         self._queue.append(rest)
         self._arrived.set()
         return self._buffered[tp]
@@ -168,7 +171,7 @@ class Feed:
     def _done_with(self, batch: RecordBatch) -> None:
         tp = batch.tp
         if tp in self._buffered:
-            self._buffered[tp] -= batch.size_bytes
+            self._buffered[tp] -= _cost(batch)
             self.stats.bytes += batch.size_bytes
             self.plan.on_room(tp)
 
@@ -458,6 +461,10 @@ class WindowFeed(Feed):
         chunk.at = chunk.given = stop
         self._windows[chunk.tp].slots.append(slot)
         return slot
+
+
+def _cost(batch: RecordBatch) -> int:
+    return batch.size_bytes + _RECORD_BYTES * len(batch)
 
 
 def _where(batch: RecordBatch, index: int) -> str:

@@ -68,11 +68,17 @@ class GroupFollower:
         self._kept: int | None = None
         self._engine = engine
         self._failed_at = -_CALM_S
+        self._is_failing = False
         self._events: asyncio.Queue[_Event] = asyncio.Queue()
         self._rejoin: asyncio.TimerHandle | None = None
 
     def put(self, event: Any) -> None:
         """Queue an event. What makes a running restore pointless ends it."""
+        if isinstance(event, StreamappError):
+            # Several agents meet the same broken store: one rebuild is enough.
+            if self._is_failing:
+                return
+            self._is_failing = True
         if not isinstance(event, Assigned):
             self._engine.keeper.interrupt()
         self._events.put_nowait(event)
@@ -255,6 +261,7 @@ class GroupFollower:
                 engine.problem = str(again)
                 is_corrupt = isinstance(again, StateCorruptError)
                 await asyncio.sleep(_REOPEN_S)
+        self._is_failing = False
         await self._on_assigned(Assigned(self.generation, owned))
 
     async def _drain(self, tps: Iterable[TP], limit_s: float) -> None:
