@@ -1,7 +1,7 @@
 """Finds a hole in a RocksDB database that RocksDB 9 itself opens without a word.
 
-Every write has sequence numbers. The manifest names the last one that reached the table files and
-the first log still needed; the logs hold the rest. When the manifest lost its tail, or a power cut
+Every write has sequence numbers. The manifest names the last one that reached the table files; the
+logs hold the rest. When the manifest lost its tail, or a power cut
 kept a later log and lost the end of an earlier one, RocksDB replays what is left: rows of the lost
 steps stay old under rows of later ones. The rule checked here, before anything is opened::
 
@@ -30,9 +30,8 @@ _LAST: Final = 4
 #: Bytes of a record that are looked at: more than the leading fields of an edit ever take.
 _HEAD_BYTES: Final = 128
 
-_LOG_NUMBER: Final = 2
 _LAST_SEQUENCE: Final = 4
-_NUMBERS: Final = frozenset({_LOG_NUMBER, 3, _LAST_SEQUENCE, 9, 10})  # fields that are one varint
+_NUMBERS: Final = frozenset({2, 3, _LAST_SEQUENCE, 9, 10})  # fields that are one varint
 _COMPARATOR: Final = 1
 _SKIPPABLE: Final = 1 << 13  # this bit marks fields that carry their length
 
@@ -45,10 +44,10 @@ def find_gap(folder: Path) -> str:
     """
     try:
         current = (folder / "CURRENT").read_text().strip()
-        log_number, last = _manifest_ends(folder / current)
+        last = _last_in_tables(folder / current)
         logs = sorted((int(path.stem), path) for path in folder.glob("*.log"))
-        for number, path in logs:
-            span = _log_span(path) if number >= log_number else None
+        for _number, path in logs:  # one that is not needed any more ends before `last`
+            span = _log_span(path)
             if span is None:
                 continue
             if span[0] > last + 1:
@@ -59,12 +58,12 @@ def find_gap(folder: Path) -> str:
     return ""
 
 
-def _manifest_ends(path: Path) -> tuple[int, int]:
-    """Return the first log that is needed and the last sequence number in the tables."""
-    numbers = {_LOG_NUMBER: 0, _LAST_SEQUENCE: 0}
-    for head in _record_heads(path):
-        numbers.update(_edit_numbers(head))
-    return numbers[_LOG_NUMBER], numbers[_LAST_SEQUENCE]
+def _last_in_tables(manifest: Path) -> int:
+    """Return the last sequence number in the tables; 0 before the first one."""
+    last = 0
+    for head in _record_heads(manifest):
+        last = _last_sequence(head, default=last)
+    return last
 
 
 def _log_span(path: Path) -> tuple[int, int] | None:
@@ -79,23 +78,22 @@ def _log_span(path: Path) -> tuple[int, int] | None:
     return None if first is None or last is None else (first, last)
 
 
-def _edit_numbers(head: bytes) -> dict[int, int]:
-    """Return the numbers at the front of a manifest record; they come before all lists."""
-    numbers: dict[int, int] = {}
+def _last_sequence(head: bytes, default: int) -> int:
+    """Return the field of that name of a manifest record; it comes before all lists."""
     at = 0
     try:
         while at < len(head):
             tag, at = _varint(head, at)
-            if tag in _NUMBERS:
-                numbers[tag], at = _varint(head, at)
-            elif tag == _COMPARATOR or tag & _SKIPPABLE:
-                length, at = _varint(head, at)
-                at += length
-            else:
-                break
+            if tag not in _NUMBERS and tag != _COMPARATOR and not tag & _SKIPPABLE:
+                return default
+            number, at = _varint(head, at)
+            if tag == _LAST_SEQUENCE:
+                return number
+            if tag not in _NUMBERS:
+                at += number
     except IndexError:
         pass  # the head ends within a field that is none of ours
-    return numbers
+    return default
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

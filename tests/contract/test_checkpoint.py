@@ -243,6 +243,32 @@ def test_unchanged_tables_are_shared_between_checkpoints(
     store.close()
 
 
+def test_a_new_table_under_a_former_name_is_summed_anew(
+    checkpoints: CheckpointStore, slot: StateSlot
+) -> None:
+    names = []
+    for number in (1, 2):
+        slot.wipe()
+        store = RocksStore.open(slot.database)
+        write(checkpoints, store, number)
+        store.close()
+        names.append(a_file_of(checkpoints, number).name)
+    assert names[0] == names[1]
+    assert checkpoints.verify(2).damage == ""
+
+
+def test_a_restored_store_shares_only_what_is_never_written_to(
+    checkpoints: CheckpointStore, slot: StateSlot
+) -> None:
+    store = RocksStore.open(slot.database)
+    write(checkpoints, store, 1)
+    store.close()
+    checkpoints.restore(1, slot)
+    copy = checkpoints.verify(1).folder / "store"
+    shared = {p.suffix for p in copy.iterdir() if p.samefile(slot.database / p.name)}
+    assert shared == {".sst"}
+
+
 def test_a_manifest_of_a_newer_format_is_refused_with_its_number() -> None:
     newer = encode_manifest(msgspec.structs.replace(manifest(1), format=2))
     with pytest.raises(StateCorruptError, match="format 2"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import tempfile
 import threading
 import time
@@ -68,6 +69,14 @@ def test_apply_writes_overwrites_and_deletes_in_one_step(store: Store) -> None:
     store.apply({b"c": b"2", b"a": b"2", b"b": None, b"never": None})
     assert rows(store) == [(b"a", b"2"), (b"c", b"2")]
     assert store.get(b"b") is None
+
+
+def test_many_new_and_dropped_keys_between_old_ones(store: Store) -> None:
+    numbers = random.Random(1).sample(range(1_000), 1_000)
+    for first in range(0, 1_000, 250):
+        store.apply({b"%06d" % n: b"x" for n in numbers[first : first + 250]})
+    store.apply({b"%06d" % n: None for n in numbers[:100]})
+    assert [int(key) for key, _ in rows(store)] == sorted(numbers[100:])
 
 
 def test_apply_of_nothing_changes_nothing(store: Store) -> None:

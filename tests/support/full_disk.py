@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,10 +88,29 @@ def spares_the_store_when_only_the_checkpoint_is_there(disk: Path, elsewhere: Pa
     store.close()
 
 
+def kills_the_store_that_is_copied(disk: Path, _elsewhere: Path) -> None:
+    store = RocksStore.open(disk / "db")
+    store.apply({b"z%d" % n: os.urandom(2_000) for n in range(1_000)})
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+    with pytest.raises(StateFullError):
+        CheckpointStore(disk.parent / "elsewhere").write(store, manifest(1))
+    with pytest.raises(StateFullError):  # reads too: the owner must not go on with it
+        store.get(b"z1")
+    filler.unlink()
+    store.close()
+    again = RocksStore.open(disk / "db")
+    assert len(list(again.scan(b"", _END))) == 1_000
+    again.close()
+
+
 PROGRAMS = {
     program.__name__: program
     for program in (
         kills_the_handle_and_loses_nothing,
+        kills_the_store_that_is_copied,
         spares_the_store_when_only_the_checkpoint_is_there,
     )
 }
