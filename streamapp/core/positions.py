@@ -22,8 +22,8 @@ class _Note(msgspec.Struct, omit_defaults=True):
 class Progress:
     """The next offset of each agent in one partition.
 
-    ``offset`` is that of agents that ``ahead`` does not name. ``time_ms`` is the greatest event time
-    seen before ``offset``; ``None`` if there was none.
+    ``offset`` is that of agents that ``ahead`` does not name. ``time_ms`` is the greatest event
+    time seen before ``offset``; ``None`` if there was none.
     """
 
     offset: int

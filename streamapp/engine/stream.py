@@ -19,8 +19,10 @@ from mode.utils.futures import maybe_async
 
 from streamapp.core.batch import RecordBatch
 from streamapp.core.duration import to_ms
-from streamapp.engine.feed import ChunkFeed, Feed, WindowFeed
+from streamapp.engine.chunk_feed import ChunkFeed
+from streamapp.engine.feed import Feed
 from streamapp.engine.topic import Topic
+from streamapp.engine.window_feed import WindowFeed
 from streamapp.engine.work import Chunk, Slot
 from streamapp.errors import UsageError
 from streamapp.serde.codecs import Bad

@@ -10,9 +10,11 @@ from weakref import WeakKeyDictionary
 
 from faust.agents.agent import current_agent
 
-from streamapp.engine.feed import ChunkFeed, Feed, FeedPlan, WindowFeed
+from streamapp.engine.chunk_feed import ChunkFeed
+from streamapp.engine.feed import Feed, FeedPlan
 from streamapp.engine.policy import ErrorPolicy
 from streamapp.engine.rejects import AgentStoppedError, FeedStats, Rejects
+from streamapp.engine.window_feed import WindowFeed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -116,7 +116,9 @@ def _int(number: int) -> bytes:
         return _HUGE + length.to_bytes(4, "big") + number.to_bytes(length, "big")
     complement = (1 << 8 * length) - 1 + number
     return (
-        _HUGE_NEGATIVE + (0xFFFFFFFF - length).to_bytes(4, "big") + complement.to_bytes(length, "big")
+        _HUGE_NEGATIVE
+        + (0xFFFFFFFF - length).to_bytes(4, "big")
+        + complement.to_bytes(length, "big")
     )
 
 

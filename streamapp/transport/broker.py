@@ -116,7 +116,8 @@ class Member(Protocol):
         """Return what happened since the last call, waiting up to ``timeout_s`` for the first.
 
         With ``max_records`` 0 it returns events of the group only. Called by one thread, all the
-        time: liveness in the group hangs on it. Never blocks on the engine: between ``Revoking`` and ``release`` it returns no batches and keeps the membership.
+        time: liveness in the group hangs on it. Never blocks on the engine: between ``Revoking``
+        and ``release`` it returns no batches and keeps the membership.
         """
 
     def seek(self, positions: Mapping[TP, int]) -> None:
@@ -131,10 +132,11 @@ class Member(Protocol):
     def release(self) -> None:
         """Answer to ``Revoking``: the engine has committed and let go."""
 
-    def commit(
-        self, records: Sequence[OutRecord], positions: Mapping[TP, Position]
-    ) -> list[int]:
+    def commit(self, records: Sequence[OutRecord], positions: Mapping[TP, Position]) -> list[int]:
         """Write the records and the group's positions as one atomic, durable step.
+
+        A position counts only for a partition that was sought since its assignment: a commit that
+        was prepared before an eviction must not slip through after the partition came back.
 
         Returns:
             The offset of each record, in their order.

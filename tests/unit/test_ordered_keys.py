@@ -51,7 +51,7 @@ def test_prefix_is_the_prefix_of_exactly_the_keys_that_start_so(prefix: str, key
 
 
 def test_equal_numbers_of_different_kinds_are_different_keys() -> None:
-    assert len({encode_key(1), encode_key(1.0), encode_key(True), encode_key("1")}) == 4
+    assert len([*{encode_key(key): key for key in [1, 1.0, True, "1"]}]) == 4
 
 
 def test_negative_zero_is_zero() -> None:

@@ -1,0 +1,156 @@
+"""The feed of an agent without concurrency: one run of records at a time, in order."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from streamapp.engine.feed import Feed, FeedPlan, place_of
+from streamapp.engine.policy import Verdict
+from streamapp.engine.rejects import AgentStoppedError
+from streamapp.engine.work import Chunk
+from streamapp.state.scope import EventScope, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from streamapp.core.batch import TP
+
+
+class ChunkFeed(Feed):
+    """The feed of an agent without concurrency: one chunk at a time, in order."""
+
+    def __init__(self, plan: FeedPlan) -> None:
+        super().__init__(plan)
+        self.scope = EventScope()
+        self.chunk: Chunk | None = None
+        self._conflicts = 0
+
+    def start(self, tp: TP, offset: int, time_ms: int) -> None:
+        """See ``Feed.start``."""
+        super().start(tp, offset, time_ms)
+        if self.chunk is not None and self.chunk.tp == tp:
+            self.chunk = None
+
+    def hold(self, tps: Iterable[TP]) -> None:
+        """See ``Feed.hold``."""
+        gone = set(tps)
+        super().hold(gone)
+        if self.chunk is not None and self.chunk.tp in gone:
+            self.chunk.cut_short()
+
+    def revoke(self, tps: Iterable[TP]) -> None:
+        """See ``Feed.revoke``."""
+        gone = set(tps)
+        super().revoke(gone)
+        if self.chunk is not None and self.chunk.tp in gone:
+            if self.chunk.is_held:
+                self.interrupt()
+            self.scope.undo()
+            self.scope.partition = -1
+            self.chunk = None
+
+    def position(self, tp: TP) -> int:
+        """See ``Feed.position``."""
+        chunk = self.chunk
+        return chunk.position if chunk is not None and chunk.tp == tp else self._next[tp]
+
+    def time(self, tp: TP) -> int:
+        """See ``Feed.time``."""
+        chunk = self.chunk
+        if chunk is None or chunk.tp != tp:
+            return self.times[tp]
+        return chunk.time_at(chunk.at - 1)
+
+    def has_in_hand(self, tps: Iterable[TP]) -> bool:
+        """See ``Feed.has_in_hand``."""
+        chunk = self.chunk
+        return chunk is not None and chunk.tp in set(tps) and chunk.is_held
+
+    async def begin(self) -> Chunk:
+        """Wait for the next chunk, with its values decoded and the scope set to its partition."""
+        while True:
+            batch = await self._take_batch()
+            rest = batch.since(self._next[batch.tp])
+            if rest is not None:
+                break
+        chunk = self.chunk = self._chunk_of(rest)
+        self.scope.source = chunk
+        self.scope.partition = batch.tp.partition
+        self.scope.partitions = self.plan.partitions_of(batch.tp.topic)
+        return chunk
+
+    async def gather(self, chunk: Chunk, size: int, patience_s: float) -> None:
+        """Wait until ``size`` records of the chunk's partition are there, at most so long.
+
+        More records are appended to the chunk; it ends early when other partitions wait.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + patience_s
+        while (
+            chunk.end - chunk.at < size and chunk is self.chunk and chunk.end == len(chunk.values)
+        ):
+            more = next((batch for batch in self._queue if batch.tp == chunk.tp), None)
+            if more is not None:
+                self._queue.remove(more)
+                chunk.extend(more, self.plan.decode(more))
+                continue
+            self._arrived.clear()
+            try:
+                await asyncio.wait_for(self._arrived.wait(), deadline - loop.time())
+            except TimeoutError:
+                return
+
+    def finish(self) -> bool:
+        """Let the records in hand take effect; ``False`` if they must be handed out again."""
+        scope = self.scope
+        if scope.finish() is Outcome.CONFLICT:
+            self._conflicts += 1
+            self._note_conflict(self._conflicts)
+            return False
+        if self._conflicts:
+            self._conflicts = 0
+            self.plan.gate.open_for_all(self)
+        if scope.outputs:
+            self.plan.outbox.add(scope.outputs)
+            scope.outputs.clear()
+        return True
+
+    def end(self, chunk: Chunk) -> None:
+        """All records of the chunk are done, or it was cut short."""
+        if self.chunk is not chunk:
+            return
+        self.stats.events += chunk.at
+        if chunk.at < len(chunk.values):
+            self.times[chunk.tp] = chunk.time_at(chunk.at - 1)
+        self.chunk = None
+        self._skip_to(chunk.tp, chunk.position)
+        self.scope.partition = -1
+        self._done_with(chunk.batch)
+
+    async def fail(self, chunk: Chunk, exc: Exception) -> None:
+        """Undo the records in hand and do with them what the policy says.
+
+        Raises:
+            AgentStoppedError: The policy is to stop.
+        """
+        self.scope.undo()
+        failures = chunk.fail()
+        rejects = self.plan.rejects
+        verdict = rejects.judge(exc, place_of(chunk.batch, chunk.at), failures)
+        if verdict is Verdict.RETRY:
+            await self._pause(failures)
+            chunk.given = chunk.at
+            return
+        if chunk.given > chunk.at + 1:
+            # One of several is bad: hand them out singly, each with its own tries.
+            chunk.single_until, chunk.given = chunk.given, chunk.at
+            return
+        if verdict is Verdict.STOP:
+            raise AgentStoppedError from exc
+        if verdict is Verdict.DEAD_LETTER:
+            self.stats.dead_letters += 1
+            self.plan.outbox.add([rejects.letter(chunk.batch, chunk.at, exc, failures)])
+        else:
+            self.stats.skipped += 1
+        chunk.advance()

@@ -1,0 +1,157 @@
+"""The feed of an agent with concurrency: events run at once and take effect in offset order."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from streamapp.engine.feed import Feed, FeedPlan, place_of
+from streamapp.engine.policy import Verdict
+from streamapp.engine.rejects import AgentStoppedError
+from streamapp.engine.work import Chunk, Slot, Window, open_slot
+from streamapp.state.scope import EventScope
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from streamapp.core.batch import TP, RecordBatch
+
+#: Events of one partition that an agent with concurrency may have begun; bounds their memory.
+_WINDOW = 1_000
+
+
+class WindowFeed(Feed):
+    """The feed of an agent with concurrency: events run at once and retire in offset order."""
+
+    def __init__(self, plan: FeedPlan) -> None:
+        super().__init__(plan)
+        self._windows: dict[TP, Window] = {}
+        self._chunk: Chunk | None = None
+        self._again: deque[Slot] = deque()
+
+    def start(self, tp: TP, offset: int, time_ms: int) -> None:
+        """See ``Feed.start``."""
+        super().start(tp, offset, time_ms)
+        self._windows[tp] = Window(offset, time_ms)
+        if self._chunk is not None and self._chunk.tp == tp:
+            self._chunk = None
+
+    def hold(self, tps: Iterable[TP]) -> None:
+        """See ``Feed.hold``."""
+        gone = set(tps)
+        super().hold(gone)
+        if self._chunk is not None and self._chunk.tp in gone:
+            self._chunk.cut_short()
+
+    def revoke(self, tps: Iterable[TP]) -> None:
+        """See ``Feed.revoke``."""
+        gone = set(tps)
+        super().revoke(gone)
+        if self._chunk is not None and self._chunk.tp in gone:
+            self._chunk = None
+        slots = [slot for tp in gone if tp in self._windows for slot in self._windows.pop(tp).slots]
+        for slot in slots:
+            slot.is_revoked = True
+            slot.scope.undo()
+            slot.scope.partition = -1
+        self._again = deque(slot for slot in self._again if not slot.is_revoked)
+        if any(not slot.is_finished for slot in slots):
+            self.interrupt()
+
+    def position(self, tp: TP) -> int:
+        """See ``Feed.position``."""
+        window = self._windows[tp]
+        return window.position if window.slots else max(window.position, self._opened(tp))
+
+    def time(self, tp: TP) -> int:
+        """See ``Feed.time``."""
+        return self._windows[tp].time_ms
+
+    def has_in_hand(self, tps: Iterable[TP]) -> bool:
+        """See ``Feed.has_in_hand``."""
+        return any(self._windows[tp].slots for tp in tps if tp in self._windows)
+
+    async def begin(self, size: int = 1) -> Slot:
+        """Wait for the next event (or up to ``size`` records), or one that must run again."""
+        while True:
+            if self.plan.gate.closed:
+                await self.plan.gate.wait(self)
+            if self._again:
+                return self._again.popleft()
+            chunk = self._chunk
+            if chunk is None or chunk.at >= chunk.end:
+                if self._queue:
+                    self._open(self._queue.popleft())
+                    continue
+            elif len(self._windows[chunk.tp].slots) < _WINDOW:
+                return self._slot(chunk, size)
+            self._arrived.clear()
+            await self._arrived.wait()
+
+    def finish(self, slot: Slot) -> None:
+        """The agent is done with a slot; everything at the head that is finished takes effect."""
+        if slot.is_revoked:
+            return
+        slot.is_finished = True
+        tp = slot.batch.tp
+        retired, again = self._windows[tp].retire()
+        for done in retired:
+            self.stats.events += done.stop - done.start
+            self.plan.outbox.add(done.scope.outputs)
+            if done.conflicts:
+                self.plan.gate.open_for_all(self)
+            if done.stop == len(done.batch):
+                self._skip_to(tp, done.batch.next_offset)
+                self._done_with(done.batch)
+        if again is not None:
+            self._again.append(again)
+            self._note_conflict(again.conflicts)
+        self._arrived.set()
+
+    async def fail(self, slot: Slot, exc: Exception) -> bool:
+        """Undo a slot and do what the policy says; ``True`` if it is to be handed out again.
+
+        Raises:
+            AgentStoppedError: The policy is to stop.
+        """
+        slot.scope.undo()
+        slot.failures += 1
+        rejects = self.plan.rejects
+        verdict = rejects.judge(exc, place_of(slot.batch, slot.start), slot.failures)
+        if verdict is Verdict.RETRY:
+            await self._pause(slot.failures)
+            return True
+        if slot.stop > slot.start + 1:
+            # One of several is bad: each gets its own tries.
+            self._again.extend(self._windows[slot.batch.tp].split(slot))
+            self._arrived.set()
+            return False
+        if verdict is Verdict.STOP:
+            raise AgentStoppedError from exc
+        if verdict is Verdict.DEAD_LETTER:
+            letter = rejects.letter(slot.batch, slot.start, exc, slot.failures)
+            slot.scope.outputs.append(letter)
+            self.stats.dead_letters += 1
+        else:
+            self.stats.skipped += 1
+        self.finish(slot)
+        return False
+
+    def _opened(self, tp: TP) -> int:
+        chunk = self._chunk
+        return chunk.position if chunk is not None and chunk.tp == tp else self._next[tp]
+
+    def _open(self, batch: RecordBatch) -> None:
+        rest = batch.since(self._next[batch.tp])
+        self._chunk = self._chunk_of(rest) if rest is not None else None
+
+    def _slot(self, chunk: Chunk, size: int) -> Slot:
+        start, stop = chunk.at, chunk.run(size)
+        place = EventScope()
+        place.partition = chunk.tp.partition
+        place.partitions = self.plan.partitions_of(chunk.tp.topic)
+        values = chunk.values[start:stop]
+        slot = open_slot(chunk.batch, start, values, chunk.time_at(stop - 1), like=place)
+        chunk.at = chunk.given = stop
+        self._windows[chunk.tp].slots.append(slot)
+        return slot
