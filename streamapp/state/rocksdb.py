@@ -6,7 +6,10 @@ reopens. A handle that met a failed write is dead for good, because RocksDB's ow
 
 from __future__ import annotations
 
+import shutil
+import time
 from contextlib import suppress
+from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 from weakref import WeakSet
@@ -26,12 +29,16 @@ from streamapp.state.rocksdb_options import BlockCache, options, shared_cache
 from streamapp.state.wal_gaps import find_gap
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
 __all__ = ["BlockCache", "RocksStore", "shared_cache"]
 
 _LOCK_FILE: Final = "LOCK"
+_STALLED: Final = "Write stall"
+_STALL_S: Final = 30  # a disk that takes longer for a memtable is as good as dead
+_RETRY_S: Final = 0.002  # a tenth of the time of a flush
+_ROOM_BYTES: Final = 32 << 20  # with less, flushing two memtables and their log may fail
 _REBUILD: Final = "Wipe the folder; the changelog rebuilds it"
 
 #: What RocksDB's message contains, and what it means for the folder; the first match counts.
@@ -49,16 +56,27 @@ _MEANINGS: Final[tuple[tuple[str, type[StateError], str], ...]] = (
 class RocksStore:
     """A RocksDB database; see ``Store`` for the contract. Made by ``open`` only.
 
-    Calls are thread-safe. A write holds the interpreter's lock while RocksDB works, so it stalls
-    the event loop even from a thread: keep batches at some thousands of keys.
+    Calls are thread-safe. A write holds the interpreter's lock while RocksDB works, so it stops the
+    event loop even from a thread: keep batches at some thousands of keys. It waits for a lagging
+    disk without that lock.
     """
 
-    __slots__ = ("_cache", "_cursors", "_db", "_fault", "_guard", "_is_usable", "folder")
+    __slots__ = (
+        "_cache",
+        "_cursors",
+        "_db",
+        "_fault",
+        "_guard",
+        "_is_usable",
+        "_no_wait",
+        "folder",
+    )
 
     def __init__(self, folder: Path, db: rocksdict.Rdict, cache: BlockCache) -> None:
         self.folder = folder
         self._db = db
         self._cache = cache
+        self._no_wait = _no_wait()
         self._fault: StateError | None = None
         self._is_usable = True
         self._guard = Lock()
@@ -105,15 +123,7 @@ class RocksStore:
         """Write all changes as one atomic step; see ``Store.apply``."""
         if not self._is_usable:
             raise self._unusable()
-        batch = rocksdict.WriteBatch(raw_mode=True)
-        # Sorted keys find their place in the memtable in less than half the time of random ones.
-        for key in sorted(changes):
-            value = changes[key]
-            if value is None:
-                batch.delete(key)
-            else:
-                batch[key] = value
-        self._write(batch)
+        self._write(partial(_batch_of, changes))
 
     def scan(
         self, start: bytes, end: bytes, *, reverse: bool = False
@@ -141,9 +151,7 @@ class RocksStore:
         # RocksDB logs an inverted range, fails to apply it, and refuses every write from then on.
         if start >= end:
             return
-        batch = rocksdict.WriteBatch(raw_mode=True)
-        batch.delete_range(start, end)
-        self._write(batch)
+        self._write(partial(_batch_without, start, end))
 
     def checkpoint(self, folder: Path) -> None:
         """Flush, then copy by hard links into ``folder``; see ``Store.checkpoint``.
@@ -157,7 +165,7 @@ class RocksStore:
             rocksdict.Checkpoint(self._db).create_checkpoint(str(folder))
         except Exception as exc:
             # The copy failed; whether the store did too is what its next write says.
-            self._write(rocksdict.WriteBatch(raw_mode=True))
+            self._write(_batch)
             raise _meaning(folder, str(exc)) from exc
 
     def close(self) -> None:
@@ -197,13 +205,32 @@ class RocksStore:
         if failure:
             raise _meaning(self.folder, failure)
 
-    def _write(self, batch: rocksdict.WriteBatch) -> None:
-        try:
-            self._db.write(batch)
-        except Exception as exc:
-            self._is_usable = False
-            self._fault = _meaning(self.folder, str(exc))
-            raise self._fault from exc
+    def _write(self, make_batch: Callable[[], rocksdict.WriteBatch]) -> None:
+        """Write, waiting for flushes where they lag; a write that fails takes the handle with it.
+
+        RocksDB would wait by itself, but with the interpreter's lock held, and for ever on a full
+        disk: it hopes for space. So it is told to refuse, and a refused batch is made anew.
+        """
+        give_up_at = time.monotonic() + _STALL_S
+        while True:
+            try:
+                self._db.write(make_batch(), self._no_wait)
+            except Exception as exc:
+                if _STALLED not in str(exc):
+                    raise self._die(_meaning(self.folder, str(exc))) from exc
+                if self._has_failed_flush() or time.monotonic() > give_up_at:
+                    raise self._die(_stall(self.folder)) from exc
+            else:
+                return
+            time.sleep(_RETRY_S)
+
+    def _has_failed_flush(self) -> bool:
+        return bool(self._db.property_int_value("rocksdb.background-errors"))
+
+    def _die(self, fault: StateError) -> StateError:
+        self._is_usable = False
+        self._fault = fault
+        return fault
 
     def _unusable(self) -> StateError:
         if self._fault is None:
@@ -234,6 +261,34 @@ def _seek(db: rocksdict.Rdict, start: bytes, end: bytes, *, reverse: bool) -> _C
     else:
         iterator.seek(start)
     return _Cursor(iterator, bounds)
+
+
+def _batch() -> rocksdict.WriteBatch:
+    return rocksdict.WriteBatch(raw_mode=True)
+
+
+def _batch_of(changes: Mapping[bytes, bytes | None]) -> rocksdict.WriteBatch:
+    batch = _batch()
+    # Sorted keys find their place in the memtable in less than half the time of random ones.
+    for key in sorted(changes):
+        value = changes[key]
+        if value is None:
+            batch.delete(key)
+        else:
+            batch[key] = value
+    return batch
+
+
+def _batch_without(start: bytes, end: bytes) -> rocksdict.WriteBatch:
+    batch = _batch()
+    batch.delete_range(start, end)
+    return batch
+
+
+def _no_wait() -> rocksdict.WriteOptions:
+    chosen = rocksdict.WriteOptions()
+    chosen.no_slowdown = True
+    return chosen
 
 
 def _refuse_locked(folder: Path) -> None:
@@ -276,3 +331,12 @@ def _meaning(folder: Path, text: str) -> StateError:
         if part in text:
             return error(f"store {folder}: {text}", hint=hint)
     return StateError(f"store {folder}: {text}", hint="Close it and open it again")
+
+
+def _stall(folder: Path) -> StateError:
+    """Return what a write that RocksDB keeps refusing means: no flush gets through."""
+    if shutil.disk_usage(folder).free < _ROOM_BYTES:
+        message = f"store {folder}: a flush finds no room"
+        return StateFullError(message, hint="Free space, then open the store again")
+    message = f"store {folder}: writes have been refused for {_STALL_S} s, or a flush failed"
+    return StateError(message, hint="Look at the disk and the file LOG there, then open it again")
