@@ -23,6 +23,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from streamapp.engine.states import EngineState
+from streamapp.errors import BrokerError
 from streamapp.web.answers import data_answer
 from streamapp.web.worker import Offsets, offsets_of
 
@@ -45,7 +46,11 @@ class MetricViews:
 
     async def metrics(self, request: Request) -> Response:
         """Answer with all series, in the format that the scraper prefers."""
-        offsets = await offsets_of(self._app, sorted(self._app.engine.owned))
+        try:
+            offsets = await offsets_of(self._app, sorted(self._app.engine.owned))
+        except BrokerError:
+            # What the worker knows by itself is worth most when the broker fails.
+            offsets = {}, {}
         registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         registry.register(EngineCollector(self._app, offsets))
@@ -117,12 +122,12 @@ class EngineCollector(Collector):
     def _partitions(self) -> Iterator[Metric]:
         ends = {tp: float(span.end) for tp, span in self._ranges.items()}
         done = {}
-        for tp in ends:
+        for tp in sorted(self._engine.owned):
             progress = self._engine.group.progress(tp)
             if progress is not None:
                 done[tp] = float(progress.offset)
         committed = {tp: float(position.offset) for tp, position in self._committed.items()}
-        lag = {tp: max(ends[tp] - at, 0.0) for tp, at in done.items()}
+        lag = {tp: max(end - done[tp], 0.0) for tp, end in ends.items() if tp in done}
         for name, text, of in (
             ("position_offset", "Next offset to process", done),
             ("committed_offset", "Next offset after a restart", committed),

@@ -36,7 +36,7 @@ _PAGE_BYTES = 1 << 20
 _COUNT_CHUNK = 2_000
 #: Seconds that one count may take in all, and how long it is good for.
 _COUNT_S = 0.01
-_COUNT_KEPT_S = 5.0
+_COUNT_KEPT_S = 2.0
 
 
 class Cursor(NamedTuple):

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from streamapp.engine.states import EngineState
 from streamapp.engine.topics import all_partitions
+from streamapp.errors import BrokerError
 from streamapp.web.answers import answer
 from streamapp.web.problems import not_ready
 
@@ -50,7 +51,6 @@ class WorkerViews:
         """Answer with the state of the worker and of its group."""
         app, engine = self._app, self._app.engine
         is_started = engine.phase is not EngineState.STARTING
-        members = await members_of(app) if is_started else []
         return answer(
             {
                 "app": app.conf.id,
@@ -63,7 +63,7 @@ class WorkerViews:
                 "waiting_for": engine.gate.reasons,
                 "restore": restore_of(app),
                 "events": sum(feed.stats.events for feed in engine.subscriptions),
-                "group": _group(app, members) if is_started else None,
+                "group": await _group(app) if is_started else None,
                 "commits": _commits(app) if is_started else None,
                 "checkpoints": _checkpoints(app),
             }
@@ -152,8 +152,13 @@ def restore_of(app: App) -> dict[str, Any] | None:
     }
 
 
-def _group(app: App, members: Iterable[MemberInfo]) -> dict[str, Any]:
+async def _group(app: App) -> dict[str, Any]:
     group = app.engine.group
+    try:
+        members = await members_of(app)
+    except BrokerError:
+        # The state of the worker matters most when the broker fails; `problem` tells of it.
+        members = []
     return {
         "member": group.member.id if group.member is not None else None,
         "generation": group.generation,

@@ -66,12 +66,12 @@ class Tab:
             await self.call(f"{domain}.enable")
         await self.call("Page.navigate", url=url)
 
-    async def eval(self, script: str) -> Any:  # noqa: ANN401 - what the page says
+    async def eval(self, script: str) -> Any:
         result = await self.call("Runtime.evaluate", expression=script, returnByValue=True)
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
-    async def until(self, script: str, is_good: Callable[[Any], bool] = bool) -> Any:  # noqa: ANN401 - see above
+    async def until(self, script: str, is_good: Callable[[Any], bool] = bool) -> Any:
         """Evaluate the script again and again until its value is good; return it."""
         deadline = asyncio.get_running_loop().time() + DEADLINE_S
         while not is_good(value := await self.eval(script)):

@@ -1,0 +1,203 @@
+"""What a worker tells of itself over HTTP, its probes and metrics, and whom it answers."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from support.web_app import Total
+from support.web_client import new_app, started, worker
+
+from streamapp.core.batch import TP
+from streamapp.engine.restore import RestoreProgress
+from streamapp.engine.states import EngineState
+
+if TYPE_CHECKING:
+    from support.web_client import Json
+
+TESTS = Path(__file__).parents[1]
+
+
+async def test_agents_tell_of_errors() -> None:
+    async with worker() as client:
+        await client.send("orders", "ada", Total(1))
+        await client.send("orders", "ada", Total(2, 0, "fail"))
+
+        def add(got: Json) -> Json:
+            return next(each for each in got["agents"] if each["name"] == "add")
+
+        got = await client.until("/api/v1/agents", lambda got: add(got)["events"] == 2)
+        agent = add(got)
+        assert agent["errors"] == {"ValueError": 1}
+        assert agent["last_error"] == "ValueError: fail"
+        assert agent["dead_letters"] == 1
+        assert agent["policy"] == {"retries": 0, "then": "dead_letter"}
+        assert (agent["state"], agent["topics"]) == ("running", ["orders"])
+        series = await client.series()
+        assert series["stream_events_processed_total", ("add", "web-test")] == 2
+        assert series["stream_errors_total", ("ValueError", "add", "web-test")] == 1
+        assert series["streamapp_dlq_records_total", ("add", "web-test")] == 1
+
+
+async def test_partitions_tell_their_lag() -> None:
+    async with worker() as client:
+        await client.send("waits", "ada", -1, partition=0)
+        await client.send("waits", "bob", 5, partition=0)
+
+        def first(got: Json) -> Json:
+            return next(
+                p for p in got["partitions"] if (p["topic"], p["partition"]) == ("waits", 0)
+            )
+
+        got = await client.until("/api/v1/partitions", lambda got: first(got)["end"] == 2)
+        partition = first(got)
+        assert (partition["owned"], partition["lag"]) == (True, 2)
+        assert partition["positions"] == {"wait": 0}
+        series = await client.series()
+        assert series["streamapp_consumer_lag_records", ("0", "waits")] == 2
+        assert series["streamapp_consumer_end_offset", ("0", "waits")] == 2
+        client.app.release.set()
+
+
+async def test_status_tells_of_the_group_and_the_commits() -> None:
+    async with worker() as client:
+        await client.send("orders", "ada", Total(1))
+        await client.row("totals", "ada")
+        status = await client.until("/api/v1/status", lambda got: got["commits"]["commits"] > 0)
+        assert (status["app"], status["phase"], status["problem"]) == ("web-test", "running", "")
+        assert [each["url"] for each in status["group"]["members"]] == [client.base]
+        assert status["group"]["rebalances"] == 1
+        series = await client.series()
+        assert series["streamapp_commit_seconds_count", ()] >= 1
+        assert series["streamapp_assigned_partitions", ()] == 4
+        assert "process_resident_memory_bytes" in {name for name, _ in series}
+
+
+async def test_probes_of_a_worker_that_has_not_started() -> None:
+    app = new_app()
+    async with started(app.web, app) as client:
+        async with client.fetch("/livez") as response:
+            assert response.status == 200
+        problem = await client.get("/readyz", 503)
+        assert (problem["type"], problem["phase"]) == ("not_ready", "starting")
+        await client.get("/api/v1/tables/totals/rows", 503)
+        await client.get("/api/v1/tables/totals/newest", 503)
+        for path in ("status", "tables", "tables/totals", "agents", "partitions"):
+            await client.get(f"/api/v1/{path}")
+        assert ("streamapp_phase", ("starting",)) in await client.series()
+        await app.transport.drop()
+
+
+async def test_a_restoring_worker_says_when_to_come_back() -> None:
+    async with worker() as client:
+        engine = client.app.engine
+        progress = RestoreProgress()
+        progress.total[TP("log", 0)], progress.done[TP("log", 0)] = 1_000, 400
+        progress.begun -= 40.0
+        engine.keeper.progress, engine.phase = progress, EngineState.RESTORING
+        try:
+            for path in ("/readyz", "/api/v1/tables/totals/keys/ada"):
+                async with client.fetch(path) as response:
+                    assert response.status == 503
+                    assert 1 <= int(response.headers["Retry-After"]) <= 30
+                    problem = await response.json(content_type=None)
+                assert problem["phase"] == "restoring"
+                assert (problem["restore"]["records"], problem["restore"]["total"]) == (400, 1_000)
+                assert problem["restore"]["records_per_second"] == 10
+            series = await client.series()
+            assert series["streamapp_recovery_remaining_records", ("0", "log")] == 600
+        finally:
+            engine.phase = EngineState.RUNNING
+
+
+async def test_a_failing_broker_is_told_and_hides_nothing_else() -> None:
+    async with worker() as client:
+        broker = client.app.broker
+        broker.close()
+        assert (await client.get("/api/v1/status"))["phase"]
+        assert ("streamapp_assigned_partitions", ()) in await client.series()
+
+
+async def test_pages_of_the_application_win_on_their_own_paths() -> None:
+    async with worker() as client:
+        for path, text in (("/hello", "hello"), ("/livez", "mine")):
+            async with client.fetch(path) as response:
+                assert await response.text() == text
+
+
+@pytest.mark.parametrize(
+    "path", ["/nothing", "/table/", "/router/totals/ada/", "/static/../page.js", "/api/v1/nothing"]
+)
+async def test_unknown_routes_are_problems(path: str) -> None:
+    async with worker() as client:
+        assert (await client.get(path, 404))["type"] == "unknown_route"
+
+
+async def test_nothing_can_be_written() -> None:
+    path = "/api/v1/tables/totals/keys/ada"
+    async with worker() as client, client.fetch(path, "POST", data=b"1") as response:
+        assert response.status == 405
+        assert "GET" in response.headers["Allow"]
+        assert (await response.json(content_type=None))["type"] == "method_not_allowed"
+
+
+@pytest.mark.parametrize(
+    ("host", "is_ours"),
+    [
+        ("127.0.0.1", True),
+        ("localhost:1", True),
+        ("[::1]:1", True),
+        ("10.1.2.3:80", True),
+        ("worker.example", True),
+        ("WORKER.example:6066", True),
+        ("evil.example", False),
+        ("localhost.evil.example", False),
+        ("127.0.0.1.evil.example", False),
+        ("evil.example:127", False),
+        ("", False),
+        ("[", False),
+    ],
+)
+async def test_only_our_own_names_are_answered(host: str, *, is_ours: bool) -> None:
+    async with worker(web_host="worker.example") as client:
+        for path in ("/api/v1/tables", "/", "/hello", "/nothing"):
+            async with client.fetch(path, headers={"Host": host}) as response:
+                assert (response.status != 403) is is_ours
+
+
+async def test_answers_are_data_to_a_browser() -> None:
+    async with worker() as client:
+        for path in ("/", "/api/v1/tables", "/metrics", "/nothing", "/static/page.js"):
+            async with client.fetch(path) as response:
+                assert "default-src 'self'" in response.headers["Content-Security-Policy"]
+                assert response.headers["X-Content-Type-Options"] == "nosniff"
+                assert "Access-Control-Allow-Origin" not in response.headers
+                if not path.startswith(("/static", "/")) or path == "/metrics":
+                    assert response.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.crash
+def test_a_busy_port_is_one_line(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        command = [sys.executable, "-m", "faust", "-A", "support.web_app", "worker", "-l", "warn"]
+        own = {"WEB_TEST_DATADIR": str(tmp_path), "WEB_TEST_PORT": str(port)}
+        env = {**os.environ, **own, "PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}"}
+        ran = subprocess.run(
+            [*command, "--web-port", str(port)],
+            env=env, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert ran.returncode == 2
+    output = ran.stdout + ran.stderr
+    lines = [line for line in output.splitlines() if "cannot listen" in line]
+    assert len(lines) == 1, output
+    assert f"127.0.0.1:{port}: Address already in use" in lines[0]
+    assert "web_port" in lines[0]
+    assert "Traceback" not in output
