@@ -42,7 +42,8 @@ class TailRow:
 class Tail:
     """The newest rows of one table."""
 
-    def __init__(self, topic: str, partitions: int) -> None:
+    def __init__(self, topic: str, partitions: int, depth: int = _DEPTH) -> None:
+        self._depth = depth
         self._tps = [TP(topic, number) for number in range(partitions)]
         self._rows: dict[tuple[int, bytes], TailRow] = {}
         self._next: dict[TP, int] = {}
@@ -59,6 +60,11 @@ class Tail:
             if time.monotonic() - self._refreshed_at > _INTERVAL_S:
                 await asyncio.to_thread(self.refresh, broker)
                 self._refreshed_at = time.monotonic()
+        return self.known
+
+    @property
+    def known(self) -> list[TailRow]:
+        """The rows as of the last refresh, newest first."""
         return list(self._rows.values())
 
     def refresh(self, broker: Broker) -> None:
@@ -82,12 +88,12 @@ class Tail:
                         ends.pop(batch.tp, None)
         finally:
             reader.close()
-        newest = sorted(self._rows.values(), key=_age, reverse=True)[:_DEPTH]
+        newest = sorted(self._rows.values(), key=_age, reverse=True)[: self._depth]
         self._rows = {(row.partition, row.raw_key): row for row in newest}
 
     def _start(self, tp: TP, span: OffsetRange) -> int:
         at = self._next.get(tp, 0)
-        start = max(span.earliest, span.end - _DEPTH)
+        start = max(span.earliest, span.end - self._depth)
         if start <= at <= span.end:
             return at
         # What is skipped may have changed the rows that are known; or the topic is a new one.
