@@ -126,11 +126,12 @@ class Topic(faust.Topic):
         return Staged(record.tp)
 
     def _encode(self, part: str, given: Any, codec: str | None) -> bytes | None:
-        if given is None:
-            return None
+        declared = self.key_type if part == "key" else self.value_type
+        if given is None or (type(given) is bytes and declared is None and codec is None):
+            # As in Faust: what is bytes already, with no type declared, goes out as it is.
+            return given
         encode = self._encoders.get((part, codec))
         if encode is None:
-            declared = self.key_type if part == "key" else self.value_type
             make = key_encoder if part == "key" else value_encoder
             encode = self._encoders[part, codec] = make(declared, codec or self._codec(part))
         return encode(given)
