@@ -7,7 +7,7 @@ replayed event never leaves a second one; outside of events it goes to the broke
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import faust
 from faust.types.tuples import RecordMetadata
@@ -127,9 +127,11 @@ class Topic(faust.Topic):
 
     def _encode(self, part: str, given: Any, codec: str | None) -> bytes | None:
         declared = self.key_type if part == "key" else self.value_type
-        if given is None or (type(given) is bytes and declared is None and codec is None):
+        if given is None:
+            return None
+        if type(given) is bytes and declared is None and codec is None:
             # As in Faust: what is bytes already, with no type declared, goes out as it is.
-            return given
+            return cast("bytes", given)
         encode = self._encoders.get((part, codec))
         if encode is None:
             make = key_encoder if part == "key" else value_encoder
