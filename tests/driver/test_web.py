@@ -125,7 +125,7 @@ async def test_a_failing_broker_is_told_and_hides_nothing_else() -> None:
 
 async def test_pages_of_the_application_win_on_their_own_paths() -> None:
     async with worker() as client:
-        for path, text in (("/hello", "hello"), ("/livez", "mine")):
+        for path, text in (("/hello", "hello"), ("/livez", "mine"), ("/api/v1", "mine too")):
             async with client.fetch(path) as response:
                 assert await response.text() == text
 

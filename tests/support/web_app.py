@@ -76,6 +76,11 @@ def _add_pages(app: streamapp.App) -> None:
     async def livez(page: object, request: object) -> object:  # noqa: ARG001 - Faust's signature
         return page.text("mine")  # type: ignore[attr-defined]
 
+    # The last one: the router would refuse a second route right behind it.
+    @app.page("/api/v1")
+    async def index(page: object, request: object) -> object:  # noqa: ARG001 - Faust's signature
+        return page.text("mine too")  # type: ignore[attr-defined]
+
 
 if "WEB_TEST_DATADIR" in os.environ:
     app = make_app(
