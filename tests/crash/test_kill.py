@@ -43,13 +43,13 @@ def test_many_random_kills(zygote: Zygote, tmp_path: Path, number: int) -> None:
 
 #: Points that a worker passes whenever it works, and how many passages at most are waited for.
 ALWAYS = {
-    "commit.before": 12,
-    "sqlite.between": 12,
-    "sqlite.committed": 12,
-    "commit.after": 12,
-    "store.before": 6,
-    "store.between": 6,
-    "store.after": 6,
+    "commit.before": 8,
+    "sqlite.between": 8,
+    "sqlite.committed": 8,
+    "commit.after": 8,
+    "store.before": 4,
+    "store.between": 4,
+    "store.after": 4,
 }
 DEATHS = 20
 KILLED = 137
@@ -61,8 +61,8 @@ def die(run: Run, point: str, passage: int) -> None:
     for _ in range(1_000):
         if worker.is_gone():
             break
-        run.feed(10)
-        time.sleep(0.02)  # the pace of the records
+        run.feed(5)
+        time.sleep(0.01)  # the pace of the records
     assert worker.wait() == KILLED, run.log_tail()
 
 
@@ -70,7 +70,7 @@ def die(run: Run, point: str, passage: int) -> None:
 @pytest.mark.timeout(180)
 def test_death_at_a_point_of_the_commit(zygote: Zygote, tmp_path: Path, point: str) -> None:
     plan = random_plan(tmp_path, SEED)
-    plan = msgspec.structs.replace(plan, commit_ms=20, store_ms=min(plan.store_ms, 50))
+    plan = msgspec.structs.replace(plan, commit_ms=10, store_ms=min(plan.store_ms, 20))
     with running(zygote, plan) as run:
         for _ in range(DEATHS):
             die(run, point, run.draw.randint(1, ALWAYS[point]))

@@ -15,7 +15,7 @@ import time
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import faust
 import msgspec
@@ -24,6 +24,7 @@ from support import planted
 import streamapp
 from streamapp import faults
 from streamapp.engine.policy import ErrorPolicy
+from streamapp.transport.sqlite.member import SqliteMember
 
 #: Rows of the bounded list of each key.
 LISTED = 8
@@ -66,17 +67,21 @@ class Worker:
     draw: random.Random = field(init=False)
     tries: dict[int, int] = field(default_factory=dict)
     is_ready: bool = False
+    notes: TextIO | None = None
 
     def __post_init__(self) -> None:
         self.draw = random.Random(self.plan.seed ^ os.getpid())
 
-    async def maybe_wait(self, value: dict[str, Any]) -> None:
-        """Await in the middle of an event: for a moment, or until the test says so."""
+    async def maybe_wait(self, agent: str, value: dict[str, Any]) -> None:
+        """Await in the middle of an event: for a moment, or until the test says so.
+
+        A record names the one agent that hangs on it, and the file that lets it go on.
+        """
         if not self.is_ready:
             self.is_ready = True
             Path(self.plan.folder, f"ready-{os.getpid()}").touch()
-        if hold := value.get("hold"):
-            hanging = Path(self.plan.folder, hold)
+        if value.get("hangs") == agent:
+            hanging = Path(self.plan.folder, "go-on")
             hanging.with_suffix(".begun").touch()
             while not hanging.exists():
                 await asyncio.sleep(0.01)
@@ -87,9 +92,9 @@ class Worker:
         """Note the event in the file of this process."""
         if self.plan.traces:
             place = event.message
-            line = f"{place.partition} {place.offset} {time.monotonic_ns()}\n"
-            with Path(self.plan.folder, f"trace-{os.getpid()}").open("a") as file:
-                file.write(line)
+            if self.notes is None:
+                self.notes = Path(self.plan.folder, f"trace-{os.getpid()}").open("a", buffering=1)
+            self.notes.write(f"{place.partition} {place.offset} {time.monotonic_ns()}\n")
 
 
 def build(plan: Plan) -> streamapp.App:
@@ -124,7 +129,7 @@ def declare_counters(app: streamapp.App, source: Any, worker: Worker) -> None:
         async for key, value in stream.items():
             counts[key] += 1
             before = shared[key]
-            await worker.maybe_wait(value)
+            await worker.maybe_wait("count", value)
             sums[key] += value["n"]
             lists[key] = [*lists[key], value["id"]][-LISTED:]
             shared[key] = before + 1
@@ -137,8 +142,7 @@ def declare_counters(app: streamapp.App, source: Any, worker: Worker) -> None:
     async def second(stream: Any) -> None:
         async for key, value in stream.items():
             before = shared[key]
-            if "hold" not in value:
-                await worker.maybe_wait(value)
+            await worker.maybe_wait("second", value)
             shared[key] = before + 1_000
 
 
@@ -152,8 +156,7 @@ def declare_ordered(app: streamapp.App, source: Any, worker: Worker) -> None:
     async def ordered(stream: Any) -> None:
         async for event in stream.events():
             last[event.key] = event.value["id"]
-            if "hold" not in event.value:
-                await worker.maybe_wait(event.value)
+            await worker.maybe_wait("ordered", event.value)
             text = f"{chain[event.key]} {event.message.offset}"
             chain[event.key] = zlib.crc32(text.encode())
 
@@ -161,8 +164,7 @@ def declare_ordered(app: streamapp.App, source: Any, worker: Worker) -> None:
     async def regroup(stream: Any) -> None:
         async for value in stream.group_by(lambda value: value["group"], name="group"):
             groups[value["group"]] += value["n"]
-            if "hold" not in value:
-                await worker.maybe_wait(value)
+            await worker.maybe_wait("regroup", value)
             members[value["group"]] += 1
 
 
@@ -177,8 +179,7 @@ def declare_outputs(app: streamapp.App, source: Any, worker: Worker) -> None:
             place = event.message
             value = {"id": event.value["id"], "offset": place.offset}
             await out.send(key=event.key, value=value, partition=place.partition)
-            if "hold" not in event.value:
-                await worker.maybe_wait(event.value)
+            await worker.maybe_wait("forward", event.value)
 
     @app.agent(source, on_error=ErrorPolicy(retries=2, backoff_ms=1))
     async def flaky(stream: Any) -> None:
@@ -199,9 +200,28 @@ def run(plan: Plan) -> None:
     """Become a worker; returns never."""
     faults._point, faults._passages_left = faults.parse_plan(plan.crash_at)
     app = build(plan)
-    planted.plant(plan.planted, app)
+    planted.plant(plan.planted)
+    if plan.traces:
+        trace_commits(Path(plan.folder, f"commits-{os.getpid()}"))
     worker = faust.Worker(app, loglevel=logging.INFO, redirect_stdouts=False)
     worker.execute_from_commandline()
+
+
+def trace_commits(path: Path) -> None:
+    """Note the commits of the input: partition, next offset, monotonic ns before and after."""
+    commit = SqliteMember.commit
+    file = path.open("a", buffering=1)
+
+    def traced(self: SqliteMember, records: Any, positions: Any) -> list[int]:
+        begun_ns = time.monotonic_ns()
+        offsets = commit(self, records, positions)
+        ended_ns = time.monotonic_ns()
+        for tp, position in positions.items():
+            if tp.topic == "in":
+                file.write(f"{tp.partition} {position.offset} {begun_ns} {ended_ns}\n")
+        return offsets
+
+    SqliteMember.commit = traced  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

@@ -92,6 +92,17 @@ class Run:
         self.wait_until(lambda: worker.is_ready, worker)
         return worker
 
+    def start_ready_under_load(self) -> Running:
+        """Start a worker and feed until it processes."""
+        worker = self.start()
+
+        def is_ready() -> bool:
+            self.feed(10)
+            return worker.is_ready
+
+        self.wait_until(is_ready, worker)
+        return worker
+
     def kill_once(self, feed: int = 150, **changes: Any) -> None:  # noqa: ANN401 - of the plan
         """Feed, start a worker, kill it some time after it has begun to process."""
         self.feed(feed)
@@ -130,9 +141,7 @@ class Run:
 
     def _record(self, fields: dict[str, Any]) -> OutRecord:
         draw, self._fed = self.draw, self._fed + 1
-        # A few hot keys, and a tail that no small cache holds.
-        spread = _KEYS if draw.random() < 0.8 else 500
-        key = f"k-{draw.randrange(spread)}-ü".encode()
+        key = self._key(fields.get("partition"))
         value = {
             "id": self._fed,
             "n": draw.randint(-5, 100),
@@ -141,8 +150,18 @@ class Run:
             "fails": draw.choices([0, 1, 2, 3], [96, 2, 1, 1])[0],
         } | fields
         data = b'{"id": ' if not fields and draw.random() < 0.004 else json.dumps(value).encode()
-        partition = fields.get("partition", zlib.crc32(key) % self.plan.partitions)
-        return OutRecord(TP("in", partition), key, data, 1_000_000 + self._fed)
+        return OutRecord(TP("in", self._place(key)), key, data, 1_000_000 + self._fed)
+
+    def _key(self, partition: int | None) -> bytes:
+        """Draw one of a few hot keys, or of a tail that no small cache holds."""
+        while True:
+            spread = _KEYS if self.draw.random() < 0.8 else 500
+            key = f"k-{self.draw.randrange(spread)}-ü".encode()
+            if partition is None or partition == self._place(key):
+                return key
+
+    def _place(self, key: bytes) -> int:
+        return zlib.crc32(key) % self.plan.partitions
 
     def is_drained(self) -> bool:
         """Whether everything that was fed is committed, also behind the repartition topic."""
@@ -176,9 +195,7 @@ class Run:
                 for batch in reader.poll(1.0, 10_000):
                     heads = batch.headers or ((),) * len(batch)
                     rows = zip(batch.offsets, batch.keys, batch.values, heads, strict=True)
-                    found += [
-                        Seen(batch.tp.partition, *row[:3], dict(row[3])) for row in rows
-                    ]
+                    found += [Seen(batch.tp.partition, *row[:3], dict(row[3])) for row in rows]
                     if batch.next_offset >= left.get(batch.tp, 0):
                         left.pop(batch.tp, None)
         finally:
@@ -304,7 +321,9 @@ def _of(outputs: list[dict[str, Any]], *, flaky: bool = False) -> list[int]:
 
 
 def _first(want: list[int], have: list[int]) -> str:
-    place = next((i for i, pair in enumerate(zip(want, have, strict=False)) if pair[0] != pair[1]), -1)
+    place = next(
+        (i for i, pair in enumerate(zip(want, have, strict=False)) if pair[0] != pair[1]), -1
+    )
     return f"{len(want)} expected, {len(have)} found, first difference at {place}: " + (
-        f"{want[place:place + 5]}, {have[place:place + 5]}"
+        f"{want[place : place + 5]}, {have[place : place + 5]}"
     )

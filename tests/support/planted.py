@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from streamapp.core.batch import TP, OutRecord, RecordBatch
 from streamapp.engine import commit, committer, restore
@@ -20,14 +20,11 @@ from streamapp.state.shard import Shard
 from streamapp.transport.broker import Position
 from streamapp.transport.sqlite.member import SqliteMember
 
-if TYPE_CHECKING:
-    from streamapp.app import App
-
 #: Seconds between two steps that should be one.
 _GAP_S = 0.03
 
 
-def plant(name: str, _app: App) -> None:
+def plant(name: str) -> None:
     """Plant a bug by its name; none for an empty one."""
     if name:
         BUGS[name]()
@@ -116,9 +113,7 @@ def restore_one_short() -> None:
     """Leave out the last record of each changelog partition that is restored."""
     right = restore._Target.apply
 
-    def wrong(
-        self: restore._Target, batches: Sequence[RecordBatch], starts: dict[TP, int]
-    ) -> None:
+    def wrong(self: restore._Target, batches: Sequence[RecordBatch], starts: dict[TP, int]) -> None:
         shorter = []
         for batch in batches:
             is_last = batch.next_offset >= starts[batch.tp] + self.progress.total[batch.tp]

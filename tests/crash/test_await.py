@@ -1,0 +1,101 @@
+"""An event that awaits for a long time holds up nobody, and no half of it is ever committed."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from support.crash_app import Plan
+from support.crash_run import Run, running
+from support.zygote import Zygote
+
+from streamapp.core.positions import parse_progress
+
+pytestmark = [pytest.mark.crash, pytest.mark.slow]
+
+COMMIT_MS = 50
+BOUND_S = 2 * COMMIT_MS / 1_000 + 1.0
+
+
+def agents_behind(run: Run, partition: int, end: int) -> set[str]:
+    """Return the agents that have not committed a partition up to ``end``."""
+    names = ("count", "second", "ordered", "regroup", "forward", "flaky")
+    tp = run.partitions("in")[partition]
+    position = run.bus.committed("crash", [tp]).get(tp)
+    if position is None:
+        return set(names)
+    progress = parse_progress(*position)
+    return {name for name in names if progress.of(f"support.crash_app.{name}") < end}
+
+
+@pytest.mark.parametrize("end", ["goes on", "killed"])
+@pytest.mark.timeout(180)
+def test_event_that_awaits_holds_up_nobody_and_is_never_half(
+    zygote: Zygote, tmp_path: Path, end: str
+) -> None:
+    plan = Plan(str(tmp_path), commit_ms=COMMIT_MS, store_ms=50, partitions=2, seed=3)
+    with running(zygote, plan) as run:
+        worker = run.start()
+        run.feed(100)
+        run.drain(worker)
+        before = run.committed().tables
+        run.feed(1, hangs="count", partition=0, fails=0)
+        run.wait_until((tmp_path / "go-on.begun").exists, worker)
+        # Others of its partition, and all of the other partition.
+        run.feed(50, partition=0, fails=0)
+        run.feed(50, partition=1, fails=0)
+        ends = {tp.partition: at.end for tp, at in run.bus.offsets(run.partitions("in")).items()}
+        begun = time.monotonic()
+        run.wait_until(lambda: agents_behind(run, 0, ends[0]) == {"count"}, worker)
+        assert time.monotonic() - begun < BOUND_S
+        assert_nothing_of_count(run, before, ends[0] - 51)
+        if end == "killed":
+            worker.kill()
+            assert_nothing_of_count(run, before, ends[0] - 51)
+        (tmp_path / "go-on").touch()
+        if end == "goes on":
+            run.drain(worker)
+            run.stop(worker)
+        run.assert_exact(run.finish())
+
+
+def assert_nothing_of_count(run: Run, before: dict[str, dict[str, int]], held: int) -> None:
+    """The rows of the agent that hangs are those of the events before its position."""
+    tp = run.partitions("in")[0]
+    position = run.bus.committed("crash", [tp])[tp]
+    assert parse_progress(*position).of("support.crash_app.count") == held
+    assert agents_behind(run, 0, held + 1) == {"count"}
+    mine = {row.key for row in run.read("in") if row.partition == 0}
+    tables = run.committed().tables
+    for name in ("counts", "sums", "lists", "present"):
+        for key in {key.decode() for key in mine if key is not None}:
+            assert tables[name].get(key) == before[name].get(key), (name, key)
+
+
+@pytest.mark.timeout(180)
+def test_effects_above_the_position_of_a_concurrent_agent_wait(
+    zygote: Zygote, tmp_path: Path
+) -> None:
+    """Instances of one agent that are ahead of one that hangs are not committed before it."""
+    plan = Plan(
+        str(tmp_path), commit_ms=COMMIT_MS, store_ms=50, partitions=1, concurrency=3, seed=4
+    )
+    with running(zygote, plan) as run:
+        worker = run.start()
+        run.feed(60, partition=0)
+        run.drain(worker)
+        before = run.committed().tables
+        run.feed(1, hangs="ordered", partition=0, fails=0)
+        run.wait_until((tmp_path / "go-on.begun").exists, worker)
+        run.feed(200, partition=0, fails=0)
+        end = run.bus.offsets(run.partitions("in"))[run.partitions("in")[0]].end
+        run.wait_until(lambda: agents_behind(run, 0, end) == {"ordered"}, worker)
+        tables = run.committed().tables
+        assert tables["last"] == before["last"]
+        assert tables["chain"] == before["chain"]
+        assert "ordered" in agents_behind(run, 0, end - 200)
+        (tmp_path / "go-on").touch()
+        run.drain(worker)
+        run.stop(worker)
+        run.assert_exact(run.finish())
