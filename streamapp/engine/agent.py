@@ -20,6 +20,7 @@ from streamapp.engine.rejects import AgentStoppedError
 from streamapp.engine.subscriptions import fail_in_hand, run_with_policy
 from streamapp.engine.topic import Topic
 from streamapp.errors import ConfigError, StateError
+from streamapp.state.scope import current_scope
 
 if TYPE_CHECKING:
     from streamapp.app import App
@@ -114,8 +115,7 @@ class Agent(faust.Agent):
             return engine.subscriptions.streams_of(task)
 
         async def on_error(exc: Exception) -> None:
-            if self._on_error is not None:
-                await self._on_error(self, exc)
+            await self._tell(exc)
             if isinstance(exc, StateError):
                 await engine.on_state_error(exc)
             elif not await fail_in_hand(streams(), exc):
@@ -130,6 +130,18 @@ class Agent(faust.Agent):
         else:
             self.condition = "completed"
             engine.end_feeds(task)
+
+    async def _tell(self, exc: Exception) -> None:
+        """Tell the declared handler of a failure; what it sends does not share the event's fate."""
+        if self._on_error is None:
+            return
+        token = current_scope.set(None)
+        try:
+            await self._on_error(self, exc)
+        except Exception:
+            log.exception("The error handler of agent %s failed", self.name)
+        finally:
+            current_scope.reset(token)
 
     async def _work(self, stream: Stream) -> None:
         stream.reset_processors()

@@ -45,10 +45,11 @@ class ChunkFeed(Feed):
         super().revoke(gone)
         if self.chunk is not None and self.chunk.tp in gone:
             if self.chunk.is_held:
-                self.interrupt()
+                self.interrupt(self.tasks)
             self.scope.undo()
-            self.scope.partition = -1
+            self.scope.leave()
             self.chunk = None
+            self._conflicts = 0
 
     def position(self, tp: TP) -> int:
         """See ``Feed.position``."""
@@ -65,7 +66,9 @@ class ChunkFeed(Feed):
     def has_in_hand(self, tps: Iterable[TP]) -> bool:
         """See ``Feed.has_in_hand``."""
         chunk = self.chunk
-        return chunk is not None and chunk.tp in set(tps) and chunk.is_held
+        if chunk is None or self.is_stopped:
+            return False
+        return chunk.is_held and chunk.tp in set(tps)
 
     async def begin(self) -> Chunk:
         """Wait for the next chunk, with its values decoded and the scope set to its partition."""
@@ -74,27 +77,29 @@ class ChunkFeed(Feed):
             rest = batch.since(self._next[batch.tp])
             if rest is not None:
                 break
+            self._done_with(batch)
         chunk = self.chunk = self._chunk_of(rest)
-        self.scope.source = chunk
-        self.scope.partition = batch.tp.partition
-        self.scope.partitions = self.plan.partitions_of(batch.tp.topic)
+        tp = batch.tp
+        self.scope.enter(chunk, tp.partition, self.plan.partitions_of(tp.topic))
         return chunk
 
     async def gather(self, chunk: Chunk, size: int, patience_s: float) -> None:
         """Wait until ``size`` records of the chunk's partition are there, at most so long.
 
-        More records are appended to the chunk; it ends early when other partitions wait.
+        More records are appended to the chunk. Ends early when other partitions wait, and when the
+        partition is taken away: the chunk then has no more records, or is not the feed's any more.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + patience_s
-        while (
-            chunk.end - chunk.at < size and chunk is self.chunk and chunk.end == len(chunk.values)
-        ):
+        while 0 < chunk.end - chunk.at < size and chunk is self.chunk:
             more = next((batch for batch in self._queue if batch.tp == chunk.tp), None)
             if more is not None:
                 self._queue.remove(more)
                 chunk.extend(more, self.plan.decode(more))
+                self.times[chunk.tp] = chunk.time_at(chunk.end - 1)
                 continue
+            if self._queue:
+                return
             self._arrived.clear()
             try:
                 await asyncio.wait_for(self._arrived.wait(), deadline - loop.time())
@@ -116,6 +121,12 @@ class ChunkFeed(Feed):
             scope.outputs.clear()
         return True
 
+    def hand_back(self) -> None:
+        """Undo the records in hand; they are handed out again."""
+        if self.chunk is not None:
+            self.scope.undo()
+            self.chunk.given = self.chunk.at
+
     def end(self, chunk: Chunk) -> None:
         """All records of the chunk are done, or it was cut short."""
         if self.chunk is not chunk:
@@ -125,7 +136,7 @@ class ChunkFeed(Feed):
             self.times[chunk.tp] = chunk.time_at(chunk.at - 1)
         self.chunk = None
         self._skip_to(chunk.tp, chunk.position)
-        self.scope.partition = -1
+        self.scope.leave()
         self._done_with(chunk.batch)
 
     async def fail(self, chunk: Chunk, exc: Exception) -> None:
@@ -143,8 +154,7 @@ class ChunkFeed(Feed):
             chunk.given = chunk.at
             return
         if chunk.given > chunk.at + 1:
-            # One of several is bad: hand them out singly, each with its own tries.
-            chunk.single_until, chunk.given = chunk.given, chunk.at
+            chunk.split()
             return
         if verdict is Verdict.STOP:
             raise AgentStoppedError from exc

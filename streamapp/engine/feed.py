@@ -90,11 +90,13 @@ class Feed:
         """Hand out no more records of these partitions; what is in hand may finish."""
         gone = set(tps)
         self._queue = deque(batch for batch in self._queue if batch.tp not in gone)
+        self._arrived.set()
 
     def revoke(self, tps: Iterable[TP]) -> None:
         """Give the partitions up: what is in hand has no effect any more."""
         gone = set(tps)
         self.hold(gone)
+        self.plan.gate.open_for_all(self)
         for tp in gone:
             self._next.pop(tp, None)
             self._buffered.pop(tp, None)
@@ -132,9 +134,12 @@ class Feed:
             self._buffered[tp] = 0
             self.plan.on_room(tp)
 
-    def interrupt(self) -> None:
-        """Make the agent leave the event in hand at its next await, and begin anew."""
-        for task in self.tasks:
+    def interrupt(self, tasks: Iterable[asyncio.Task[Any]]) -> None:
+        """Make instances of the agent leave the event in hand at their next await, and begin anew.
+
+        A task that is none of an agent's goes on, with an event in hand that has no effect.
+        """
+        for task in self.tasks.intersection(tasks):
             if task not in self._interrupted:
                 self._interrupted.add(task)
                 task.cancel()

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from streamapp.core.batch import OutRecord
 
@@ -21,10 +21,11 @@ class Outbox:
         #: Set while records wait: the committer need not wait for the end of its interval.
         self.wanted = asyncio.Event()
 
-    def add(self, records: Iterable[OutRecord]) -> None:
-        """Put the outputs of a finished event."""
-        self._records.extend(records)
-        self.wanted.set()
+    def add(self, records: Sequence[OutRecord]) -> None:
+        """Put the outputs of a finished event, if it has any."""
+        if records:
+            self._records.extend(records)
+            self.wanted.set()
 
     def take(self) -> list[OutRecord]:
         """Take all that waits."""

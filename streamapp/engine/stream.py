@@ -74,26 +74,55 @@ class Stream(faust.Stream):
     async def take(self, max_: int, within: Any = 0) -> AsyncIterator[list[Any]]:
         """Iterate over lists of up to ``max_`` values of one partition.
 
-        A list that is not full is handed out ``within`` seconds after its first value. The list
-        succeeds or fails as one; when it fails for good, its records are tried one by one.
+        A list that is not full is handed out ``within`` seconds after its first value, or earlier
+        when records of other partitions wait. The list succeeds or fails as one; when it fails for
+        good, its records are tried one by one.
         """
-        async for group in self._groups(max_, within):
-            yield group
+        if not isinstance(self.channel, Topic):
+            async for values in super().take(max_, to_ms(within) / 1_000):
+                yield list(values)
+            return
+        async for values, _ in self._groups(max_, within):
+            yield values
 
     async def take_events(self, max_: int, within: Any = 0) -> AsyncIterator[list[Any]]:
         """Like ``take``, with events instead of values."""
-        async for group in self._groups(max_, within):
+        if not isinstance(self.channel, Topic):
+            async for events in super().take_events(max_, to_ms(within) / 1_000):
+                yield list(events)
+            return
+        async for values, places in self._groups(max_, within):
             batch, index = self._in_hand()
-            yield [self._event(value, batch, index + i) for i, value in enumerate(group)]
+            yield [
+                self._event(value, batch, index + i)
+                for value, i in zip(values, places, strict=True)
+            ]
 
-    async def _groups(self, max_: int, within: Any) -> AsyncIterator[list[Any]]:
+    async def _groups(self, max_: int, within: Any) -> AsyncIterator[tuple[list[Any], list[int]]]:
+        """Iterate over groups of values, with the index of each in the records in hand."""
         feed = self._subscribe()
-        if isinstance(feed, WindowFeed):
-            async for slot in self._windowed(feed, max_):
-                yield slot.values
-        else:
-            async for group in self._grouped(feed, max_, to_ms(within) / 1_000):
-                yield group
+        groups = (
+            self._windowed_groups(feed, max_)
+            if isinstance(feed, WindowFeed)
+            else self._grouped(feed, max_, to_ms(within) / 1_000)
+        )
+        async for group in groups:
+            kept = [(value, i) for i, raw in enumerate(group) async for value in self._kept(raw)]
+            if kept:
+                yield [value for value, _ in kept], [i for _, i in kept]
+
+    async def _windowed_groups(self, feed: WindowFeed, most: int) -> AsyncIterator[list[Any]]:
+        async for slot in self._windowed(feed, most):
+            yield slot.values
+
+    async def _kept(self, value: Any) -> AsyncIterator[Any]:
+        """Iterate over what the stream's processors make of a value: one, or none if filtered."""
+        try:
+            for processor in self._processors:
+                value = await maybe_async(processor(value))
+        except Skip:
+            return
+        yield value
 
     def _values(self) -> AsyncIterator[Any]:
         feed = self._subscribe()
@@ -151,19 +180,29 @@ class Stream(faust.Stream):
                     continue
                 size = 1 if chunk.at < chunk.single_until else most
                 await feed.gather(chunk, size, patience_s)
+                if chunk is not feed.chunk or chunk.at >= chunk.end:
+                    break
                 chunk.given = chunk.run(size)
                 yield chunk.values[chunk.at : chunk.given]
                 if chunk is not feed.chunk:
                     break
                 if feed.finish():
                     chunk.at = chunk.given
+                await asyncio.sleep(0)
+                if feed.plan.gate.closed:
+                    await feed.plan.gate.wait(feed)
             feed.end(chunk)
             await asyncio.sleep(0)
 
     async def _windowed(self, feed: WindowFeed, most: int) -> AsyncIterator[Slot]:
         if self._slot is not None:
             feed.finish(self._slot)
+        turn = perf_counter() + _TURN_S
         while True:
+            self._slot = None
+            if perf_counter() > turn:
+                await asyncio.sleep(0)
+                turn = perf_counter() + _TURN_S
             slot = self._slot = self._again or await feed.begin(most)
             self._again = None
             current_scope.set(slot.scope)
@@ -173,17 +212,11 @@ class Stream(faust.Stream):
                 feed.finish(slot)
             else:
                 await feed.fail(slot, bad.error)
-            self._slot = None
 
     async def _processed(self, values: AsyncIterator[Any]) -> AsyncIterator[Any]:
         async for given in values:
-            value = given
-            try:
-                for processor in self._processors:
-                    value = await maybe_async(processor(value))
-            except Skip:
-                continue
-            yield value
+            async for value in self._kept(given):
+                yield value
 
     # --- the event in hand -----------------------------------------------------------------------
 
@@ -206,13 +239,13 @@ class Stream(faust.Stream):
         if self._next is not None:
             cast("Stream", self._next).reset_processors()
 
-    def drop_in_hand(self) -> None:
-        """Leave the event in hand: its partition was taken away, or it is to begin anew."""
-        slot, self._slot = self._slot or self._again, None
-        self._again = None
-        if slot is not None and not slot.is_revoked:
-            slot.scope.undo()
-            self._again = slot
+    def hand_back(self) -> None:
+        """Leave the event in hand: it is undone, and handed out again if it is still ours."""
+        if isinstance(self.feed, ChunkFeed):
+            self.feed.hand_back()
+        slot, self._slot, self._again = self._slot or self._again, None, None
+        if isinstance(self.feed, WindowFeed) and slot is not None:
+            self.feed.hand_back(slot)
 
     @property
     def current_event(self) -> Any:
@@ -262,11 +295,7 @@ class Stream(faust.Stream):
     def _subscribe(self) -> Any:
         if self.feed is None:
             self.feed = self.app.engine.subscribe(self)
-        task = asyncio.current_task()
-        if task is not None and task not in self.feed.tasks:
-            self.feed.tasks.add(task)
-            task.add_done_callback(self.feed.tasks.discard)
-        self.app.engine.subscriptions.streams_of(task).append(self)
+        self.app.engine.subscriptions.note_reader(self, self.feed)
         return self.feed
 
     # --- derived streams -------------------------------------------------------------------------

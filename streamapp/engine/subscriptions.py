@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from itertools import count
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -15,6 +16,7 @@ from streamapp.engine.feed import Feed, FeedPlan
 from streamapp.engine.policy import ErrorPolicy
 from streamapp.engine.rejects import AgentStoppedError, FeedStats, Rejects
 from streamapp.engine.window_feed import WindowFeed
+from streamapp.state.scope import current_scope
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
     from streamapp.engine.gate import Gate
     from streamapp.engine.outbox import Outbox
     from streamapp.engine.stream import Stream
+
+
+#: The task whose work begins anew after an interruption; its children do not.
+_supervised: ContextVar[asyncio.Task[Any] | None] = ContextVar("supervised", default=None)
 
 
 class Subscriptions:
@@ -72,8 +78,19 @@ class Subscriptions:
         return feed
 
     def streams_of(self, task: asyncio.Task[Any] | None) -> list[Stream]:
-        """Return the list of streams that a task iterates over; the caller may add to it."""
-        return self._streams.setdefault(task, []) if task is not None else []
+        """Return the streams that a task iterates over, the latest last."""
+        return list(self._streams.get(task, ())) if task is not None else []
+
+    def note_reader(self, stream: Stream, feed: Feed) -> None:
+        """Note that the running task begins to iterate over a stream."""
+        task = asyncio.current_task()
+        if task is None:
+            return
+        others = [other for other in self.streams_of(task) if other is not stream]
+        self._streams[task] = [*others, stream]
+        if _supervised.get() is task and task not in feed.tasks:
+            feed.tasks.add(task)
+            task.add_done_callback(feed.tasks.discard)
 
     @property
     def topics(self) -> set[str]:
@@ -108,18 +125,29 @@ async def run_with_policy(
         streams: The streams that the work iterates over.
         on_error: Deals with an exception; what it raises ends the run.
     """
+    _supervised.set(asyncio.current_task())
     while True:
         try:
-            await make()
-        except asyncio.CancelledError:
+            if await _is_done(make, on_error):
+                return
+        except asyncio.CancelledError:  # also of `on_error`, which may pause
             if not _begin_anew(streams()):
                 raise
-        except AgentStoppedError:
-            raise
-        except Exception as exc:  # noqa: BLE001 - judged there: the record's, the state's, the program's
-            await on_error(exc)
-        else:
-            return
+
+
+async def _is_done(
+    make: Callable[[], Awaitable[None]], on_error: Callable[[Exception], Awaitable[None]]
+) -> bool:
+    # What the work does before it asks for its first event belongs to none.
+    current_scope.set(None)
+    try:
+        await make()
+    except AgentStoppedError:
+        raise
+    except Exception as exc:  # noqa: BLE001 - judged there: the record's, the state's, the program's
+        await on_error(exc)
+        return False
+    return True
 
 
 def _begin_anew(streams: list[Stream]) -> bool:
@@ -132,13 +160,19 @@ def _begin_anew(streams: list[Stream]) -> bool:
     if not any(asked) or task.cancelling():
         return False
     for stream in streams:
-        stream.drop_in_hand()
+        stream.hand_back()
     return True
 
 
 async def fail_in_hand(streams: list[Stream], exc: Exception) -> bool:
-    """Let the event in hand of the latest stream that has one meet its policy."""
+    """Let the event in hand of the latest stream that has one meet its policy.
+
+    Events of other streams that the work has in hand are undone and handed out again.
+    """
+    has_failed = False
     for stream in reversed(streams):
-        if await stream.fail(exc):
-            return True
-    return False
+        if has_failed:
+            stream.hand_back()
+        else:
+            has_failed = await stream.fail(exc)
+    return has_failed

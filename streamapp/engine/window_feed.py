@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,6 @@ from streamapp.engine.feed import Feed, FeedPlan, place_of
 from streamapp.engine.policy import Verdict
 from streamapp.engine.rejects import AgentStoppedError
 from streamapp.engine.work import Chunk, Slot, Window, open_slot
-from streamapp.state.scope import EventScope
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,10 +53,9 @@ class WindowFeed(Feed):
         for slot in slots:
             slot.is_revoked = True
             slot.scope.undo()
-            slot.scope.partition = -1
+            slot.scope.leave()
         self._again = deque(slot for slot in self._again if not slot.is_revoked)
-        if any(not slot.is_finished for slot in slots):
-            self.interrupt()
+        self.interrupt(slot.task for slot in slots if slot.task is not None)
 
     def position(self, tp: TP) -> int:
         """See ``Feed.position``."""
@@ -65,10 +64,18 @@ class WindowFeed(Feed):
 
     def time(self, tp: TP) -> int:
         """See ``Feed.time``."""
-        return self._windows[tp].time_ms
+        window = self._windows[tp]
+        if window.slots:
+            return window.time_ms
+        chunk = self._chunk
+        if chunk is None or chunk.tp != tp:
+            return self.times[tp]
+        return chunk.time_at(chunk.at - 1)
 
     def has_in_hand(self, tps: Iterable[TP]) -> bool:
         """See ``Feed.has_in_hand``."""
+        if self.is_stopped:
+            return False
         return any(self._windows[tp].slots for tp in tps if tp in self._windows)
 
     async def begin(self, size: int = 1) -> Slot:
@@ -76,23 +83,18 @@ class WindowFeed(Feed):
         while True:
             if self.plan.gate.closed:
                 await self.plan.gate.wait(self)
-            if self._again:
-                return self._again.popleft()
-            chunk = self._chunk
-            if chunk is None or chunk.at >= chunk.end:
-                if self._queue:
-                    self._open(self._queue.popleft())
-                    continue
-            elif len(self._windows[chunk.tp].slots) < _WINDOW:
-                return self._slot(chunk, size)
+            slot = self._again.popleft() if self._again else self._open_slot(size)
+            if slot is not None:
+                slot.task = asyncio.current_task()
+                return slot
             self._arrived.clear()
             await self._arrived.wait()
 
     def finish(self, slot: Slot) -> None:
         """The agent is done with a slot; everything at the head that is finished takes effect."""
-        if slot.is_revoked:
+        if slot.is_revoked or slot.is_finished:
             return
-        slot.is_finished = True
+        slot.is_finished, slot.task = True, None
         tp = slot.batch.tp
         retired, again = self._windows[tp].retire()
         for done in retired:
@@ -120,7 +122,7 @@ class WindowFeed(Feed):
         verdict = rejects.judge(exc, place_of(slot.batch, slot.start), slot.failures)
         if verdict is Verdict.RETRY:
             await self._pause(slot.failures)
-            return True
+            return not slot.is_revoked
         if slot.stop > slot.start + 1:
             # One of several is bad: each gets its own tries.
             self._again.extend(self._windows[slot.batch.tp].split(slot))
@@ -137,21 +139,43 @@ class WindowFeed(Feed):
         self.finish(slot)
         return False
 
+    def hand_back(self, slot: Slot) -> None:
+        """Undo a slot that is not finished; it is handed out again."""
+        if not slot.is_revoked and not slot.is_finished:
+            slot.scope.undo()
+            slot.task = None
+            self._again.append(slot)
+            self._arrived.set()
+
     def _opened(self, tp: TP) -> int:
         chunk = self._chunk
         return chunk.position if chunk is not None and chunk.tp == tp else self._next[tp]
 
+    def _open_slot(self, size: int) -> Slot | None:
+        """Return the next records as a slot; ``None`` if there are none, or too many in hand."""
+        if self.is_stopped:
+            return None
+        while (self._chunk is None or self._chunk.at >= self._chunk.end) and self._queue:
+            self._open(self._queue.popleft())
+        chunk = self._chunk
+        if chunk is None or chunk.at >= chunk.end:
+            return None
+        window = self._windows[chunk.tp]
+        if len(window.slots) >= _WINDOW:
+            return None
+        start, stop = chunk.at, chunk.run(size)
+        times = [chunk.time_at(index) for index in range(start, stop)]
+        partitions = self.plan.partitions_of(chunk.tp.topic)
+        slot = open_slot(chunk.batch, start, chunk.values[start:stop], times, partitions)
+        if not window.slots:
+            # Records before this one may have been done by others, or skipped.
+            window.time_ms = chunk.time_at(start - 1)
+        chunk.at = chunk.given = stop
+        window.slots.append(slot)
+        return slot
+
     def _open(self, batch: RecordBatch) -> None:
         rest = batch.since(self._next[batch.tp])
+        if rest is None:
+            self._done_with(batch)
         self._chunk = self._chunk_of(rest) if rest is not None else None
-
-    def _slot(self, chunk: Chunk, size: int) -> Slot:
-        start, stop = chunk.at, chunk.run(size)
-        place = EventScope()
-        place.partition = chunk.tp.partition
-        place.partitions = self.plan.partitions_of(chunk.tp.topic)
-        values = chunk.values[start:stop]
-        slot = open_slot(chunk.batch, start, values, chunk.time_at(stop - 1), like=place)
-        chunk.at = chunk.given = stop
-        self._windows[chunk.tp].slots.append(slot)
-        return slot

@@ -11,12 +11,15 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from streamapp.serde.codecs import Bad
 from streamapp.state.scope import EventScope, Outcome
 
 if TYPE_CHECKING:
+    from asyncio import Task
+    from collections.abc import Sequence
+
     from streamapp.core.batch import TP, RecordBatch
 
 
@@ -99,6 +102,11 @@ class Chunk:
         self._failed_at = self.at
         return self.failures
 
+    def split(self) -> None:
+        """Hand the records in hand out again, singly and each with its own tries: one is bad."""
+        self.single_until, self.given = self.given, self.at
+        self._failed_at = -1
+
     def advance(self) -> None:
         """The record at ``at`` is done; more that were in hand with it are not."""
         self.at += 1
@@ -118,7 +126,10 @@ class Slot:
     stop: int
     values: list[object]
     scope: EventScope
-    now_ms: int
+    #: Event time of the partition at each of the records.
+    times: Sequence[int]
+    #: In whose hands the records are; ``None`` when they are finished or must run again.
+    task: Task[Any] | None = None
     is_finished: bool = False
     is_revoked: bool = False
     failures: int = 0
@@ -130,6 +141,11 @@ class Slot:
         return self.batch.timestamps[self.start]
 
     @property
+    def now_ms(self) -> int:
+        """See ``state.scope.Source``."""
+        return self.times[-1]
+
+    @property
     def next_offset(self) -> int:
         """Offset that follows the records."""
         batch = self.batch
@@ -137,13 +153,15 @@ class Slot:
 
 
 def open_slot(
-    batch: RecordBatch, start: int, values: list[object], now_ms: int, *, like: EventScope
+    batch: RecordBatch, start: int, values: list[object], times: Sequence[int], partitions: int
 ) -> Slot:
-    """Begin the records from ``start`` on, in a scope of their own at ``like``'s partition."""
+    """Begin the records from ``start`` on, in a scope of their own.
+
+    ``partitions`` is how many the topic has, ``times`` the event time at each record.
+    """
     scope = EventScope(tracks_always=True)
-    scope.partition, scope.partitions = like.partition, like.partitions
-    slot = Slot(batch, start, start + len(values), values, scope, now_ms)
-    scope.source = slot
+    slot = Slot(batch, start, start + len(values), values, scope, times)
+    scope.enter(slot, batch.tp.partition, partitions)
     return slot
 
 
@@ -160,7 +178,9 @@ class Window:
         at = self.slots.index(slot)
         del self.slots[at]
         singles = [
-            open_slot(slot.batch, slot.start + i, [value], slot.now_ms, like=slot.scope)
+            open_slot(
+                slot.batch, slot.start + i, [value], slot.times[i : i + 1], slot.scope.partitions
+            )
             for i, value in enumerate(slot.values)
         ]
         for single in reversed(singles):

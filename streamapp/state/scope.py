@@ -97,6 +97,18 @@ class EventScope:
         """Event time of the partition, in ms since 1970."""
         return self.source.now_ms
 
+    def enter(self, source: Source, partition: int, partitions: int) -> None:
+        """Begin to work on events of a partition; other partitions have other shards."""
+        self.leave()
+        self.source, self.partition, self.partitions = source, partition, partitions
+
+    def leave(self) -> None:
+        """Work on no partition, and keep no shard. The event in hand must be finished or undone."""
+        for shard in self.held:
+            shard.owner = None
+        self.held.clear()
+        self.partition = -1
+
     # --- effects ---------------------------------------------------------------------------------
 
     def read(self, shard: Shard, key: Hashable) -> object:

@@ -222,13 +222,12 @@ class World:
         agent.begun += 1
         program = agent.programs[index]
         if agent.width == 1:
-            agent.scope.partition, agent.scope.partitions = PARTITION, 1
+            if not agent.scope.tracked:
+                agent.scope.enter(Instant(index), PARTITION, 1)
             agent.scope.source = Instant(index)
             event = Event(program, agent.scope)
         else:
-            like = EventScope()
-            like.partition, like.partitions = PARTITION, 1
-            slot = open_slot(_batch_of(index), 0, [program], index, like=like)
+            slot = open_slot(_batch_of(index), 0, [program], [index], 1)
             agent.window.slots.append(slot)
             event = Event(program, slot.scope, slot=slot)
         agent.in_hand.append(event)
