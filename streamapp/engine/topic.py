@@ -7,7 +7,7 @@ replayed event never leaves a second one; outside of events it goes to the broke
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import faust
 from faust.types.tuples import RecordMetadata
@@ -55,6 +55,9 @@ class Topic(faust.Topic):
         if self.pattern:
             msg = f"Topic pattern {self.pattern.pattern!r} is not supported"
             raise ConfigError(msg, hint="Name the topics: app.topic('a', 'b')")
+        if not self.topics:
+            msg = "A topic has no name"
+            raise ConfigError(msg, hint="Name it: app.topic('orders')")
         self.allow_empty = kwargs.get("allow_empty") or self.value_type is None
         self._decode_value = value_decoder(self.value_type, self._codec("value"))
         self._decode_key = key_decoder(self.key_type, self._codec("key"))
@@ -129,9 +132,9 @@ class Topic(faust.Topic):
         declared = self.key_type if part == "key" else self.value_type
         if given is None:
             return None
-        if type(given) is bytes and declared is None and codec is None:
+        if isinstance(given, bytes) and declared is None and codec is None:
             # As in Faust: what is bytes already, with no type declared, goes out as it is.
-            return cast("bytes", given)
+            return given
         encode = self._encoders.get((part, codec))
         if encode is None:
             make = key_encoder if part == "key" else value_encoder
