@@ -26,6 +26,8 @@ _T = TypeVar("_T")
 #: Seconds that outputs gather before an early commit; a commit that took longer gathers for as
 #: long as it took, so that commits take at most half of the time.
 _LINGER_S = 0.001
+#: Seconds after which a commit that is not done is worth a line in the log.
+_SLOW_S = 5.0
 #: Seconds between two tries while the broker has no room.
 _FULL_PAUSE_S = 0.5
 
@@ -62,6 +64,7 @@ class Committer:
         self.member: Member | None = None
         self.writer: StoreWriter | None = None
         self.is_full = False
+        self.is_slow = False
         self._take = take
         self._on_committed = on_committed
         self._gate = gate
@@ -137,7 +140,7 @@ class Committer:
     async def _write(self, cut: Cut, give_up: Callable[[], bool]) -> Written:
         while True:
             try:
-                written = await self._call(write_cut, self.member, cut, self.writer)
+                written = await self._watched(write_cut, self.member, cut, self.writer)
             except BrokerFullError as exc:
                 self.stats.failures += 1
                 if not self.is_full:
@@ -165,6 +168,23 @@ class Committer:
 
     async def _call(self, function: Callable[..., _T], *args: Any) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
+
+    async def _watched(self, function: Callable[..., _T], *args: Any) -> _T:
+        """Like ``_call``, and say so when it takes so long that somebody must be told."""
+        running = asyncio.ensure_future(self._call(function, *args))
+        done, _ = await asyncio.wait({running}, timeout=_SLOW_S)
+        if not done:
+            self.is_slow = True
+            log.warning(
+                "A commit has been waiting for %.0f s: the disk is busy, or another process of this "
+                "broker is frozen (stopped, in a debugger) while it writes", _SLOW_S,
+            )  # fmt: skip
+        try:
+            return await running
+        finally:
+            if self.is_slow:
+                log.warning("The commit that had been waiting is done")
+                self.is_slow = False
 
     def _note(self, written: Written) -> None:
         stats = self.stats
