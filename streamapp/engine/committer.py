@@ -176,7 +176,7 @@ class Committer:
         if not done:
             self.is_slow = True
             log.warning(
-                "A commit has been waiting for %.0f s: the disk is busy, or another process of this "
+                "A commit waits since %.0f s: the disk is busy, or another process of this "
                 "broker is frozen (stopped, in a debugger) while it writes", _SLOW_S,
             )  # fmt: skip
         try:
