@@ -55,9 +55,7 @@ def worker(
     flags["web_port"] = port
     os.environ |= {f"STREAMAPP_{n.upper()}": str(v) for n, v in flags.items() if v is not None}
     _find(app)
-    print(
-        f"Table view: http://{_reachable(host)}:{port}/table/  (Ctrl-C ends the worker)", flush=True
-    )
+    print(f"Look at http://{_reachable(host)}:{port}/  (Ctrl-C ends the worker)", flush=True)
     # Without --web-bind Faust listens on all interfaces.
     web = ["--web-port", str(port), "--web-bind", host, "--web-host", _reachable(host)]
     level = settings.log_level.replace("warning", "warn")  # Faust's word for it
