@@ -16,6 +16,7 @@ from support.web_client import new_app, started, worker
 from streamapp.core.batch import TP
 from streamapp.engine.restore import RestoreProgress
 from streamapp.engine.states import EngineState
+from streamapp.errors import BrokerUnavailableError
 
 if TYPE_CHECKING:
     from support.web_client import Json
@@ -118,9 +119,16 @@ async def test_a_restoring_worker_says_when_to_come_back() -> None:
 async def test_a_failing_broker_is_told_and_hides_nothing_else() -> None:
     async with worker() as client:
         broker = client.app.broker
-        broker.close()
-        assert (await client.get("/api/v1/status"))["phase"]
-        assert ("streamapp_assigned_partitions", ()) in await client.series()
+        broker.fail_next("groups", BrokerUnavailableError("gone"))
+        status = await client.get("/api/v1/status")
+        assert (status["phase"], status["group"]["members"]) == ("running", [])
+        broker.fail_next("offsets", BrokerUnavailableError("gone"))
+        series = await client.series()
+        assert series["streamapp_assigned_partitions", ()] == 4
+        assert series["streamapp_consumer_position_offset", ("0", "orders")] == 0
+        broker.fail_next("offsets", BrokerUnavailableError("gone"))
+        problem = await client.get("/api/v1/partitions", 503)
+        assert (problem["type"], problem["title"]) == ("unavailable", "gone")
 
 
 async def test_pages_of_the_application_win_on_their_own_paths() -> None:
