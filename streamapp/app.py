@@ -16,11 +16,21 @@ from typing import TYPE_CHECKING, Any
 
 import faust
 from faust.app.base import BootStrategy as FaustBootStrategy
-from mode.utils.objects import cached_property
+from faust.exceptions import ImproperlyConfigured
+from mode.utils.objects import cached_property, canonshortname
 
 from streamapp.core.duration import to_ms
 from streamapp.core.sizes import to_bytes
 from streamapp.engine.agent import Agent
+from streamapp.engine.declared import (
+    check_agent,
+    check_channel,
+    check_counts,
+    check_id,
+    check_known,
+    check_schemes,
+    check_table,
+)
 from streamapp.engine.engine import Engine, ends_the_worker
 from streamapp.engine.registry import TopicRegistry, UnusedConsumer
 from streamapp.engine.replies import ReplyConsumer
@@ -32,6 +42,9 @@ from streamapp.state.table import Table, TableSpec
 
 if TYPE_CHECKING:
     from streamapp.transport.broker import Broker
+
+#: Arguments of Faust's App that are no settings.
+_NO_SETTINGS = ("monitor", "config_source", "loop", "beacon")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +142,12 @@ class App(faust.App):
             "Agent": Agent,
             "Topic": Topic,
         }
-        _refuse_unknown(options)
+        ours = [name for name in signature(App.__init__).parameters if name != "self"]
+        check_known(options, [*ours, *faust.Settings.SETTINGS, *_NO_SETTINGS])
+        check_id(id)
         super().__init__(id, **{**defaults, **options})
         self._named: dict[str, Any] = {}
+        self._given = sorted(options)
         self._own = {
             "commit_interval_ms": to_ms(commit_interval),
             "store_interval_ms": to_ms(store_interval),
@@ -140,6 +156,8 @@ class App(faust.App):
             "cache_bytes": to_bytes(cache_size),
             "batch_max": batch_max,
         }
+        # Without checkpoints (an interval of 0) the worker is as correct as with them.
+        check_counts("App", {k: v for k, v in self._own.items() if k != "checkpoint_interval_ms"})
 
     # --- our parts -------------------------------------------------------------------------------
 
@@ -192,13 +210,22 @@ class App(faust.App):
                 ``(agent, exc)`` that is told of each failure. Default: three more tries, then the
                 dead-letter topic.
             options: ``name``, ``concurrency``, ``sink`` and Faust's others.
+
+        Raises:
+            ConfigError: No ``async def`` of one argument, or the name is taken.
         """
-        if not callable(on_error):
-            return super().agent(channel, policy=on_error, **options)
+        check_channel(channel)
+        handler = on_error if callable(on_error) else None
+        policy = None if callable(on_error) else on_error
 
         def declare(fun: Any) -> Agent:
-            agent: Agent = super(App, self).agent(channel, **options)(fun)
-            agent.add_error_handler(on_error)
+            name = options.get("name") or canonshortname(fun)
+            check_agent(name, fun, self.agents)
+            check_counts(f"Agent {name}", {"concurrency": options.get("concurrency", 1)})
+            make = super(App, self).agent(channel, policy=policy, **options)
+            agent: Agent = make(fun)
+            if handler is not None:
+                agent.add_error_handler(handler)
             return agent
 
         return declare
@@ -228,11 +255,9 @@ class App(faust.App):
             unknown: Faust's other options, which are refused.
 
         Raises:
-            ConfigError: The name is taken, or an option is not supported.
+            ConfigError: The name is taken, or an option is wrong or not supported.
         """
-        if name in self.tables:
-            msg = f"There are two tables named {name!r}"
-            raise ConfigError(msg, hint="Rename one of them")
+        check_table(name, default, partitions, self.tables)
         if unknown:
             msg = f"Table {name}: {', '.join(sorted(unknown))} is not supported"
             raise ConfigError(msg, hint="Supported: default, key_type, value_type, partitions, ttl")
@@ -284,6 +309,15 @@ class App(faust.App):
             await self._producer_flush(self.log)
         await self._maybe_close_http_client()
 
+    def _load_settings(self, *, silent: bool = False) -> Any:
+        try:
+            settings = super()._load_settings(silent=silent)
+        except (ImproperlyConfigured, TypeError, ValueError) as exc:
+            msg = f"App: a setting is wrong: {exc}"
+            raise ConfigError(msg, hint=f"Look at {', '.join(self._given)}") from exc
+        check_schemes(str(settings.broker_consumer[0].scheme), str(settings.store.scheme))
+        return settings
+
     def _new_web(self) -> Any:
         """Return Faust's web server with our views."""
         from streamapp.web.server import Web  # noqa: PLC0415 - only a worker needs a web server
@@ -308,29 +342,17 @@ class App(faust.App):
 
 def _say_plainly(kind: type[BaseException], error: BaseException, trace: Any) -> None:
     """Print a mistake of the user as one line where Faust's command would print a traceback."""
-    if isinstance(error, StreamappError):
-        print(f"faust: {error}", file=sys.stderr)  # noqa: T201 - there is no logger yet
-    else:
+    if not isinstance(error, StreamappError):
         sys.__excepthook__(kind, error, trace)
+        return
+    print(f"faust: {error}", file=sys.stderr)  # noqa: T201 - there is no logger yet
+    raise SystemExit(error.exit_code)  # the interpreter's way to let a hook decide the status
 
 
-if Path(sys.argv[0]).name == "faust":
+# As a script, and as `python -m faust`.
+if Path(sys.argv[0]).name == "faust" or Path(sys.argv[0]).parts[-2:] == ("faust", "__main__.py"):
     sys.excepthook = _say_plainly
 
 
 def _unsupported(what: str, instead: str) -> UsageError:
     return UsageError(f"{what} is not supported", hint=f"Use {instead}")
-
-
-def _refuse_unknown(options: dict[str, Any]) -> None:
-    from difflib import get_close_matches  # noqa: PLC0415 - only for a mistake
-
-    known = {*faust.Settings.SETTINGS, "monitor", "config_source", "loop", "beacon"}
-    ours = set(signature(App.__init__).parameters)
-    for name in options:
-        if name not in known:
-            close = get_close_matches(name, ours, 1) or get_close_matches(name, known, 1)
-            msg = f"App has no setting {name!r}"
-            raise ConfigError(
-                msg, hint=f"Did you mean {close[0]!r}?" if close else "See the README"
-            )

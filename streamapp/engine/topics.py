@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from inspect import unwrap
 from typing import TYPE_CHECKING, Any
 
 from streamapp.core.batch import TP
@@ -101,13 +102,14 @@ class Topics:
 
 
 def _references(function: Any) -> list[Any]:
+    function = unwrap(function)
     code = function.__code__
     cells = [cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)]
     return [function.__globals__.get(name) for name in code.co_names] + cells
 
 
 def _regroups(function: Any) -> bool:
-    return bool({"group_by", "through"} & set(function.__code__.co_names))
+    return bool({"group_by", "through"} & set(unwrap(function).__code__.co_names))
 
 
 def _is_filled(cell: Any) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from streamapp.core.names import NAME_HINT, is_topic_name
 from streamapp.errors import ConfigError, PartitionMismatchError, UnknownTopicError
 from streamapp.transport.broker import OffsetRange, TopicInfo, TopicSpec
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from streamapp.core.batch import TP
     from streamapp.transport.sqlite.database import Database
 
-_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 _CLEANUP = frozenset({"delete", "compact"})
 _COLUMNS = "tid, name, uid, partitions, cleanup, retention_ms, retention_bytes"
 
@@ -117,9 +116,9 @@ def unknown(name: str) -> UnknownTopicError:
 
 
 def _check(spec: TopicSpec) -> None:
-    if not _NAME.fullmatch(spec.name) or spec.name in {".", ".."}:
+    if not is_topic_name(spec.name):
         msg = f"{spec.name!r} is no name for a topic"
-        raise ConfigError(msg, hint="Use 1 to 249 of the characters a-z A-Z 0-9 . _ and -.")
+        raise ConfigError(msg, hint=NAME_HINT)
     if spec.partitions < 1:
         msg = f"topic {spec.name} needs at least one partition, not {spec.partitions}"
         raise ConfigError(msg)
