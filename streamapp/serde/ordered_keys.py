@@ -34,7 +34,9 @@ PLAIN_KEYS = frozenset({str, int, bytes})
 
 _NONE, _FALSE, _TRUE = b"\x01", b"\x02", b"\x03"
 _HUGE_NEGATIVE, _NEGATIVE, _POSITIVE, _HUGE = b"\x13", b"\x14", b"\x15", b"\x16"
-_FLOAT, _BYTES, _STR, _TUPLE, _JSON = b"\x20", b"\x30", b"\x40", b"\x50", b"\x60"
+_FLOAT, _BYTES, _STR, _TUPLE = b"\x20", b"\x30", b"\x40", b"\x50"
+#: Tag of the keys that are no plain value: their type is not in their bytes.
+JSON_KEY = b"\x60"
 _END = b"\x00\x01"
 _U64 = 1 << 64
 _double = struct.Struct(">Q")
@@ -64,7 +66,7 @@ def decode_key(data: bytes, key_type: object = Any) -> Any:  # noqa: ANN401 - ke
         return data[1:].decode()
     if tag == _BYTES:
         return data[1:]
-    if tag == _JSON:
+    if tag == JSON_KEY:
         return msgspec.json.decode(data[1:], type=cast("Any", key_type))
     if tag == _TUPLE:
         parts, at = [], 1
@@ -98,7 +100,7 @@ def _scalar(key: object) -> bytes:
     if type(key) is float:
         return _FLOAT + _double.pack(_fold(key))
     try:
-        return _JSON + _json.encode(key)
+        return JSON_KEY + _json.encode(key)
     except (TypeError, ValueError) as exc:
         msg = f"A {type(key).__name__} cannot be a table key: {exc}"
         raise InputError(
@@ -136,14 +138,14 @@ def _part(part: object) -> bytes:
         msg = "A tuple inside of a tuple cannot be a table key"
         raise InputError(msg, hint="Flatten the key")
     whole = encode_key(part)
-    if whole[:1] in (_STR, _BYTES, _JSON):
+    if whole[:1] in (_STR, _BYTES, JSON_KEY):
         return whole[:1] + whole[1:].replace(b"\x00", b"\x00\xff") + _END
     return whole
 
 
 def _read_part(data: bytes, at: int) -> tuple[object, int]:
     tag = data[at : at + 1]
-    if tag not in (_STR, _BYTES, _JSON):
+    if tag not in (_STR, _BYTES, JSON_KEY):
         return _read_scalar(data, at)
     end = data.index(_END, at)
     return decode_key(tag + data[at + 1 : end].replace(b"\x00\xff", b"\x00")), end + len(_END)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from streamapp.errors import StateError
-from streamapp.serde.ordered_keys import PLAIN_KEYS, decode_key, encode_key
+from streamapp.serde.ordered_keys import JSON_KEY, PLAIN_KEYS, decode_key, encode_key
 from streamapp.state.rows import MISSING, Packed
 
 if TYPE_CHECKING:
@@ -235,6 +235,12 @@ def memory_key(key: Hashable) -> Hashable:
     ordered bytes, in a tuple so that they cannot be taken for a ``bytes`` key.
     """
     return key if type(key) in PLAIN_KEYS else (encode_key(key),)
+
+
+def memory_key_of(raw: bytes) -> Hashable:
+    """Return the key under which memory holds the row with these ordered bytes."""
+    key = decode_key(raw) if raw[:1] != JSON_KEY else None
+    return key if type(key) in PLAIN_KEYS else (raw,)
 
 
 def plain_key(raw: bytes, key_type: object) -> Any:  # noqa: ANN401 - keys are the user's

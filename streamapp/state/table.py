@@ -19,7 +19,7 @@ from streamapp.errors import EncodeError, PartitionMismatchError, UsageError
 from streamapp.serde.ordered_keys import PLAIN_KEYS, encode_key, encode_prefix
 from streamapp.state.rows import ABSENT, MISSING, Packed
 from streamapp.state.scope import EventScope, current_scope
-from streamapp.state.shard import Shard, memory_key, plain_key
+from streamapp.state.shard import Shard, memory_key, memory_key_of, plain_key
 from streamapp.state.store import prefix_end
 
 if TYPE_CHECKING:
@@ -189,16 +189,16 @@ class Table(MutableMapping[Any, Any]):
         return self._rows(encode_key(start), encode_key(end), reverse=reverse)
 
     def rows(
-        self, partition: int, start: bytes = _FIRST, *, reverse: bool = False
+        self, partition: int, start: bytes = _FIRST, end: bytes = _LAST, *, reverse: bool = False
     ) -> Iterator[tuple[bytes, Any, Any]]:
-        """Iterate over ``(raw key, key, value)`` of one owned partition from a raw key on.
+        """Iterate over ``(raw key, key, value)`` of one owned partition.
 
-        For views: what an unfinished event has written is left out.
+        ``[start, end)`` bounds the raw keys. For views: what an unfinished event has written is left out.
         """
         shard = self.shards[partition]
         begun = {shard.raw_key(key): shard.settled(key) for key in shard.begun()}
-        for raw, held in _merged(shard.scan(start, _LAST, reverse=reverse), begun, reverse=reverse):
-            if raw >= start and not self._is_expired(held, self.now_ms(partition)):
+        for raw, held in _merged(shard.scan(start, end, reverse=reverse), begun, reverse=reverse):
+            if start <= raw < end and not self._is_expired(held, self.now_ms(partition)):
                 yield raw, plain_key(raw, self.spec.key_type), self._value(held)
 
     def find(self, key: Hashable) -> Iterator[tuple[int, Any]]:
@@ -229,7 +229,7 @@ class Table(MutableMapping[Any, Any]):
         scope = EventScope()
         expired = [raw for raw, held in rows[:limit] if self._is_expired(held, now_ms)]
         for raw in expired:
-            scope.write(shard, memory_key(plain_key(raw, self.spec.key_type)), ABSENT)
+            scope.write(shard, memory_key_of(raw), ABSENT)
         scope.finish()
         scope.let_go()
         return len(expired), rows[limit][0] if len(rows) > limit else _FIRST
@@ -243,7 +243,7 @@ class Table(MutableMapping[Any, Any]):
         if scope is None:
             return self._find(key)
         shard = self.shards.get(scope.partition)
-        if shard is None:
+        if shard is None or shard.owner is not scope:
             shard = self._shard(scope)
         value = scope.read(shard, key)
         if self.spec.ttl_ms is not None and self._is_expired(value, scope.now_ms):
@@ -279,9 +279,7 @@ class Table(MutableMapping[Any, Any]):
         scope = current_scope.get()
         if scope is None:
             for partition in sorted(self.shards):
-                for raw, key, value in self.rows(partition, start, reverse=reverse):
-                    if raw >= end:
-                        break
+                for _, key, value in self.rows(partition, start, end, reverse=reverse):
                     yield key, value
             return
         shard = self._shard(scope)
