@@ -1,6 +1,7 @@
 """``streamapp worker``: finds a port, says where to look, and becomes Faust's worker."""
 
 import errno
+import importlib
 import importlib.util
 import os
 import socket
@@ -92,13 +93,15 @@ def _reachable(host: str) -> str:
 
 
 def _find(app: str) -> None:
-    """Make modules of the working folder importable, and check that the application is one.
+    """Make modules of the working folder importable, and import the application.
 
     Raises:
-        ConfigError: It is not there.
+        ConfigError: It is not there, or is none.
     """
+    import faust  # noqa: PLC0415 - half a second
+
     sys.path.insert(0, str(Path.cwd()))
-    module = app.partition(":")[0]
+    module, _, name = app.partition(":")
     try:
         found = importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:  # the parent of a dotted name
@@ -107,6 +110,10 @@ def _find(app: str) -> None:
         message = f"There is no module {module} in this folder"
         hint = "Go to the application's folder, or name its module with -A"
         raise ConfigError(message, hint=hint)
+    name = name or "app"
+    if not isinstance(getattr(importlib.import_module(module), name, None), faust.App):
+        message = f"{name} of module {module} is no application"
+        raise ConfigError(message, hint="Write `app = streamapp.App(...)`, or -A MODULE:NAME")
 
 
 def _run(arguments: list[str]) -> None:
