@@ -193,7 +193,8 @@ class Table(MutableMapping[Any, Any]):
     ) -> Iterator[tuple[bytes, Any, Any]]:
         """Iterate over ``(raw key, key, value)`` of one owned partition.
 
-        ``[start, end)`` bounds the raw keys. For views: what an unfinished event has written is left out.
+        ``[start, end)`` bounds the raw keys. For views: what an unfinished event has written is
+        left out.
         """
         shard = self.shards[partition]
         begun = {shard.raw_key(key): shard.settled(key) for key in shard.begun()}
