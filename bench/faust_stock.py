@@ -2,18 +2,15 @@
 
 A plain ``faust.App`` in a process of its own works off a preloaded topic; it is timed by its own
 clock from the first event to the last; ``recovery`` from the assignment to the recovered table. Its
-CPU time includes its broker's threads. One JSON line for each run:
-``{scenario, events, seconds, events_per_s, cpu_us_per_event}``.
+CPU time includes its broker's threads. What it summed up is checked before anything is reported.
 
-    python bench/faust_stock.py --scenario table --events 15000 --json
+    python bench/faust_stock.py --scenario table --events 15000
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -22,18 +19,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from streamapp.core.batch import TP, OutRecord
-from streamapp.transport.broker import TopicSpec
-from streamapp.transport.connect import open_broker
-from streamapp.transport.partitioner import partition_for_key
+from workload import PARTITIONS, Workload, cpu_s, preload, preload_changelog
 
-_PARTITIONS = 4
-_KEYS = 10_000
-_TOPIC = "bench"
+from streamapp.transport.connect import open_broker
+
 _CHANGELOG = "stock-sums-changelog"
-#: Records written at once; the first record's epoch ms; seconds until a run is given up.
-_PRELOAD = 5_000
-_START_MS = 1_700_000_000_000
+#: Seconds until a run is given up.
 _LIMIT_S = 600.0
 
 
@@ -52,24 +43,22 @@ class Result:
 
 
 class _Stopwatch:
-    """Runs from ``start`` to ``stop``, which reports."""
+    """Runs from ``start`` to ``stop``; reports what came out."""
 
     def __init__(self, report: Path) -> None:
         self._report = report
 
     def start(self) -> None:
-        self._started = time.perf_counter(), _cpu_s()
+        self._started = time.perf_counter(), cpu_s()
 
     def stop(self) -> None:
-        wall, cpu = time.perf_counter() - self._started[0], _cpu_s() - self._started[1]
+        self._ran = time.perf_counter() - self._started[0], cpu_s() - self._started[1]
+
+    def report(self, total: int) -> None:
+        seconds, cpu = self._ran
         part = self._report.with_suffix(".part")
-        part.write_text(json.dumps({"seconds": wall, "cpu_s": cpu}))
+        part.write_text(json.dumps({"seconds": seconds, "cpu_s": cpu, "total": total}))
         part.rename(self._report)
-
-
-def _cpu_s() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
 
 
 def _work(scenario: str, events: int, folder: Path) -> None:
@@ -80,7 +69,7 @@ def _work(scenario: str, events: int, folder: Path) -> None:
         broker=f"sqlite://{folder}/bus",
         store="rocksdb://",
         datadir=folder / "data",
-        topic_partitions=_PARTITIONS,
+        topic_partitions=PARTITIONS,
         web_enabled=False,
     )
     watch = _Stopwatch(folder / "report.json")
@@ -89,21 +78,23 @@ def _work(scenario: str, events: int, folder: Path) -> None:
 
 
 def _stateless(app: Any, events: int, watch: _Stopwatch) -> None:  # noqa: ANN401 - faust.App
-    @app.agent(app.topic(_TOPIC, key_type=str))
+    @app.agent(app.topic("events", key_type=str))
     async def read(stream: Any) -> None:  # noqa: ANN401 - Faust's stream
-        seen = 0
+        seen = total = 0
         async for event in stream:
-            seen += event["amount"] > 0
+            total += event["amount"]
+            seen += 1
             if seen == 1:
                 watch.start()
             elif seen == events:
                 watch.stop()
+                watch.report(total)
 
 
 def _table(app: Any, events: int, watch: _Stopwatch) -> None:  # noqa: ANN401 - faust.App
-    sums = app.Table("sums", default=int, partitions=_PARTITIONS)
+    sums = app.Table("sums", default=int, partitions=PARTITIONS)
 
-    @app.agent(app.topic(_TOPIC, key_type=str))
+    @app.agent(app.topic("events", key_type=str))
     async def add(stream: Any) -> None:  # noqa: ANN401 - Faust's stream
         seen = 0
         async for event in stream:
@@ -113,11 +104,34 @@ def _table(app: Any, events: int, watch: _Stopwatch) -> None:  # noqa: ANN401 - 
                 watch.start()
             elif seen == events:
                 watch.stop()
+                watch.report(sum(sums.values()))
 
 
-def _recovery(app: Any, events: int, watch: _Stopwatch) -> None:  # noqa: ANN401 - faust.App
+def _output(app: Any, events: int, watch: _Stopwatch) -> None:  # noqa: ANN401 - faust.App
+    out = app.topic("out", key_type=str, value_type=int)
+
+    @app.agent(app.topic("events", key_type=str), sink=[out])
+    async def forward(stream: Any) -> Any:  # noqa: ANN401 - Faust's stream
+        seen = total = 0
+        async for event in stream:
+            total += event["amount"]
+            seen += 1
+            if seen == 1:
+                watch.start()
+            elif seen == events:
+                watch.stop()
+                watch.report(total)
+            yield event["id"]
+
+
+def _recovery(app: Any, _: int, watch: _Stopwatch) -> None:  # noqa: ANN401 - faust.App
     """Time from the assignment to the end of the recovery, by Faust's own signals."""
-    _table(app, events, watch)
+    sums = app.Table("sums", default=int, partitions=PARTITIONS)
+
+    @app.agent(app.topic("events", key_type=str))
+    async def add(stream: Any) -> None:  # noqa: ANN401 - Faust's stream
+        async for event in stream:
+            sums[event["user"]] += event["amount"]
 
     @app.on_partitions_assigned.connect
     async def begin(*_: object, **__: object) -> None:
@@ -126,9 +140,10 @@ def _recovery(app: Any, events: int, watch: _Stopwatch) -> None:  # noqa: ANN401
     @app.on_rebalance_complete.connect
     async def end(*_: object, **__: object) -> None:
         watch.stop()
+        watch.report(sum(sums.values()))
 
 
-_SCENARIOS = {"stateless": _stateless, "table": _table, "recovery": _recovery}
+_SCENARIOS = {"stateless": _stateless, "table": _table, "output": _output, "recovery": _recovery}
 
 
 # --- the measuring process --------------------------------------------------------------------
@@ -136,45 +151,30 @@ _SCENARIOS = {"stateless": _stateless, "table": _table, "recovery": _recovery}
 
 def measure(scenario: str, events: int) -> Result:
     """Preload, run one worker to its last event, kill it; all in a temporary folder."""
+    workload = Workload("events", events if scenario != "recovery" else 0)
+    logged = Workload(_CHANGELOG, events)
+    expected = workload.total or sum(logged.sums().values())
     with tempfile.TemporaryDirectory(prefix="faust-stock-") as name:
         folder = Path(name)
-        _preload(folder, scenario, events)
+        broker = open_broker(f"sqlite://{folder}/bus", folder)
+        try:
+            preload(broker, workload)
+            if scenario == "recovery":
+                preload_changelog(broker, _CHANGELOG, logged, _key)
+        finally:
+            broker.close()
         report = _run(scenario, events, folder)
-    seconds, cpu_s = report["seconds"], report["cpu_s"]
+    if report["total"] != expected:
+        sys.exit(f"faust, {scenario}: the sum is {report['total']} instead of {expected}")
+    seconds, cpu = report["seconds"], report["cpu_s"]
     return Result(
-        scenario, events, round(seconds, 3), round(events / seconds), round(cpu_s / events * 1e6, 1)
+        scenario, events, round(seconds, 3), round(events / seconds), round(cpu / events * 1e6, 1)
     )
 
 
-def _preload(folder: Path, scenario: str, events: int) -> None:
-    """Write the source, or for ``recovery`` the changelog of a table that consumed it."""
-    random_numbers = random.Random(1)
-    topic = _CHANGELOG if scenario == "recovery" else _TOPIC
-    broker = open_broker(f"sqlite://{folder}/bus", folder)
-    try:
-        broker.create_topic(TopicSpec(_TOPIC, _PARTITIONS))
-        broker.create_topic(TopicSpec(_CHANGELOG, _PARTITIONS, frozenset({"compact"}), None, None))
-        for first in range(0, events, _PRELOAD):
-            numbers = range(first, min(first + _PRELOAD, events))
-            broker.append([_record(topic, i, random_numbers.randrange(_KEYS)) for i in numbers])
-    finally:
-        broker.close()
-
-
-def _record(topic: str, number: int, user: int) -> OutRecord:
-    key = b'"user-%05d"' % user
-    value = str(number).encode()
-    if topic == _TOPIC:
-        value = json.dumps(
-            {
-                "id": number,
-                "user": f"user-{user:05d}",
-                "amount": 1 + number % 100,
-                "page": "/products/keyboards",
-                "agent": "Mozilla/5.0",
-            }
-        ).encode()
-    return OutRecord(TP(topic, partition_for_key(key, _PARTITIONS)), key, value, _START_MS + number)
+def _key(key: str) -> bytes:
+    """Return a table's key as stock Faust writes it to the changelog."""
+    return json.dumps(key).encode()
 
 
 def _run(scenario: str, events: int, folder: Path) -> dict[str, float]:
@@ -200,15 +200,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scenario", choices=[*_SCENARIOS, "all"], default="all")
     parser.add_argument("--events", type=int, default=15_000)
-    parser.add_argument("--json", action="store_true", help="one JSON line per scenario")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker is not None:
         _work(options.scenario, options.events, options.worker)
         return
     for scenario in _SCENARIOS if options.scenario == "all" else [options.scenario]:
-        result = measure(scenario, options.events)
-        print(json.dumps(asdict(result)) if options.json else result)
+        print(json.dumps(asdict(measure(scenario, options.events))))
 
 
 if __name__ == "__main__":
