@@ -5,15 +5,20 @@ The public names below are loaded at first use, so that ``streamapp --help`` sta
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from streamapp.errors import StreamappError
+
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from streamapp.app import App
     from streamapp.engine.policy import ErrorPolicy
     from streamapp.engine.stream import Stream
     from streamapp.engine.topic import Topic
-    from streamapp.errors import StreamappError
     from streamapp.records import Record
     from streamapp.state.table import Table
 
@@ -24,7 +29,6 @@ _HOME = {
     "ErrorPolicy": "streamapp.engine.policy",
     "Record": "streamapp.records",
     "Stream": "streamapp.engine.stream",
-    "StreamappError": "streamapp.errors",
     "Table": "streamapp.state.table",
     "Topic": "streamapp.engine.topic",
 }
@@ -36,3 +40,19 @@ def __getattr__(name: str) -> object:
         msg = f"module 'streamapp' has no attribute {name!r}"
         raise AttributeError(msg)
     return getattr(import_module(_HOME[name]), name)
+
+
+def _say_plainly(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Print a mistake of the user as one line where Faust's command would print a traceback."""
+    if not isinstance(error, StreamappError):
+        sys.__excepthook__(kind, error, trace)
+        return
+    print(f"faust: {error}", file=sys.stderr)  # noqa: T201 - there is no logger yet
+    raise SystemExit(error.exit_code)  # the interpreter's way to let a hook decide the status
+
+
+# As a script, and as `python -m faust`. Here, because settings are read before there is an App.
+if Path(sys.argv[0]).parts[-1:] == ("faust",) or sys.argv[0].endswith("/faust/__main__.py"):
+    sys.excepthook = _say_plainly

@@ -7,7 +7,6 @@ points and overridable methods; nothing is patched.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from inspect import signature
@@ -36,7 +35,7 @@ from streamapp.engine.registry import TopicRegistry, UnusedConsumer
 from streamapp.engine.replies import ReplyConsumer
 from streamapp.engine.stream import Stream
 from streamapp.engine.topic import Topic
-from streamapp.errors import ConfigError, StreamappError, UsageError
+from streamapp.errors import ConfigError, UsageError
 from streamapp.state.rows import row_codec
 from streamapp.state.table import Table, TableSpec
 
@@ -338,20 +337,6 @@ class App(faust.App):
     def is_leader(self) -> bool:
         """Tell whether this worker is the one that does what only one may do."""
         return self.engine.is_leader
-
-
-def _say_plainly(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-    """Print a mistake of the user as one line where Faust's command would print a traceback."""
-    if not isinstance(error, StreamappError):
-        sys.__excepthook__(kind, error, trace)
-        return
-    print(f"faust: {error}", file=sys.stderr)  # noqa: T201 - there is no logger yet
-    raise SystemExit(error.exit_code)  # the interpreter's way to let a hook decide the status
-
-
-# As a script, and as `python -m faust`.
-if Path(sys.argv[0]).name == "faust" or Path(sys.argv[0]).parts[-2:] == ("faust", "__main__.py"):
-    sys.excepthook = _say_plainly
 
 
 def _unsupported(what: str, instead: str) -> UsageError:
