@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from support.crash_app import Plan
 from support.crash_run import Run, running
-from support.zygote import Zygote
 
 from streamapp.core.positions import parse_progress
+
+if TYPE_CHECKING:
+    from support.zygote import Zygote
 
 pytestmark = [pytest.mark.crash, pytest.mark.slow]
 

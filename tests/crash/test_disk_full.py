@@ -1,4 +1,4 @@
-"""A disk that fills up under a running worker and gets room again: it goes on by itself, exactly."""
+"""A disk that fills up under a running worker and gets room again: it goes on by itself."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from support.crash_app import Plan
 from support.crash_run import running
-from support.zygote import Zygote
+
+if TYPE_CHECKING:
+    from support.zygote import Zygote
 
 pytestmark = [
     pytest.mark.crash,
@@ -48,9 +51,7 @@ def fill(filler: Path) -> None:
 
 @pytest.mark.parametrize("what", ["state", "bus", "both"])
 @pytest.mark.timeout(180)
-def test_worker_outlives_a_full_disk(
-    zygote: Zygote, tmp_path: Path, disk: Path, what: str
-) -> None:
+def test_worker_outlives_a_full_disk(zygote: Zygote, tmp_path: Path, disk: Path, what: str) -> None:
     folder = tmp_path / "run" if what == "state" else disk
     data = tmp_path / "data" if what == "bus" else disk / "data"
     plan = Plan(

@@ -7,11 +7,14 @@ import random
 import shutil
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
 from support.crash_run import Run, random_plan, running
-from support.zygote import Zygote
+
+if TYPE_CHECKING:
+    from support.zygote import Zygote
 
 pytestmark = [pytest.mark.crash, pytest.mark.slow]
 
@@ -90,7 +93,7 @@ def test_death_in_the_middle_of_a_restore(zygote: Zygote, tmp_path: Path) -> Non
                 shutil.rmtree(plan.data)
             worker = run.start(crash_at=f"restore.batch:{1 + number % 4}")
             # What earlier ones have restored stays: at last there is nothing left to restore.
-            run.wait_until(lambda worker=worker: worker.is_ready or worker.is_gone())
+            run.wait_ready(worker, may_end=True)
             worker.kill()
             run.feed(200)
         run.assert_exact(run.finish())
@@ -104,7 +107,7 @@ def test_death_while_giving_partitions_up(zygote: Zygote, tmp_path: Path, point:
         older = run.start(crash_at=f"{point}:1")
         for _ in range(DEATHS):
             run.feed(100)
-            run.wait_until(lambda older=older: older.is_ready, older)
+            run.wait_ready(older)
             newer = run.start(crash_at=f"{point}:1")
             assert older.wait() == KILLED, run.log_tail()
             older = newer

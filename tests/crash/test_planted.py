@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
 from support.crash_app import Plan
 from support.crash_run import running
 from support.planted import BUGS
-from support.zygote import Zygote
+
+if TYPE_CHECKING:
+    from support.zygote import Zygote
 
 pytestmark = [pytest.mark.crash, pytest.mark.slow]
 

@@ -11,14 +11,17 @@ import random
 import signal
 import time
 from collections import defaultdict
+from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import pytest
 from support.crash_app import Plan
 from support.crash_run import Run, running
-from support.zygote import Running, Zygote
+
+if TYPE_CHECKING:
+    from support.zygote import Running, Zygote
 
 pytestmark = [pytest.mark.crash, pytest.mark.slow]
 
@@ -82,7 +85,7 @@ def assert_one_owner(run: Run) -> None:
     by_partition = commits(run)
     assert by_partition.keys() == set(range(PARTITIONS))
     for rows in by_partition.values():
-        for before, after in zip(rows, rows[1:], strict=False):
+        for before, after in pairwise(rows):
             assert before.offset <= after.offset, (before, after)
             assert before.pid == after.pid or before.ended_ns <= after.begun_ns, (before, after)
         terms = [rows[0].pid]
@@ -261,4 +264,3 @@ def test_many_rebalances(zygote: Zygote, tmp_path: Path) -> None:
         for worker in workers:
             worker.kill()
         run.assert_exact(run.finish())
-

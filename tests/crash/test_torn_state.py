@@ -6,13 +6,16 @@ import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from support.crash_app import Plan
 from support.crash_run import Run, running
-from support.zygote import Running, Zygote
 
 from streamapp.transport.connect import open_broker
+
+if TYPE_CHECKING:
+    from support.zygote import Running, Zygote
 
 pytestmark = [pytest.mark.crash, pytest.mark.slow]
 

@@ -79,21 +79,26 @@ class Worker:
         """
         if not self.is_ready:
             self.is_ready = True
-            Path(self.plan.folder, f"ready-{os.getpid()}").touch()
+            self.touch(f"ready-{os.getpid()}")
         if value.get("hangs") == agent:
-            hanging = Path(self.plan.folder, "go-on")
-            hanging.with_suffix(".begun").touch()
-            while not hanging.exists():
+            self.touch("go-on.begun")
+            while not self.may_go_on():  # noqa: ASYNC110 - another process says it
                 await asyncio.sleep(0.01)
         elif self.draw.random() < self.plan.wait_share:
             await asyncio.sleep(self.draw.randint(0, self.plan.wait_ms) / 1_000)
+
+    def touch(self, name: str) -> None:
+        Path(self.plan.folder, name).touch()
+
+    def may_go_on(self) -> bool:
+        return Path(self.plan.folder, "go-on").exists()
 
     def trace(self, event: Any) -> None:
         """Note the event in the file of this process."""
         if self.plan.traces:
             place = event.message
             if self.notes is None:
-                self.notes = Path(self.plan.folder, f"trace-{os.getpid()}").open("a", buffering=1)
+                self.notes = Path(self.plan.folder, f"trace-{os.getpid()}").open("a", buffering=1)  # noqa: SIM115 - the end of the process closes it
             self.notes.write(f"{place.partition} {place.offset} {time.monotonic_ns()}\n")
 
 

@@ -11,22 +11,24 @@ import random
 import shutil
 import time
 import zlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from support.crash_app import Plan
 from support.reference import Effects, Seen, effects_of
-from support.zygote import Running, Zygote
 
 from streamapp.core.batch import TP, OutRecord
 from streamapp.serde.ordered_keys import decode_key
 from streamapp.state.rocksdb import RocksStore
 from streamapp.transport.broker import TopicSpec
 from streamapp.transport.connect import open_broker
+
+if TYPE_CHECKING:
+    from support.zygote import Running, Zygote
 
 TABLES = (
     "counts", "sums", "lists", "present", "shared", "last", "chain", "groups", "members", "flaky",
@@ -82,15 +84,22 @@ class Run:
 
     # --- workers ---------------------------------------------------------------------------------
 
-    def start(self, **changes: Any) -> Running:  # noqa: ANN401 - fields of the plan
+    def start(self, **changes: Any) -> Running:
         """Start a worker with the run's plan, or a changed one."""
         return self._zygote.start(msgspec.structs.replace(self.plan, **changes))
 
-    def start_ready(self, **changes: Any) -> Running:  # noqa: ANN401 - fields of the plan
+    def start_ready(self, **changes: Any) -> Running:
         """Start a worker and wait until it processes."""
         worker = self.start(**changes)
-        self.wait_until(lambda: worker.is_ready, worker)
+        self.wait_ready(worker)
         return worker
+
+    def wait_ready(self, worker: Running, *, may_end: bool = False) -> None:
+        """Wait until a worker processes (or ends, if it may)."""
+        if may_end:
+            self.wait_until(lambda: worker.is_ready or worker.is_gone())
+        else:
+            self.wait_until(lambda: worker.is_ready, worker)
 
     def start_ready_under_load(self) -> Running:
         """Start a worker and feed until it processes."""
@@ -103,11 +112,10 @@ class Run:
         self.wait_until(is_ready, worker)
         return worker
 
-    def kill_once(self, feed: int = 150, **changes: Any) -> None:  # noqa: ANN401 - of the plan
+    def kill_once(self, feed: int = 150, **changes: Any) -> None:
         """Feed, start a worker, kill it some time after it has begun to process."""
         self.feed(feed)
-        worker = self.start(**changes)
-        self.wait_until(lambda: worker.is_ready, worker)
+        worker = self.start_ready(**changes)
         time.sleep(self.draw.uniform(0.02, 0.4))  # the moment of the kill is the test's input
         worker.kill()
         self.kills += 1
@@ -135,7 +143,7 @@ class Run:
 
     # --- records ---------------------------------------------------------------------------------
 
-    def feed(self, count: int, **fields: Any) -> None:  # noqa: ANN401 - JSON
+    def feed(self, count: int, **fields: Any) -> None:
         """Append records; ``fields`` replace what is drawn."""
         self.bus.append([self._record(fields) for _ in range(count)])
 
@@ -242,18 +250,16 @@ class Run:
         """Return how the bus differs from the reference; empty when it is exact."""
         expected, actual = self.expected(), self.committed()
         found = table_differences(expected.tables, actual.tables)
-        agents: dict[str, tuple[Counter[Any], Counter[Any]]] = {
-            "letters": (expected.letters, actual.letters)
-        }
         for partition in range(self.plan.partitions):
             want, have = expected.outputs[partition], actual.outputs[partition]
             if _of(want, flaky=False) != _of(have, flaky=False):
                 found.append(f"out/{partition}: {_first(_of(want), _of(have))}")
             if _of(want, flaky=True) != _of(have, flaky=True):
                 found.append(f"out/{partition} of flaky: {_first(_of(want), _of(have))}")
-        for name, (want, have) in agents.items():
-            if want != have:
-                found.append(f"{name}: missing {want - have}, too many {have - want}")
+        if lost := expected.letters - actual.letters:
+            found.append(f"dead letters missing: {lost}")
+        if extra := actual.letters - expected.letters:
+            found.append(f"dead letters too many: {extra}")
         return found
 
     def finish(self) -> list[str]:
@@ -307,7 +313,7 @@ def table_differences(
     return found
 
 
-def _decoded(rows: Any) -> dict[str, Any]:  # noqa: ANN401 - triples
+def _decoded(rows: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for _, raw, value in rows:
         key = decode_key(raw)
@@ -321,9 +327,7 @@ def _of(outputs: list[dict[str, Any]], *, flaky: bool = False) -> list[int]:
 
 
 def _first(want: list[int], have: list[int]) -> str:
-    place = next(
-        (i for i, pair in enumerate(zip(want, have, strict=False)) if pair[0] != pair[1]), -1
-    )
-    return f"{len(want)} expected, {len(have)} found, first difference at {place}: " + (
-        f"{want[place : place + 5]}, {have[place : place + 5]}"
-    )
+    shared = range(min(len(want), len(have)))
+    at = next((i for i in shared if want[i] != have[i]), len(shared))
+    lengths = f"{len(want)} expected, {len(have)} found"
+    return f"{lengths}, at {at}: {want[at : at + 5]}, {have[at : at + 5]}"

@@ -55,7 +55,7 @@ def _apply(effects: Effects, record: Seen, value: dict[str, Any]) -> None:
     key, number = (record.key or b"").decode(), value["n"]
     _add(tables["counts"], key, 1)
     _add(tables["sums"], key, number)
-    tables["lists"][key] = (tables["lists"].get(key, []) + [value["id"]])[-LISTED:]
+    tables["lists"][key] = [*tables["lists"].get(key, []), value["id"]][-LISTED:]
     _add(tables["shared"], key, 1_001)
     if value["op"] == "put":
         tables["present"][key] = value["id"]

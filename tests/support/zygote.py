@@ -43,7 +43,7 @@ class Zygote:
         self._workers.append(worker)
         return worker
 
-    def ask(self, request: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON
+    def ask(self, request: dict[str, Any]) -> Any:
         """Send a request and return its answer."""
         process = self._process
         assert process.stdin is not None
@@ -112,7 +112,7 @@ def serve() -> None:
     import rocksdict  # noqa: F401, PLC0415 - so that workers need not
     from support import crash_app  # noqa: PLC0415 - the process's, not the test's
 
-    import streamapp.app  # noqa: F401, PLC0415 - so that workers need not
+    import streamapp.app  # noqa: PLC0415 - so that workers need not
     import streamapp.transport.sqlite  # noqa: F401, PLC0415 - so that workers need not
 
     for line in sys.stdin.buffer:
