@@ -138,8 +138,9 @@ class Run:
             time.sleep(0.003)  # between two looks, not a guess at how long it takes
 
     def log_tail(self) -> str:
+        """Return what is needed to run it again, and how it ended."""
         log = self.folder / "log"
-        return f"{log}\n{log.read_text()[-3_000:]}" if log.exists() else "no log"
+        return f"{self.plan}\n{log}\n{log.read_text()[-3_000:] if log.exists() else ''}"
 
     # --- records ---------------------------------------------------------------------------------
 
@@ -283,7 +284,7 @@ class Run:
 
     def assert_exact(self, found: list[str]) -> None:
         """Fail with what is needed to run it again."""
-        assert not found, "\n".join([*found[:20], f"{self.plan}", self.log_tail()])
+        assert not found, "\n".join([*found[:20], self.log_tail()])
 
 
 @contextmanager
