@@ -80,6 +80,7 @@ class Agent(faust.Agent):
             # All instances read one queue.
             channel = stream.channel
             task = asyncio.create_task(self._run(stream), name=f"agent-{self.name}-{index}")
+            self.app.engine.watch(task)
             self._instances.append(task)
         self.condition = "running"
 

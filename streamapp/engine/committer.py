@@ -65,6 +65,8 @@ class Committer:
         self.writer: StoreWriter | None = None
         self.is_full = False
         self.is_slow = False
+        #: Its rows are in nobody's cut any more: a later one would commit positions beyond them.
+        self._has_failed = False
         self._take = take
         self._on_committed = on_committed
         self._gate = gate
@@ -87,10 +89,19 @@ class Committer:
             return
         await asyncio.sleep(max(_LINGER_S, min(self.stats.last_seconds, self._interval_s)))
 
-    async def commit(self, *, give_up: Callable[[], bool] = lambda: False) -> None:
+    async def reset(self) -> None:
+        """Commit nothing any more of what was finished until now; waits for a running commit."""
+        self.writer = None
+        self._outbox.take()
+        async with self._lock:
+            await self._call(lambda: None)
+            self._has_failed = False
+
+    async def commit(self, *, give_up: Callable[[], bool] = lambda: False) -> bool:
         """Commit all events that are finished; returns when that is durable.
 
         While the broker has no room it tries again, and agents begin no events, until ``give_up``.
+        After a commit that failed nothing is committed until ``reset``: ``False``.
 
         Raises:
             FencedError: The partitions belong to someone else now.
@@ -98,14 +109,19 @@ class Committer:
             StateError: The store failed, now or at a read; it must be opened again.
         """
         async with self._lock:
+            if self._has_failed:
+                return False
             if self._budget.fault is not None:
                 raise self._budget.fault
             if self._budget.is_crowded:
                 self._gate.close("rows wait for the commit")
+            self._has_failed = True
             try:
                 await self._commit(self._take(), give_up)
             finally:
                 self._gate.open("rows wait for the commit")
+            self._has_failed = False
+            return True
 
     async def flush(self) -> None:
         """Write everything that waits for the store."""
@@ -136,30 +152,37 @@ class Committer:
             _mark_flushed(written.flushed)
         if cut.is_empty or self._budget.is_crowded:
             await self._flush(force=self._budget.is_crowded)
+        self._budget.relax()
 
     async def _write(self, cut: Cut, give_up: Callable[[], bool]) -> Written:
-        while True:
-            try:
-                written = await self._watched(write_cut, self.member, cut, self.writer)
-            except BrokerFullError as exc:
-                self.stats.failures += 1
-                if not self.is_full:
-                    log.error("%s. Agents wait until the commit succeeds", exc)  # noqa: TRY400
-                self.is_full = True
-                self._gate.close("the broker has no room")
-                if give_up():
-                    raise
-                await asyncio.sleep(_FULL_PAUSE_S)
-            except StateError:
-                # The broker has the cut: its positions count.
-                self._on_committed(cut)
-                raise
-            else:
-                if self.is_full:
-                    log.info("The broker has room again")
-                    self.is_full = False
-                    self._gate.open("the broker has no room")
-                return written
+        try:
+            while True:
+                try:
+                    written = await self._watched(write_cut, self.member, cut, self.writer)
+                except BrokerFullError as exc:
+                    self._note_full(exc)
+                    if give_up():
+                        raise
+                    await asyncio.sleep(_FULL_PAUSE_S)
+                else:
+                    if self.is_full:
+                        log.info("The broker has room again")
+                    return written
+        except StateError:
+            # The broker has the cut: its positions count.
+            self._on_committed(cut)
+            raise
+        finally:
+            # Also when it gives up: the next commit finds out by itself whether there is room.
+            self.is_full = False
+            self._gate.open("the broker has no room")
+
+    def _note_full(self, exc: BrokerFullError) -> None:
+        self.stats.failures += 1
+        if not self.is_full:
+            log.error("%s. Agents wait until the commit succeeds", exc)
+        self.is_full = True
+        self._gate.close("the broker has no room")
 
     async def _flush(self, *, force: bool = True) -> None:
         if self.writer is not None:

@@ -19,7 +19,7 @@ from streamapp.core.batch import TP, RecordBatch
 from streamapp.engine.checkpoints import CheckpointMaker
 from streamapp.engine.committer import Committer
 from streamapp.engine.gate import Gate
-from streamapp.engine.group import GroupFollower
+from streamapp.engine.group import Fenced, GroupFollower
 from streamapp.engine.intake import Intake
 from streamapp.engine.keeper import Keeper
 from streamapp.engine.outbox import Outbox
@@ -29,7 +29,7 @@ from streamapp.engine.subscriptions import Subscriptions, fail_in_hand, run_with
 from streamapp.engine.sweep import Sweeper
 from streamapp.engine.topics import Topics
 from streamapp.errors import FencedError, StateError, StreamappError
-from streamapp.transport.broker import Lost, MemberEvent
+from streamapp.transport.broker import MemberEvent
 
 if TYPE_CHECKING:
     from streamapp.app import App
@@ -95,6 +95,7 @@ class Engine(Service):
         # The agents have been started; each makes its subscription in its first step.
         await asyncio.sleep(0.05)
         self.keeper = Keeper(conf.id, self.app.tables, self.app.broker, options.cache_bytes)
+        self.keeper.budget.on_crowded = self.outbox.wanted.set
         self.group = GroupFollower(self)
         self.committer = Committer(
             take=self.group.take_cut,
@@ -114,12 +115,19 @@ class Engine(Service):
         self.add_future(self._commit_forever())
         self.add_future(self._checkpoint_forever(options.checkpoint_interval_ms / 1_000))
         self._following = asyncio.create_task(self.group.follow())
-        self._following.add_done_callback(self._on_following_ended)
+        self.watch(self._following)
 
-    def _on_following_ended(self, task: asyncio.Task[None]) -> None:
+    def watch(self, task: asyncio.Task[None]) -> None:
+        """Let the worker crash if the task fails: it would look alive and do nothing."""
+        task.add_done_callback(self._on_ended)
+
+    def _on_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.critical("The engine failed", exc_info=error)
-            self.add_future(self.crash(error))
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        log.critical("The engine failed", exc_info=error)
+        self.add_future(self.crash(error))
 
     async def on_stop(self) -> None:
         """Drain: finish the events in hand, commit, leave the group, close the state."""
@@ -175,7 +183,10 @@ class Engine(Service):
         while not self.should_stop:
             await self.committer.wait_until_due()
             if self.phase is EngineState.RUNNING:
-                sweeper.step()
+                try:
+                    sweeper.step()
+                except StateError as exc:
+                    self.group.put(exc)
                 await self.commit()
 
     async def _checkpoint_forever(self, interval_s: float) -> None:
@@ -191,14 +202,15 @@ class Engine(Service):
 
     async def commit(self) -> bool:
         """Commit what is finished; ``False`` if it could not be and the state is being rebuilt."""
+        generation = self.group.generation
         try:
-            await self.committer.commit(give_up=lambda: self.phase is not EngineState.RUNNING)
+            return await self.committer.commit(
+                give_up=lambda: self.phase is not EngineState.RUNNING
+            )
         except FencedError as exc:
-            self.group.put(Lost(self.owned, str(exc)))
+            self.group.put(Fenced(generation, str(exc)))
         except StreamappError as exc:
             self.group.put(exc)
-        else:
-            return True
         return False
 
     # --- records in ------------------------------------------------------------------------------
@@ -279,8 +291,10 @@ class Engine(Service):
         """Return the partitions of a topic that is sent to; creates it if that is allowed."""
         return await self.topics.ensure(topic)
 
-    def on_intake_error(self, exc: StreamappError) -> None:
-        """Note that the broker fails; the intake goes on trying."""
-        if str(exc) != self.problem:
+    def on_intake_error(self, exc: Exception) -> None:
+        """Note that the broker fails, and the intake goes on trying; anything else is a bug."""
+        if not isinstance(exc, StreamappError):
+            self._fail(exc)
+        elif str(exc) != self.problem:
             self.problem = str(exc)
             log.error("%s. Trying again", exc)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from streamapp.core.batch import TP
@@ -52,7 +53,16 @@ _CALM_S = 5.0
 #: Seconds in which new subscriptions gather before the worker joins the group anew.
 _REJOIN_S = 0.2
 
-_Event = Assigned | Revoking | Lost | StreamappError | str
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """A commit of this generation was refused: somebody else owns the partitions."""
+
+    generation: int
+    reason: str
+
+
+_Event = Assigned | Revoking | Lost | Fenced | StreamappError | str
 
 
 class GroupFollower:
@@ -79,7 +89,7 @@ class GroupFollower:
             if self._is_failing:
                 return
             self._is_failing = True
-        if not isinstance(event, Assigned):
+        if not isinstance(event, Assigned | Fenced):
             self._engine.keeper.interrupt()
         self._events.put_nowait(event)
 
@@ -93,6 +103,8 @@ class GroupFollower:
                 await self._on_revoking(event)
             elif isinstance(event, Lost):
                 await self._on_lost(event)
+            elif isinstance(event, Fenced):
+                await self._on_fenced(event)
             elif isinstance(event, str):
                 await self._on_rejoin()
             else:
@@ -119,6 +131,8 @@ class GroupFollower:
         engine = self._engine
         if self.member is None:
             return
+        if engine.phase is EngineState.RUNNING:
+            engine.become(EngineState.DRAINING)
         await self._drain(engine.owned, _LAST_DRAIN_S)
         if await engine.commit():
             await self._flush()
@@ -156,6 +170,7 @@ class GroupFollower:
             await self._restore(plans)
             await self._begin(event.tps)
         except RestoreStoppedError:
+            engine.owned = event.tps
             return
         except StreamappError as exc:
             self.put(exc)
@@ -206,9 +221,11 @@ class GroupFollower:
             starts[tp] = progress.offset
         self.committed = {tp: committed[tp] for tp in tps if tp in committed}
         engine.owned = tps
-        engine.paused.clear()
         if self.member is not None:
             self.member.seek(starts)
+            # After a rebuild the member still has its pauses.
+            self.member.resume(engine.paused)
+        engine.paused.clear()
         if engine.intake is not None:
             engine.intake.listen()
 
@@ -219,7 +236,7 @@ class GroupFollower:
         crash_point("rebalance.drained")
         committed = await engine.commit() and await self._flush()
         self._let_go(event.tps)
-        if committed:
+        if committed and not self._has_leftovers():
             self._kept = self.generation
         else:
             await self._forget()
@@ -234,6 +251,12 @@ class GroupFollower:
         self._let_go(engine.owned | event.tps)
         await self._forget()
         engine.become(EngineState.JOINING)
+
+    async def _on_fenced(self, event: Fenced) -> None:
+        # The member may have told before, and may have partitions again: nobody would assign them
+        # a second time.
+        if event.generation == self.generation:
+            await self._on_lost(Lost(self._engine.owned, event.reason))
 
     async def _on_failure(self, exc: StreamappError) -> None:
         """Rebuild: drop what is in memory, open the store again, follow the changelogs."""
@@ -281,13 +304,16 @@ class GroupFollower:
             return False
         return True
 
+    def _has_leftovers(self) -> bool:
+        """Tell whether events were finished after the last cut: they will be processed again."""
+        engine = self._engine
+        shards = (shard for table in engine.app.tables.values() for shard in table.shards.values())
+        return bool(len(engine.outbox)) or any(shard.dirty for shard in shards)
+
     async def _forget(self) -> None:
         """Drop what is not committed, and what waits for the store: it is in the changelog."""
-        engine = self._engine
-        engine.committer.writer = None
-        engine.outbox.take()
-        await engine.committer.call(lambda: None)
-        engine.keeper.detach()
+        await self._engine.committer.reset()
+        self._engine.keeper.detach()
 
     def _let_go(self, tps: Iterable[TP]) -> None:
         for feed in self._engine.subscriptions:

@@ -33,7 +33,7 @@ class Intake:
         member: Member,
         batch_max: int,
         deliver: Callable[[list[MemberEvent]], None],
-        on_error: Callable[[StreamappError], None],
+        on_error: Callable[[Exception], None],
     ) -> None:
         self._member = member
         self._batch_max = batch_max
@@ -82,6 +82,9 @@ class Intake:
                 self._call(self._on_error, exc)
                 self._stopped.wait(_PAUSE_S)
                 continue
+            except Exception as exc:  # noqa: BLE001 - a bug of ours: the worker must not outlive it
+                self._call(self._on_error, exc)
+                return
             if events:
                 with self._guard:
                     self._on_the_way += 1
@@ -90,6 +93,8 @@ class Intake:
     def _handle(self, events: list[MemberEvent]) -> None:
         try:
             self._deliver(events)
+        except Exception as exc:  # noqa: BLE001 - the records would be missing without a word
+            self._on_error(exc)
         finally:
             with self._guard:
                 self._on_the_way -= 1

@@ -1,0 +1,144 @@
+"""The engine when its broker fails at bad moments: nothing is lost, counted twice or stuck."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from support.engine_app import DEADLINE_S, Bench, running, until
+
+import streamapp
+from streamapp.core.batch import TP
+from streamapp.engine.group import Fenced
+from streamapp.errors import BrokerError, BrokerFullError
+
+
+def counting(bench: Bench, **options: object) -> streamapp.App:
+    app = bench.app(**options)
+    counts = app.Table("counts", key_type=str, value_type=int, default=int)
+
+    @app.agent(app.topic("in", key_type=str, value_type=int))
+    async def count(stream: streamapp.Stream) -> None:
+        async for _ in stream:
+            counts["all"] += 1
+
+    return app
+
+
+def total(bench: Bench) -> int:
+    return int(next(iter(bench.rows("counts").values()), b"0") or 0)
+
+
+async def test_after_a_failed_commit_no_other_follows_before_the_state_is_rebuilt() -> None:
+    bench = Bench()
+    async with running(counting(bench)):
+        for number in range(1, 4):
+            # The second failure within seconds waits before it is dealt with: commits go on.
+            bench.broker.fail_next("commit", BrokerError("the disk hiccups"))
+            bench.send("in", b"1")
+            await until(lambda number=number: bench.position("in") == number)
+            assert total(bench) == number
+
+
+async def test_worker_that_gave_up_on_a_full_broker_goes_on_when_there_is_room() -> None:
+    bench = Bench()
+    async with running(counting(bench)) as app:
+        bench.send("in", b"1")
+        await until(lambda: bench.position("in") == 1)
+        bench.broker.fail_next("commit", BrokerFullError("full"), times=3)
+        bench.send("in", b"1")
+        await until(lambda: app.engine.committer.is_full)
+        other = bench.broker.join("bench", ["other"])  # whoever joins makes all rebalance
+        await until(lambda: bench.position("in") == 2)
+        assert total(bench) == 2
+        other.leave()
+
+
+async def test_worker_stops_although_the_broker_is_full() -> None:
+    bench = Bench()
+    async with running(counting(bench)) as app:
+        bench.broker.fail_next("commit", BrokerFullError("full"), times=1_000)
+        bench.send("in", b"1")
+        await until(lambda: app.engine.committer.is_full)
+        begun = time.monotonic()
+    assert time.monotonic() - begun < DEADLINE_S / 2
+    assert bench.position("in") == 0
+
+
+async def test_event_that_ends_after_the_last_cut_of_a_generation_counts_once() -> None:
+    bench = Bench()
+    app = bench.app()
+    counts = app.Table("counts", key_type=str, value_type=int, default=int)
+    goes_on = asyncio.Event()
+
+    @app.agent(app.topic("in", key_type=str, value_type=int))
+    async def count(stream: streamapp.Stream) -> None:
+        async for _ in stream:
+            counts["all"] += 1
+            await goes_on.wait()
+
+    async with running(app):
+        flush = app.engine.committer.flush
+
+        async def late_flush() -> None:
+            goes_on.set()
+            await asyncio.sleep(0.05)  # the event ends now, between the cut and the letting go
+            await flush()
+
+        app.engine.committer.flush = late_flush  # type: ignore[method-assign]
+        bench.send("in", b"1")
+        await until(lambda: app.engine.subscriptions.readers("in")[0].buffered(TP("in", 0)) > 0)
+        other = bench.broker.join("bench", ["other"])  # whoever joins makes all rebalance
+        await until(lambda: bench.position("in") == 1)
+        other.leave()
+        bench.send("in", b"1")
+        await until(lambda: bench.position("in") == 2)
+        assert total(bench) == 2
+
+
+async def test_partition_that_waited_for_its_agent_goes_on_after_a_rebuild() -> None:
+    bench = Bench()
+    app = bench.app()
+    goes_on = asyncio.Event()
+
+    @app.agent(app.topic("in", key_type=str, value_type=bytes, value_serializer="raw"))
+    async def slow(stream: streamapp.Stream) -> None:
+        async for _ in stream:
+            await goes_on.wait()
+
+    async with running(app):
+        for _ in range(40):
+            bench.send("in", b"x" * 500_000)
+        await until(lambda: bool(app.engine.paused))
+        before = app.engine.group.rebalances
+        app.engine.group.put(BrokerError("the disk hiccups"))
+        await until(lambda: app.engine.group.rebalances > before)
+        goes_on.set()
+        await until(lambda: bench.position("in") == 40)
+
+
+async def test_refused_commit_of_a_generation_that_is_over_takes_nothing_away() -> None:
+    bench = Bench()
+    async with running(counting(bench)) as app:
+        generation, lost = app.engine.group.generation, asyncio.Event()
+        commit = app.engine.committer.commit
+
+        async def late_commit(**options: object) -> bool:
+            done = await commit(**options)  # type: ignore[arg-type]
+            if app.engine.group.generation > generation and not lost.is_set():
+                lost.set()
+                app.engine.group.put(Fenced(generation, "late"))
+            return done
+
+        app.engine.committer.commit = late_commit  # type: ignore[method-assign]
+        bench.broker.evict(app.engine.group.member.id)  # type: ignore[union-attr]
+        await lost.wait()
+        bench.send("in", b"1")
+        await until(lambda: bench.position("in") == 1)
+
+
+async def test_bug_in_the_intake_ends_the_worker() -> None:
+    bench = Bench()
+    async with running(counting(bench)) as app:
+        bench.broker.fail_next("poll", RuntimeError("a bug"))
+        await until(lambda: app.engine.crashed)
