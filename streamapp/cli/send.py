@@ -102,9 +102,27 @@ def send(
             headers=tuple(_header(text) for text in header or ()),
             is_raw=raw,
         )
-        groups = iter([[value.encode()]]) if value is not None else _lines(sys.stdin.buffer)
-        count = _send(bus, form, groups)
+        count = (
+            _send(bus, form, _lines(sys.stdin.buffer))
+            if value is None
+            else _send_one(bus, form, value.encode())
+        )
     print(f"Sent {count:,} record{'' if count == 1 else 's'} to {topic}", file=sys.stderr)
+
+
+def _send_one(bus: "Broker", form: Form, value: bytes) -> int:
+    """Append one value; return the number of records.
+
+    Raises:
+        DecodeError: It is not JSON, or lacks the field of the key.
+    """
+    now_ms = time.time_ns() // 1_000_000
+    try:
+        record = form.record(value, now_ms, now_ms % form.partitions)
+    except DecodeError as error:
+        message = f"The value is {error}"
+        raise DecodeError(message, hint="--raw sends any text") from error
+    return len(bus.append([record]))
 
 
 def _send(bus: "Broker", form: Form, groups: Iterator[list[bytes]]) -> int:

@@ -148,6 +148,8 @@ def test_line_without_the_key_field(run: Run) -> None:
         (("send", "orders", "{}", "-p", "2"), 2, "has no partition 2. It has 2, numbered from 0"),
         (("send", "orders", "{}", "--create-partitions", "3"), 2, "3"),
         (("send", "orders", "{}", "-H", "novalue"), 2, "'novalue' is not a header"),
+        (("send", "orders", "{bad"), 1, "The value is not JSON"),
+        (("send", "orders", "{}", "--key-field", "id"), 1, "value is without the field id"),
         (("send", "orders", "{}", "-k", "a", "--key-field", "b"), 2, "--key-field goes with"),
         (("tail", "orders", "--from", "yesterday"), 2, "'yesterday' is no place in a topic"),
         (("topics", "--broker", "ftp://x"), 2, "ftp"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -45,8 +46,6 @@ def test_few_blocks_are_not_run() -> None:
 
 
 def test_links_lead_to_files() -> None:
-    import re
-
     for path in DOCUMENTS:
         for link in re.findall(r"\]\((?!https?://|#)([^)#]+)", path.read_text(encoding="utf-8")):
             assert (path.parent / link).exists(), f"{named(path)}: {link}"

@@ -73,13 +73,20 @@ def _steps(session: str) -> list[Step]:
     return [Step(*command.split("\n", 1)) for command in commands]
 
 
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 @dataclass(slots=True)
 class Place:
     """A folder with a program in it, of which workers can be run."""
 
     folder: Path
     module: str
-    port: int = field(default_factory=lambda: _free_port())
+    port: int = field(default_factory=_free_port)
 
     @contextmanager
     def worker(self) -> Iterator[None]:
@@ -148,10 +155,3 @@ def _environment() -> dict[str, str]:
         if not name.startswith("STREAMAPP_") and name != "PORT"
     }
     return mine | {"PATH": f"{COMMANDS}{os.pathsep}{mine['PATH']}"}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
