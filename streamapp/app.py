@@ -298,8 +298,9 @@ class App(faust.App):
         await self.transport.drop()
 
     async def on_start(self) -> None:
-        """Finish the configuration."""
+        """Finish the configuration, and let channels flow: Faust's consumer would do that."""
         self.finalize()
+        self.flow_control.resume()
 
     async def on_stop(self) -> None:
         """End what is not a service of its own."""
