@@ -159,8 +159,7 @@ class Keeper:
             self._store = None
         if wipe and self.slot is not None:
             self.slot.wipe()
-        self.budget.fault = None
-        self.budget.live_bytes = 0
+        self.budget.clear()
 
     def release(self) -> None:
         """Close the store and let go of the folder."""

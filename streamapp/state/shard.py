@@ -10,7 +10,7 @@ of its last event that did.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -33,24 +33,43 @@ class CacheBudget:
     """Bounds the memory of all shards of a worker, and remembers a store that failed.
 
     ``limit_bytes`` is an estimate of keys, values and their overhead, over both generations.
+    Uncommitted rows may exceed it until the next commit, for which ``on_crowded`` asks.
     """
 
     limit_bytes: int
     live_bytes: int = 0
     fault: StateError | None = None
     shards: list[Shard] = field(default_factory=list)
+    on_crowded: Callable[[], None] = lambda: None
+    _kept_bytes: int = 0
 
     def add(self, size: int) -> None:
         """Account for a new row; starts a new generation when half of the budget is in use."""
         self.live_bytes += size
-        if self.live_bytes > self.limit_bytes // 2:
-            self.live_bytes = sum(shard.rotate() for shard in self.shards)
+        # Rows that must stay do not count: a rotation that frees nothing would repeat at each row.
+        if self.live_bytes - self._kept_bytes > self.limit_bytes // 2:
+            self._rotate()
+            if self._kept_bytes > self.limit_bytes // 2:
+                self.on_crowded()
 
     @property
     def is_crowded(self) -> bool:
         """Tell whether uncommitted rows alone fill half of the budget: processing must wait."""
         rows = sum(len(shard.dirty) + len(shard.pending) for shard in self.shards)
-        return rows * _ROW_OVERHEAD > self.limit_bytes // 2
+        return rows > 0 and max(rows * _ROW_OVERHEAD, self._kept_bytes) > self.limit_bytes // 2
+
+    def relax(self) -> None:
+        """Let go of the rows that had to stay: they are committed now."""
+        if self._kept_bytes > self.limit_bytes // 4:
+            self._rotate()
+
+    def clear(self) -> None:
+        """Forget all that was counted: the shards are gone."""
+        self.fault = None
+        self.live_bytes = self._kept_bytes = 0
+
+    def _rotate(self) -> None:
+        self.live_bytes = self._kept_bytes = sum(shard.rotate() for shard in self.shards)
 
 
 class Shard:
