@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from streamapp.core.batch import TP, OutRecord
 from streamapp.faults import crash_point
-from streamapp.state.changelog import Mark, change_records, mark_key, write_mark
+from streamapp.state.changelog import Mark, change_records, fingerprint, mark_key, write_mark
 from streamapp.state.store import note_key
 from streamapp.transport.broker import Position
 
@@ -74,13 +74,17 @@ class StoreWriter:
     _rows: list[tuple[Shard, dict[bytes, bytes | None]]] = field(default_factory=list)
     _last: float = field(default_factory=time.monotonic)
 
-    def add(self, cut: Cut, next_offsets: Mapping[TP, int]) -> None:
-        """Take the rows of a cut that the broker has now."""
+    def add(self, cut: Cut, last: Mapping[TP, tuple[int, int]]) -> None:
+        """Take the rows of a cut that the broker has now.
+
+        ``last`` holds offset and fingerprint of the last record written to each changelog.
+        """
         now_ms = time.time_ns() // 1_000_000
         for shard, tp, changes in cut.rows:
             prefix = shard.prefix
             self._changes.update((prefix + key, value) for key, value in changes.items())
-            mark = Mark(self.uids[tp.topic], next_offsets[tp], now_ms)
+            offset, check = last[tp]
+            mark = Mark(self.uids[tp.topic], offset + 1, now_ms, check)
             self._notes[mark_key(shard.table, shard.partition)] = write_mark(mark)
             self._rows.append((shard, changes))
         for tp, position in cut.positions.items():
@@ -127,9 +131,13 @@ def write_cut(member: Member, cut: Cut, writer: StoreWriter) -> Written:
     crash_point("commit.before")
     offsets = member.commit(records, cut.positions)
     crash_point("commit.after")
-    next_offsets: dict[TP, int] = {}
-    for record, offset in zip(records, offsets, strict=True):
-        next_offsets[record.tp] = offset + 1
-    writer.add(cut, next_offsets)
+    last = {record.tp: (offset, record) for record, offset in zip(records, offsets, strict=True)}
+    writer.add(
+        cut,
+        {
+            tp: (offset, fingerprint(record.key, record.value, record.timestamp_ms))
+            for tp, (offset, record) in last.items()
+        },
+    )
     flushed = writer.flush()
     return Written(flushed, len(records), time.perf_counter() - begun)

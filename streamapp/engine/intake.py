@@ -50,10 +50,10 @@ class Intake:
 
     async def hush(self) -> None:
         """Bring no records from now on; returns when those on their way have been delivered."""
-        self._hushed = self._loop.create_future()
+        hushed = self._hushed = self._loop.create_future()
         self._is_hushed = True
         self._member.wake()
-        await self._hushed
+        await hushed
 
     def listen(self) -> None:
         """Bring records again; after ``member.seek``."""
@@ -67,11 +67,11 @@ class Intake:
 
     def _run(self) -> None:
         while not self._stopped.is_set():
-            is_behind = self._is_hushed or self._on_the_way >= _AHEAD
-            if self._is_hushed and self._hushed is not None:
+            hushed, self._hushed = self._hushed, None
+            if hushed is not None:
                 # In the loop's order this comes after all that was handed over before.
-                self._call(_resolve, self._hushed)
-                self._hushed = None
+                self._call(_resolve, hushed)
+            is_behind = self._is_hushed or self._on_the_way >= _AHEAD
             try:
                 events = (
                     self._member.poll(_BUSY_POLL_S, 0)

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING
 
 from streamapp.errors import BrokerUnavailableError
 from streamapp.faults import crash_point
-from streamapp.state.changelog import Mark, mark_key, read_mark, restore_from, write_mark
+from streamapp.state.changelog import (
+    Mark,
+    fingerprint,
+    mark_key,
+    read_mark,
+    restore_from,
+    write_mark,
+)
 from streamapp.state.store import prefix_end, shard_prefix
 
 if TYPE_CHECKING:
@@ -21,7 +28,7 @@ if TYPE_CHECKING:
 
     from streamapp.core.batch import TP, RecordBatch
     from streamapp.state.store import Store
-    from streamapp.transport.broker import Broker
+    from streamapp.transport.broker import Broker, OffsetRange
 
 #: Records of one read and write of a restore: bounds its memory and how long it stalls others.
 _BATCH = 4_000
@@ -79,24 +86,74 @@ def restore(
     """
     starts: dict[TP, int] = {}
     ends: dict[TP, int] = {}
-    now_ms = time.time_ns() // 1_000_000
     by_log = {plan.log: plan for plan in plans}
-    for tp, log in broker.offsets(by_log).items():
-        plan = by_log[tp]
-        mark = read_mark(store.get(mark_key(plan.table, plan.partition)))
-        offset = restore_from(mark, plan.uid, log, now_ms)
-        if offset is None:
-            prefix = shard_prefix(plan.table, plan.partition)
-            store.apply({mark_key(plan.table, plan.partition): None})
-            store.delete_range(prefix, prefix_end(prefix))
-            offset = log.earliest
+    logs = broker.offsets(by_log)
+    marks = _trusted(broker, by_log, logs, _marks(store, plans))
+    for tp, log in logs.items():
+        mark = marks.get(tp)
+        offset = log.earliest if mark is None else mark.offset
+        if mark is None:
+            _wipe(store, by_log[tp])
         if offset < log.end:
             starts[tp], ends[tp] = offset, log.end
         else:
-            _write_mark(store, plan, log.end)
+            _renew(store, by_log[tp], mark, log.end)
     progress.total.update({tp: ends[tp] - starts[tp] for tp in ends})
     _follow(broker, _Target(store, by_log, progress), starts, ends, stop)
     progress.ended = time.monotonic()
+
+
+def _marks(store: Store, plans: Sequence[ShardPlan]) -> dict[TP, Mark]:
+    found = {p.log: read_mark(store.get(mark_key(p.table, p.partition))) for p in plans}
+    return {tp: mark for tp, mark in found.items() if mark is not None}
+
+
+def _trusted(
+    broker: Broker, plans: dict[TP, ShardPlan], logs: dict[TP, OffsetRange], marks: dict[TP, Mark]
+) -> dict[TP, Mark]:
+    """Return the marks that belong to the logs as they are."""
+    now_ms = time.time_ns() // 1_000_000
+    usable = {
+        tp: mark
+        for tp, mark in marks.items()
+        if restore_from(mark, plans[tp].uid, logs[tp], now_ms) is not None
+    }
+    checks = _checks(broker, {tp: mark.offset - 1 for tp, mark in usable.items() if mark.offset})
+    return {tp: mark for tp, mark in usable.items() if mark.check == checks.get(tp, 0)}
+
+
+def _checks(broker: Broker, offsets: dict[TP, int]) -> dict[TP, int]:
+    """Return the fingerprint of the record at each offset; 0 for one that compaction removed."""
+    checks: dict[TP, int] = {}
+    reader = broker.reader()
+    try:
+        reader.assign(offsets)
+        patience = time.monotonic() + _PATIENCE_S
+        while len(checks) < len(offsets) and time.monotonic() < patience:
+            for batch in reader.poll(0.2, len(offsets)):
+                if batch.tp not in checks:
+                    is_there = batch.offsets[0] == offsets[batch.tp]
+                    checks[batch.tp] = _check(batch, 0) if is_there else 0
+    finally:
+        reader.close()
+    # A mark without a record has 0 too: nothing found must not look like that.
+    return {tp: check or -1 for tp, check in checks.items()}
+
+
+def _check(batch: RecordBatch, index: int) -> int:
+    return fingerprint(batch.keys[index], batch.values[index], batch.timestamps[index])
+
+
+def _wipe(store: Store, plan: ShardPlan) -> None:
+    prefix = shard_prefix(plan.table, plan.partition)
+    store.apply({mark_key(plan.table, plan.partition): None})
+    store.delete_range(prefix, prefix_end(prefix))
+
+
+def _renew(store: Store, plan: ShardPlan, mark: Mark | None, end: int) -> None:
+    """Note that the store was at the end of the log now."""
+    new = _mark(plan, end, mark.check if mark is not None else 0)
+    store.apply({mark_key(plan.table, plan.partition): new})
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +170,8 @@ class _Target:
             for key, value in zip(batch.keys, batch.values, strict=True):
                 if key is not None:
                     changes[prefix + key] = value
-            changes[mark_key(plan.table, plan.partition)] = _mark(plan, batch.next_offset)
+            mark = _mark(plan, batch.offsets[-1] + 1, _check(batch, -1))
+            changes[mark_key(plan.table, plan.partition)] = mark
             self.progress.done[batch.tp] = batch.next_offset - starts[batch.tp]
         self.store.apply(changes)
         crash_point("restore.batch")
@@ -143,9 +201,5 @@ def _follow(
         reader.close()
 
 
-def _mark(plan: ShardPlan, offset: int) -> bytes:
-    return write_mark(Mark(plan.uid, offset, time.time_ns() // 1_000_000))
-
-
-def _write_mark(store: Store, plan: ShardPlan, offset: int) -> None:
-    store.apply({mark_key(plan.table, plan.partition): _mark(plan, offset)})
+def _mark(plan: ShardPlan, offset: int, check: int) -> bytes:
+    return write_mark(Mark(plan.uid, offset, time.time_ns() // 1_000_000, check))

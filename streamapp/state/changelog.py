@@ -7,6 +7,7 @@ topic it comes from and the offset up to which it was applied. Pure.
 
 from __future__ import annotations
 
+import zlib
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -28,12 +29,15 @@ TOMBSTONES_KEPT_MS = 24 * 3_600_000
 class Mark(msgspec.Struct, frozen=True):
     """How far a store has followed one partition of a changelog.
 
-    ``offset`` is the next one to apply; ``at_ms`` the wall clock when the mark was written.
+    ``offset`` is the next one to apply; ``at_ms`` the wall clock when the mark was written;
+    ``check`` the fingerprint of the record before ``offset``, 0 when there is none: a log that was
+    restored from a copy and has grown since has another record there.
     """
 
     uid: str
     offset: int
     at_ms: int
+    check: int = 0
 
 
 def changelog_topic(app: str, table: str, partitions: int) -> TopicSpec:
@@ -57,6 +61,12 @@ def read_mark(data: bytes | None) -> Mark | None:
         return msgspec.json.decode(data or b"", type=Mark)
     except msgspec.MsgspecError:
         return None
+
+
+def fingerprint(key: bytes | None, value: bytes | None, timestamp_ms: int) -> int:
+    """Return what tells a changelog record from any other at the same offset; never 0."""
+    data = b"%d %d " % (timestamp_ms, len(key or b"")) + (key or b"") + (value or b"")
+    return zlib.crc32(data) or 1
 
 
 def restore_from(mark: Mark | None, uid: str, log: OffsetRange, now_ms: int) -> int | None:
