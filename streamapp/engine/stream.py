@@ -21,6 +21,7 @@ from streamapp.core.batch import RecordBatch
 from streamapp.core.duration import to_ms
 from streamapp.engine.chunk_feed import ChunkFeed
 from streamapp.engine.feed import Feed
+from streamapp.engine.regroup import key_function, key_type_of
 from streamapp.engine.topic import Topic
 from streamapp.engine.window_feed import WindowFeed
 from streamapp.engine.work import Chunk, Slot
@@ -313,17 +314,24 @@ class Stream(faust.Stream):
         Records go through a topic of the application, in the commit of the event they come from,
         so that records of one key meet in one partition (and in one shard of each table).
 
+        The new key is of the field's type; with a function it is of the source's key type, or of
+        that of ``topic``.
+
         Args:
             key: ``Order.user``, a field's name, or a function ``value -> key``.
             name: Part of the topic's name; needed when ``key`` is a function.
             topic: Use this topic instead.
             partitions: Partitions of the new topic; by default as many as the source has.
         """
-        choose, label = _key_function(key)
-        target = topic or self.app.engine.repartition_topic(
-            self.channel, self.prefix, name or label, partitions
-        )
-        return self._forward(target, choose)
+        choose, label = key_function(key)
+        if topic is None:
+            topic = self.app.engine.repartition_topic(
+                self.channel, self.prefix, name or label, partitions
+            )
+            declared = key_type_of(key, self.channel.value_type)
+            if declared is not None:
+                topic = topic.derive_topic(key_type=declared, value_type=topic.value_type)
+        return self._forward(topic, choose)
 
     def through(self, channel: Any) -> Stream:
         """Send every value to a topic and go on with the topic's stream."""
@@ -344,19 +352,6 @@ class Stream(faust.Stream):
             )
             self._next._prev = self  # noqa: SLF001 - Faust's chain of streams
         return cast("Stream", self._next)
-
-
-def _key_function(key: Any) -> tuple[Callable[[Any], Any], str]:
-    field = key if isinstance(key, str) else getattr(key, "field", None)
-    if isinstance(field, str):
-        name = field
-        return (
-            lambda value: value[name] if isinstance(value, dict) else getattr(value, name)
-        ), name
-    if not callable(key):
-        msg = f"group_by cannot use {key!r} as a key"
-        raise UsageError(msg, hint="Give a field's name or a function of the value")
-    return key, getattr(key, "__name__", "").strip("<>") or "key"
 
 
 def _message(batch: RecordBatch, index: int) -> ConsumerMessage:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
 from itertools import islice
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from streamapp.errors import EncodeError, PartitionMismatchError, UsageError
 from streamapp.serde.ordered_keys import PLAIN_KEYS, encode_key, encode_prefix
@@ -234,6 +234,19 @@ class Table(MutableMapping[Any, Any]):
         scope.finish()
         scope.let_go()
         return len(expired), rows[limit][0] if len(rows) > limit else _FIRST
+
+    # --- what is not offered ---------------------------------------------------------------------
+
+    def tumbling(self, *_: Any, **__: Any) -> NoReturn:
+        """Refuse: there are no windowed tables, as Faust has them."""
+        msg = f"Table {self.name}: windows are not supported"
+        raise UsageError(
+            msg,
+            hint="Make the window's start part of the key, `table[user, start_ms]`, and give the "
+            "table a ttl",
+        )
+
+    hopping = tumbling
 
     # --- inside ----------------------------------------------------------------------------------
 

@@ -1,0 +1,42 @@
+"""The new key of a repartitioned stream: by a field or a function, and of which type. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, get_type_hints
+
+from streamapp.errors import UsageError
+
+#: Types of fields that make keys of their own type.
+_KEY_TYPES = (str, int, float, bytes)
+
+
+def key_function(key: Any) -> tuple[Callable[[Any], Any], str]:
+    """Return the function from a value to its new key, and a name for it.
+
+    Raises:
+        UsageError: ``key`` is neither a field nor a function.
+    """
+    name = _field(key)
+    if name is not None:
+        return (
+            lambda value: value[name] if isinstance(value, dict) else getattr(value, name)
+        ), name
+    if not callable(key):
+        msg = f"group_by cannot use {key!r} as a key"
+        raise UsageError(msg, hint="Give a field's name or a function of the value")
+    return key, getattr(key, "__name__", "").strip("<>") or "key"
+
+
+def key_type_of(key: Any, model: Any) -> Any:
+    """Return the type of the new key where the record's class declares it; ``None`` elsewhere."""
+    try:
+        declared = get_type_hints(model).get(_field(key) or "")
+    except (NameError, TypeError):
+        return None
+    return declared if declared in _KEY_TYPES else None
+
+
+def _field(key: Any) -> str | None:
+    name = key if isinstance(key, str) else getattr(key, "field", None)
+    return name if isinstance(name, str) else None
