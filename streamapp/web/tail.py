@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from streamapp.core.batch import RecordBatch
     from streamapp.transport.broker import Broker, OffsetRange
 
-#: Records of each changelog partition that are looked at, and rows that are kept in all.
+#: Records of each changelog partition that are looked at, and rows that are shown.
 _DEPTH = 200
 #: Seconds between two looks at the changelog, whoever asks.
 _INTERVAL_S = 0.5
@@ -65,7 +66,7 @@ class Tail:
     @property
     def known(self) -> list[TailRow]:
         """The rows as of the last refresh, newest first."""
-        return list(self._rows.values())
+        return sorted(self._rows.values(), key=_age, reverse=True)[: self._depth]
 
     def refresh(self, broker: Broker) -> None:
         """Follow the changelog to its end. Blocks; one thread at a time."""
@@ -88,8 +89,16 @@ class Tail:
                         ends.pop(batch.tp, None)
         finally:
             reader.close()
-        newest = sorted(self._rows.values(), key=_age, reverse=True)[: self._depth]
-        self._rows = {(row.partition, row.raw_key): row for row in newest}
+        self._trim()
+
+    def _trim(self) -> None:
+        """Keep the newest rows of each partition: a deletion elsewhere may bring them back up."""
+        newest = sorted(self._rows.values(), key=_age, reverse=True)
+        kept = Counter[int]()
+        for row in newest:
+            kept[row.partition] += 1
+            if kept[row.partition] > self._depth:
+                del self._rows[row.partition, row.raw_key]
 
     def _start(self, tp: TP, span: OffsetRange) -> int:
         at = self._next.get(tp, 0)
