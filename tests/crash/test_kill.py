@@ -35,6 +35,18 @@ def test_random_kills_lose_and_repeat_nothing(zygote: Zygote, tmp_path: Path, nu
     kills(zygote, tmp_path, SEED + number, 20)
 
 
+@pytest.mark.timeout(180)
+def test_stops_at_random_moments_end_well(zygote: Zygote, tmp_path: Path) -> None:
+    """Also before the worker processes: while it joins, or restores."""
+    with running(zygote, random_plan(tmp_path, SEED)) as run:
+        for number in range(8):
+            run.feed(150)
+            worker = run.start() if number % 2 else run.start_ready()
+            time.sleep(run.draw.uniform(0.1, 0.4))  # the moment of the stop is the test's input
+            run.stop(worker)
+        run.assert_exact(run.finish())
+
+
 @pytest.mark.nightly
 @pytest.mark.parametrize("number", range(100))
 @pytest.mark.timeout(1_200)

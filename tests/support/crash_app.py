@@ -146,6 +146,8 @@ def declare_counters(app: streamapp.App, source: Any, worker: Worker) -> None:
     @app.agent(source)
     async def second(stream: Any) -> None:
         async for key, value in stream.items():
+            if "hangs" in value:
+                continue  # nobody else touches the rows of an event that hangs
             before = shared[key]
             await worker.maybe_wait("second", value)
             shared[key] = before + 1_000

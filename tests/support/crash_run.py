@@ -53,7 +53,7 @@ def random_plan(folder: Path, seed: int) -> Plan:
         str(folder),
         batch_max=draw.choice([1, 7, 100, 5_000]),
         commit_ms=draw.choice([5, 20, 100, 500]),
-        store_ms=draw.choice([0, 50, 500, 2_000]),
+        store_ms=draw.choice([1, 50, 500, 2_000]),
         cache_bytes=draw.choice([1 << 16, 1 << 20, 1 << 26]),
         partitions=draw.randint(1, 4),
         concurrency=draw.randint(1, 4),

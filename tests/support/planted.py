@@ -16,6 +16,7 @@ from streamapp.engine import commit, committer, restore
 from streamapp.engine.engine import Engine
 from streamapp.engine.group import GroupFollower
 from streamapp.engine.topic import Topic
+from streamapp.engine.work import Slot, Window
 from streamapp.state.shard import Shard
 from streamapp.transport.broker import Position
 from streamapp.transport.sqlite.member import SqliteMember
@@ -103,6 +104,19 @@ def half_events() -> None:
     Shard.begun = wrong  # type: ignore[method-assign]
 
 
+def early_effects() -> None:
+    """Let events of a concurrent agent take effect before those that were before them."""
+    right = Window.retire
+
+    def wrong(self: Window) -> tuple[list[Slot], Slot | None]:
+        for slot in self.slots:
+            if slot.is_finished:
+                slot.scope.finish()
+        return right(self)
+
+    Window.retire = wrong  # type: ignore[method-assign]
+
+
 def outputs_at_once() -> None:
     """Send outputs before the event's commit."""
     right = Topic.send
@@ -148,6 +162,7 @@ BUGS: dict[str, Callable[[], None]] = {
         last_of_batch_dropped,
         position_off_by_one,
         half_events,
+        early_effects,
         outputs_at_once,
         restore_one_short,
     )

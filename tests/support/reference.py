@@ -56,7 +56,7 @@ def _apply(effects: Effects, record: Seen, value: dict[str, Any]) -> None:
     _add(tables["counts"], key, 1)
     _add(tables["sums"], key, number)
     tables["lists"][key] = [*tables["lists"].get(key, []), value["id"]][-LISTED:]
-    _add(tables["shared"], key, 1_001)
+    _add(tables["shared"], key, 1 if "hangs" in value else 1_001)
     if value["op"] == "put":
         tables["present"][key] = value["id"]
     elif value["op"] == "del":
