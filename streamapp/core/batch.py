@@ -6,6 +6,7 @@ transaction markers), so a reader goes on at ``next_offset``, not at the last of
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -55,8 +56,8 @@ class RecordBatch:
         """Return the records at or above ``offset``; ``None`` when there is none left."""
         if offset <= self.offsets[0]:
             return self
-        first = next((i for i, have in enumerate(self.offsets) if have >= offset), None)
-        if first is None:
+        first = bisect_left(self.offsets, offset)
+        if first == len(self.offsets):
             return None
         return RecordBatch(
             self.tp,

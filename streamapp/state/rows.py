@@ -91,7 +91,7 @@ def _is_short_text(text: str) -> bool:
 _SHARED: Final[dict[type, Callable[[Any], bool]]] = {
     bool: lambda _: True,
     float: math.isfinite,
-    int: range(-(1 << 63), 1 << 63).__contains__,
+    int: lambda number: -(1 << 63) <= number < 1 << 63,
     str: _is_short_text,
     type(None): lambda _: True,
 }

