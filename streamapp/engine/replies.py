@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from faust.agents.replies import ReplyConsumer as FaustReplyConsumer
 
 from streamapp.core.batch import TP, RecordBatch
+from streamapp.errors import StreamappError
 from streamapp.serde.codecs import Bad
 from streamapp.transport.broker import TopicSpec
 
 if TYPE_CHECKING:
     from streamapp.app import App
     from streamapp.engine.topic import Topic
+    from streamapp.transport.broker import Reader
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two polls of a broker that fails.
+_PAUSE_S = 0.5
 
 
 class ReplyConsumer(FaustReplyConsumer):
@@ -26,6 +34,7 @@ class ReplyConsumer(FaustReplyConsumer):
         super().__init__(app, **kwargs)
         self._ended = Event()
         self._threads: list[asyncio.Future[None]] = []
+        self._is_holding = False
 
     async def on_start(self) -> None:
         """Nothing yet: the first ``ask`` starts reading."""
@@ -33,8 +42,8 @@ class ReplyConsumer(FaustReplyConsumer):
     async def on_stop(self) -> None:
         """End the reading threads."""
         self._ended.set()
-        if self._threads:
-            await asyncio.gather(*self._threads)
+        if self._is_holding:
+            await asyncio.gather(*self._threads, return_exceptions=True)
             await self.app.transport.drop()
 
     async def listen(self, topic_name: str) -> None:
@@ -42,19 +51,31 @@ class ReplyConsumer(FaustReplyConsumer):
         await self._start_fetcher(topic_name)
 
     async def _start_fetcher(self, topic_name: str) -> None:
-        if topic_name in self._fetchers:
-            return
-        self._fetchers[topic_name] = None
+        beginning = self._fetchers.get(topic_name)
+        if beginning is None:
+            beginning = asyncio.ensure_future(self._begin(topic_name))
+            self._fetchers[topic_name] = beginning
+        try:
+            # Whoever comes second waits as well: an answer before the beginning would be missed.
+            await asyncio.shield(beginning)
+        except Exception:
+            self._fetchers.pop(topic_name, None)
+            raise
+
+    async def _begin(self, topic_name: str) -> None:
         topic = self._reply_topic(topic_name)
-        if not self._threads:
+        if not self._is_holding:
+            self._is_holding = True
             await self.app.transport.hold()
         loop = asyncio.get_running_loop()
-        began = loop.create_future()
+        began: asyncio.Future[None] = loop.create_future()
         retention_ms = round(self.app.conf.reply_expires * 1_000)
         spec = TopicSpec(topic_name, 1, retention_ms=retention_ms)
         reading = loop.run_in_executor(None, self._read, topic, spec, began)
+        await asyncio.wait({began, reading}, return_when=asyncio.FIRST_COMPLETED)
+        if not began.done():
+            await reading  # which raises why
         self._threads.append(reading)
-        await began
 
     def _read(self, topic: Topic, spec: TopicSpec, began: asyncio.Future[None]) -> None:
         tp = TP(spec.name, 0)
@@ -65,10 +86,19 @@ class ReplyConsumer(FaustReplyConsumer):
             reader.assign({tp: broker.offsets([tp])[tp].end})
             self.loop.call_soon_threadsafe(began.set_result, None)
             while not self._ended.is_set():
-                for batch in reader.poll(0.2, 1_000):
-                    self.loop.call_soon_threadsafe(self._fulfil, topic, batch)
+                self._pass_on(reader, topic)
         finally:
             reader.close()
+
+    def _pass_on(self, reader: Reader, topic: Topic) -> None:
+        try:
+            batches = reader.poll(0.2, 1_000)
+        except StreamappError as exc:
+            log.error("No answers for now: %s. Trying again", exc)  # noqa: TRY400
+            self._ended.wait(_PAUSE_S)
+            return
+        for batch in batches:
+            self.loop.call_soon_threadsafe(self._fulfil, topic, batch)
 
     def _fulfil(self, topic: Topic, batch: RecordBatch) -> None:
         for reply in topic.decode_batch(batch):

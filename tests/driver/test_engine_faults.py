@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import TYPE_CHECKING
 
+import pytest
 from support.engine_app import DEADLINE_S, Bench, running, until
 
 import streamapp
 from streamapp.core.batch import TP
 from streamapp.engine.group import Fenced
 from streamapp.errors import BrokerError, BrokerFullError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from streamapp.transport.broker import Reader
 
 
 def counting(bench: Bench, **options: object) -> streamapp.App:
@@ -142,3 +149,38 @@ async def test_bug_in_the_intake_ends_the_worker() -> None:
     async with running(counting(bench)) as app:
         bench.broker.fail_next("poll", RuntimeError("a bug"))
         await until(lambda: app.engine.crashed)
+
+
+def answering(bench: Bench) -> streamapp.Agent:
+    app = bench.app()
+
+    @app.agent(app.topic("asked", value_type=int))
+    async def double(stream: streamapp.Stream) -> AsyncIterator[int]:
+        async for number in stream:
+            yield number * 2
+
+    agent: streamapp.Agent = double
+    return agent
+
+
+async def test_two_who_ask_at_once_before_answers_are_read_both_get_theirs() -> None:
+    agent = answering(bench := Bench())
+    make_reader = bench.broker.reader
+
+    def slowly() -> Reader:
+        time.sleep(0.3)  # the answer to the second would be there before
+        return make_reader()
+
+    async with running(agent.app):
+        bench.broker.reader = slowly  # type: ignore[method-assign]
+        asked = asyncio.gather(agent.ask(1), agent.ask(2))
+        assert await asyncio.wait_for(asked, DEADLINE_S) == [2, 4]
+
+
+async def test_answers_come_although_the_broker_failed_when_they_were_to_be_read() -> None:
+    agent = answering(bench := Bench())
+    async with running(agent.app):
+        bench.broker.fail_next("create_topic", BrokerError("the disk hiccups"))
+        with pytest.raises(BrokerError):
+            await asyncio.wait_for(agent.ask(1), DEADLINE_S)
+        assert await asyncio.wait_for(agent.ask(2), DEADLINE_S) == 4
