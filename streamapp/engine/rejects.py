@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 #: Bytes of a stack that a dead letter carries: enough for the frames of the user's program.
 _STACK_BYTES = 8_000
+#: Characters of an exception's text that are logged, shown and sent: it may hold a whole record.
+_TEXT_CHARS = 1_000
 #: Errors of one agent that are logged one by one before only every hundredth is.
 _LOUD_ERRORS = 20
 
@@ -47,7 +49,7 @@ class FeedStats:
         """Count an error by its type; return the number of errors so far."""
         name = type(exc).__name__
         self.errors[name] = self.errors.get(name, 0) + 1
-        self.last_error = f"{name}: {exc}"[:300]
+        self.last_error = told(exc)[:300]
         return sum(self.errors.values())
 
 
@@ -72,25 +74,28 @@ class Rejects:
             self.stats.retries += 1
         if errors <= _LOUD_ERRORS or not errors % 100:
             log.warning(
-                "Agent %s failed on %s (%s, failure %d of this event): %s: %s",
-                self.agent, record, verdict.value, failures, type(exc).__name__, exc,
+                "Agent %s failed on %s (%s, failure %d of this event): %s",
+                self.agent, record, verdict.value, failures, told(exc),
             )  # fmt: skip
         return verdict
 
     def letter(self, batch: RecordBatch, index: int, exc: Exception, failures: int) -> OutRecord:
         """Return the dead letter of a record: its raw key and value, the rest in headers."""
-        stack = "".join(traceback.format_exception(exc))[-_STACK_BYTES:]
+        # Each part is bounded: long words would leave no room for the frames.
+        stack = "".join(
+            f"{part[:_TEXT_CHARS].rstrip()}\n" for part in traceback.format_exception(exc)
+        )
         about = {
             "topic": batch.tp.topic,
             "partition": str(batch.tp.partition),
             "offset": str(batch.offsets[index]),
             "timestamp-ms": str(batch.timestamps[index]),
             "agent": self.agent,
-            "cause": f"{type(exc).__name__}: {exc}"[:1_000],
+            "cause": told(exc),
             "failures": str(failures),
-            "stack": stack,
+            "stack": stack[-_STACK_BYTES:],
         }
-        headers = tuple((f"dead-letter-{name}", text.encode()) for name, text in about.items())
+        headers = tuple((f"dead-letter-{name}", _utf8(text)) for name, text in about.items())
         own = batch.headers[index] if batch.headers is not None else ()
         return OutRecord(
             TP(self.topic, 0),
@@ -99,3 +104,19 @@ class Rejects:
             batch.timestamps[index],
             (*own, *headers),
         )
+
+
+def told(exc: BaseException) -> str:
+    """Return type and text of an exception; bounded, and valid Unicode whatever its words are.
+
+    The words are the user's: an error about the error would end the worker, at every start again.
+    """
+    try:
+        text = str(exc)
+    except Exception:  # noqa: BLE001 - whatever its `__str__` raises, there are no words
+        text = "(it has no words)"
+    return _utf8(f"{type(exc).__name__}: {text}"[:_TEXT_CHARS]).decode()
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode(errors="backslashreplace")

@@ -144,6 +144,13 @@ async def _is_done(
         await make()
     except AgentStoppedError:
         raise
+    except asyncio.CancelledError as exc:
+        if (task := asyncio.current_task()) is None or task.cancelling():
+            raise
+        # Nobody has cancelled this task: what the event has waited for was.
+        msg = "Something that the event waited for was cancelled"
+        await on_error(RuntimeError(msg).with_traceback(exc.__traceback__))
+        return False
     except Exception as exc:  # noqa: BLE001 - judged there: the record's, the state's, the program's
         await on_error(exc)
         return False
