@@ -52,8 +52,7 @@ class WindowFeed(Feed):
         slots = [slot for tp in gone if tp in self._windows for slot in self._windows.pop(tp).slots]
         for slot in slots:
             slot.is_revoked = True
-            slot.scope.undo()
-            slot.scope.leave()
+            slot.scope.lose()
         self._again = deque(slot for slot in self._again if not slot.is_revoked)
         self.interrupt(slot.task for slot in slots if slot.task is not None)
 
@@ -100,6 +99,7 @@ class WindowFeed(Feed):
         for done in retired:
             self.stats.events += done.stop - done.start
             self.plan.outbox.add(done.scope.outputs)
+            done.scope.leave()
             if done.conflicts:
                 self.plan.gate.open_for_all(self)
             if done.stop == len(done.batch):
@@ -149,7 +149,8 @@ class WindowFeed(Feed):
 
     def _opened(self, tp: TP) -> int:
         chunk = self._chunk
-        return chunk.position if chunk is not None and chunk.tp == tp else self._next[tp]
+        opened = chunk.position if chunk is not None and chunk.tp == tp else 0
+        return max(opened, self._next[tp])
 
     def _open_slot(self, size: int) -> Slot | None:
         """Return the next records as a slot; ``None`` if there are none, or too many in hand."""

@@ -1,0 +1,323 @@
+"""The small parts of the engine: policies, positions, the gate, the outbox, rejects, runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+from support.feeds import batch
+
+from streamapp.core.batch import TP, OutRecord
+from streamapp.core.positions import Progress, parse_progress, progress_of
+from streamapp.engine import gate as gates
+from streamapp.engine.gate import Gate
+from streamapp.engine.outbox import Outbox
+from streamapp.engine.policy import ErrorPolicy, Verdict, policy_of
+from streamapp.engine.rejects import FeedStats, Rejects
+from streamapp.engine.states import NEXT, EngineState, follow
+from streamapp.engine.work import Chunk, Window, open_slot
+from streamapp.errors import ConfigError, DecodeError
+from streamapp.state.changelog import (
+    TOMBSTONES_KEPT_MS,
+    Mark,
+    change_records,
+    changelog_topic,
+    mark_key,
+    read_mark,
+    restore_from,
+    write_mark,
+)
+from streamapp.transport.broker import OffsetRange
+
+DEAD, SKIP, STOP, RETRY = Verdict.DEAD_LETTER, Verdict.SKIP, Verdict.STOP, Verdict.RETRY
+NOW_MS = 1_700_000_000_000
+
+# --- policy --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("policy", "failures", "is_retriable", "verdict"),
+    [
+        (ErrorPolicy(), 1, True, RETRY),
+        (ErrorPolicy(), 3, True, RETRY),
+        (ErrorPolicy(), 4, True, DEAD),
+        (ErrorPolicy(), 1, False, DEAD),
+        (ErrorPolicy(retries=0), 1, True, DEAD),
+        (ErrorPolicy(retries=1, then="skip"), 1, True, RETRY),
+        (ErrorPolicy(retries=1, then="skip"), 2, True, SKIP),
+        (ErrorPolicy(then="skip"), 1, False, SKIP),
+        (ErrorPolicy(then="stop"), 4, True, STOP),
+        (ErrorPolicy(then=Verdict.STOP), 1, False, STOP),
+        (ErrorPolicy(then="retry"), 1_000, True, RETRY),
+        (ErrorPolicy(then="retry"), 1, False, DEAD),
+    ],
+)
+def test_verdict(policy: ErrorPolicy, failures: int, is_retriable: bool, verdict: Verdict) -> None:
+    assert policy.verdict(failures, is_retriable=is_retriable) is verdict
+
+
+def test_pauses_double_up_to_a_bound() -> None:
+    policy = ErrorPolicy(backoff_ms=100)
+    pauses = [policy.pause_ms(n) for n in (1, 2, 3, 9, 10, 10_000)]
+    assert pauses == [100, 200, 400, 25_600, 30_000, 30_000]
+    assert ErrorPolicy(backoff_ms=0).pause_ms(5) == 0
+
+
+@pytest.mark.parametrize(
+    ("declared", "policy"),
+    [
+        (None, ErrorPolicy()),
+        ("skip", ErrorPolicy(retries=0, then="skip")),
+        (ErrorPolicy(retries=7), ErrorPolicy(retries=7)),
+    ],
+)
+def test_policy_of_a_declaration(declared: ErrorPolicy | str | None, policy: ErrorPolicy) -> None:
+    assert policy_of(declared) == policy
+
+
+@pytest.mark.parametrize(
+    "options", [{"then": "ignore"}, {"retries": -1}, {"backoff_ms": -1}], ids=str
+)
+def test_wrong_policy_is_refused(options: dict[str, object]) -> None:
+    with pytest.raises(ConfigError):
+        ErrorPolicy(**options)  # type: ignore[arg-type] # on purpose
+
+
+# --- positions -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("agents", "time_ms", "progress"),
+    [
+        ({"a": 5}, None, Progress(5)),
+        ({"a": 5, "b": 5}, 7, Progress(5, {}, 7)),
+        ({"a": 5, "b": 9, "c": 6}, -3, Progress(5, {"b": 9, "c": 6}, -3)),
+    ],
+)
+def test_progress_survives_the_broker(
+    agents: dict[str, int], time_ms: int | None, progress: Progress
+) -> None:
+    assert progress_of(agents, time_ms) == progress
+    again = parse_progress(progress.offset, progress.metadata())
+    assert again == progress
+    assert {agent: again.of(agent) for agent in agents} == agents
+    assert again.of("new") == progress.offset
+
+
+@pytest.mark.parametrize("note", ["", "{}", "not ours", '{"ahead": 7}', '{"ahead":{"a":"x"}}'])
+def test_foreign_note_means_that_nobody_is_ahead(note: str) -> None:
+    assert parse_progress(3, note) == Progress(3)
+
+
+def test_agent_is_never_behind_the_offset() -> None:
+    assert parse_progress(30, '{"ahead":{"a":7}}').of("a") == 30
+
+
+def test_plain_position_has_no_note() -> None:
+    assert Progress(3).metadata() == ""
+
+
+# --- changelog -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mark", "end", "offset"),
+    [
+        (None, 10, None),
+        (Mark("u", 4, NOW_MS), 10, 4),
+        (Mark("u", 10, NOW_MS), 10, 10),
+        (Mark("u", 0, NOW_MS), 0, 0),
+        (Mark("other", 4, NOW_MS), 10, None),
+        (Mark("u", 11, NOW_MS), 10, None),
+        (Mark("u", 4, NOW_MS - TOMBSTONES_KEPT_MS), 10, 4),
+        (Mark("u", 4, NOW_MS - TOMBSTONES_KEPT_MS - 1), 10, None),
+        (Mark("u", 10, NOW_MS - TOMBSTONES_KEPT_MS - 1), 10, 10),
+        (Mark("u", 4, NOW_MS + 1), 10, 4),
+    ],
+)
+def test_restore_from(mark: Mark | None, end: int, offset: int | None) -> None:
+    assert restore_from(mark, "u", OffsetRange(0, end), NOW_MS) == offset
+
+
+def test_mark_survives_the_store_and_rubbish_is_none() -> None:
+    mark = Mark("u", 4, NOW_MS)
+    assert read_mark(write_mark(mark)) == mark
+    assert [read_mark(data) for data in (None, b"", b"{}", b"\xff")] == [None] * 4
+    assert mark_key("t", 1) != mark_key("t", 2)
+
+
+def test_changelog_records() -> None:
+    spec = changelog_topic("app", "t", 3)
+    assert (spec.name, spec.partitions, spec.cleanup) == (
+        "app-t-changelog", 3, frozenset({"compact"}),
+    )  # fmt: skip
+    tp = TP(spec.name, 1)
+    assert change_records(tp, {b"k": b"v", b"gone": None}, 5) == [
+        OutRecord(tp, b"k", b"v", 5),
+        OutRecord(tp, b"gone", None, 5),
+    ]
+
+
+# --- gate ----------------------------------------------------------------------------------------
+
+
+async def _passes(gate: Gate, reader: object) -> bool:
+    task = asyncio.ensure_future(gate.wait(reader))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    is_done = task.done()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    return is_done
+
+
+async def test_gate_is_closed_while_there_is_a_reason() -> None:
+    gate, reader = Gate(), object()
+    assert not gate.closed
+    assert await _passes(gate, reader)
+    gate.close("b")
+    gate.close("a")
+    assert gate.closed
+    assert gate.reasons == ("a", "b")
+    gate.open("b")
+    gate.open("b")
+    assert gate.closed
+    assert not await _passes(gate, reader)
+    waiting = asyncio.ensure_future(gate.wait(reader))
+    await asyncio.sleep(0)
+    gate.open("a")
+    await asyncio.wait_for(waiting, 5)
+    assert not gate.closed
+
+
+async def test_one_reader_passes_a_gate_that_is_closed_for_it() -> None:
+    gate, one, other = Gate(), object(), object()
+    gate.close_for_one(one)
+    gate.close_for_one(other)
+    assert gate.closed
+    assert gate.reasons == ("an event runs alone",)
+    assert await _passes(gate, one)
+    assert not await _passes(gate, other)
+    gate.open_for_all(other)
+    assert gate.closed
+    gate.close("a")
+    assert not await _passes(gate, one)
+    gate.open_for_all(one)
+    assert gate.closed
+    gate.open("a")
+    assert not gate.closed
+
+
+async def test_one_reader_does_not_run_alone_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gates, "ALONE_FOR_S", 0.01)
+    gate = Gate()
+    gate.close_for_one(object())
+    await asyncio.wait_for(gate.wait(object()), 5)
+    assert not gate.closed
+
+
+# --- outbox --------------------------------------------------------------------------------------
+
+
+def test_outbox_keeps_order_and_wants_a_commit_only_for_records() -> None:
+    outbox = Outbox()
+    outbox.add([])
+    assert not outbox.wanted.is_set()
+    records = [OutRecord(TP("t", 0), None, b"%d" % n, 0) for n in range(3)]
+    outbox.add(records[:2])
+    outbox.add(records[2:])
+    assert outbox.wanted.is_set()
+    assert len(outbox) == 3
+    assert outbox.take() == records
+    assert not outbox.wanted.is_set()
+    assert outbox.take() == []
+
+
+# --- rejects -------------------------------------------------------------------------------------
+
+
+def _rejects(policy: ErrorPolicy | None = None) -> Rejects:
+    return Rejects("agent", "dead", policy or ErrorPolicy(), FeedStats())
+
+
+def test_errors_are_counted_by_type_and_logged_seldom_when_many(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rejects = _rejects()
+    with caplog.at_level(logging.WARNING):
+        for _ in range(200):
+            assert rejects.judge(ValueError("bad"), "in/0 offset 3", 1) is RETRY
+        assert rejects.judge(DecodeError("worse"), "in/0 offset 4", 1) is DEAD
+    assert rejects.stats.errors == {"ValueError": 200, "DecodeError": 1}
+    assert rejects.stats.retries == 200
+    assert rejects.stats.last_error == "DecodeError: worse"
+    assert len(caplog.records) == 20 + 2
+    assert "in/0 offset 3" in caplog.text
+
+
+def test_letter_bounds_its_texts_and_keeps_own_headers() -> None:
+    own = (("dead-letter-agent", b"an earlier one"), ("own", b"\xff"))
+    records = batch(4, [1])
+    with_headers = type(records)(
+        records.tp, records.offsets, records.timestamps, records.keys, records.values, [own], 5, 1
+    )
+    letter = _rejects().letter(with_headers, 0, ValueError("é" * 20_000), 2)
+    assert letter.headers[:2] == own
+    headers = dict(letter.headers[2:])
+    assert len(headers["dead-letter-cause"].decode()) == 1_000
+    assert len(headers["dead-letter-stack"].decode()) <= 8_000
+    assert (letter.key, letter.value, letter.timestamp_ms) == (b"k4", b"1", 4)
+    assert _rejects().letter(records, 0, ValueError(), 1).headers[0][0] == "dead-letter-topic"
+
+
+def test_lone_surrogate_in_an_error_does_not_break_its_letter() -> None:
+    letter = _rejects().letter(batch(0, [1]), 0, ValueError("\ud800"), 1)
+    assert dict(letter.headers)["dead-letter-cause"].startswith(b"ValueError: ")
+
+
+# --- runs of records -----------------------------------------------------------------------------
+
+
+def test_chunk_knows_position_and_time() -> None:
+    chunk = Chunk(batch(0, [1, 2], offsets=[3, 8], next_offset=12, times=[5, 2]), [1, 2], 4)
+    assert [chunk.time_at(i) for i in (-1, 0, 1)] == [4, 5, 5]
+    assert (chunk.position, chunk.timestamp_ms, chunk.now_ms) == (3, 5, 5)
+    chunk.advance()
+    assert (chunk.position, chunk.timestamp_ms, chunk.now_ms) == (8, 2, 5)
+    chunk.advance()
+    assert chunk.position == 12
+    chunk.extend(batch(12, [3], times=[9]), [3])
+    assert (chunk.position, chunk.end, chunk.now_ms) == (12, 3, 9)
+
+
+def test_failures_count_in_a_row_only() -> None:
+    chunk = Chunk(batch(0, [1, 2]), [1, 2], 0)
+    assert [chunk.fail(), chunk.fail()] == [1, 2]
+    chunk.advance()
+    assert chunk.fail() == 1
+
+
+def test_window_retires_finished_heads() -> None:
+    window = Window(0, 0)
+    records = batch(0, [1, 2, 3], times=[4, 9, 2])
+    slots = [open_slot(records, i, [i], [time], 1) for i, time in enumerate((4, 9, 9))]
+    window.slots.extend(slots)
+    slots[1].is_finished = True
+    assert window.retire() == ([], None)
+    slots[0].is_finished = True
+    assert window.retire() == (slots[:2], None)
+    assert (window.position, window.time_ms) == (2, 9)
+
+
+# --- states --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", EngineState)
+def test_states_follow_the_table(state: EngineState) -> None:
+    for to in EngineState:
+        if to in NEXT[state]:
+            assert follow(state, to) is to
+        else:
+            with pytest.raises(AssertionError):
+                follow(state, to)
