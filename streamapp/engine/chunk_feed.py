@@ -46,8 +46,9 @@ class ChunkFeed(Feed):
         if self.chunk is not None and self.chunk.tp in gone:
             if self.chunk.is_held:
                 self.interrupt(self.tasks)
-            self.scope.undo()
-            self.scope.leave()
+            # The code of the event may still run, and must not share the scope of a later one.
+            self.scope.lose()
+            self.scope = EventScope()
             self.chunk = None
             self._conflicts = 0
 

@@ -134,12 +134,12 @@ class Stream(faust.Stream):
             yield slot.values[0]
 
     async def _straight(self, feed: ChunkFeed) -> AsyncIterator[Any]:  # noqa: C901 - the hot loop
-        scope, gate = feed.scope, feed.plan.gate
+        gate = feed.plan.gate
         self._finish_left_over(feed)
         while True:
             chunk = feed.chunk or await feed.begin()
+            scope, values = feed.scope, chunk.values
             current_scope.set(scope)
-            values = chunk.values
             turn = perf_counter() + _TURN_S
             while chunk.at < chunk.end:
                 at = chunk.at

@@ -110,7 +110,7 @@ class Topic(faust.Topic):
         raw_key = self._encode("key", key, key_serializer)
         raw_value = self._encode("value", value, value_serializer)
         scope = current_scope.get()
-        if scope is None or force or scope.partition < 0:
+        if scope is None or force or (scope.partition < 0 and not scope.is_lost):
             sent = await (await self._get_producer()).send(
                 name, raw_key, raw_value, partition, timestamp, dict(headers or {})
             )

@@ -70,17 +70,19 @@ class EventScope:
     ``partition`` is the source partition of the event: its rows live in the shards of that number.
     ``partitions`` is how many the source topic has. ``outputs`` are records to be written by the
     commit that includes the event. ``serial`` counts the events: a shard whose ``touched`` equals
-    it was used by the event in hand. ``undo_list`` is the way back, oldest first.
+    it was used by the event in hand. ``undo_list`` is the way back, oldest first. ``is_lost``: the
+    partition was taken away in the middle of an event, and what that still does counts for nothing.
     """
 
     __slots__ = (
-        "_overlay", "_reads", "_seen", "held", "outputs", "partition", "partitions", "serial",
-        "source", "tracked", "tracks_always", "undo_list",
+        "_overlay", "_reads", "_seen", "held", "is_lost", "outputs", "partition", "partitions",
+        "serial", "source", "tracked", "tracks_always", "undo_list",
     )  # fmt: skip
 
     def __init__(self, *, tracks_always: bool = False) -> None:
         self.partition = -1
         self.partitions = 0
+        self.is_lost = False
         self.source: Source = _NO_SOURCE
         self.serial = 1
         self.outputs: list[OutRecord] = []
@@ -108,6 +110,12 @@ class EventScope:
             shard.owner = None
         self.held.clear()
         self.partition = -1
+
+    def lose(self) -> None:
+        """Take the event in hand back; nothing that its code does from now on has an effect."""
+        self.undo()
+        self.leave()
+        self.is_lost = True
 
     # --- effects ---------------------------------------------------------------------------------
 

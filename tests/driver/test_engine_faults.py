@@ -184,3 +184,51 @@ async def test_answers_come_although_the_broker_failed_when_they_were_to_be_read
         with pytest.raises(BrokerError):
             await asyncio.wait_for(agent.ask(1), DEADLINE_S)
         assert await asyncio.wait_for(agent.ask(2), DEADLINE_S) == 4
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+async def test_event_whose_partition_is_taken_away_sends_nothing_more(concurrency: int) -> None:
+    bench = Bench()
+    app = bench.app()
+    out = app.topic("out", value_type=int, partitions=1)
+    tries = 0
+
+    @app.agent(app.topic("in", value_type=int), concurrency=concurrency)
+    async def pass_on(stream: streamapp.Stream) -> None:
+        nonlocal tries
+        async for number in stream:
+            tries += 1
+            try:
+                if tries == 1:
+                    await asyncio.sleep(DEADLINE_S)
+            finally:
+                await out.send(value=number)
+
+    async with running(app):
+        bench.send("in", b"7")
+        await until(lambda: tries == 1)
+        bench.broker.evict(app.engine.group.member.id)  # type: ignore[union-attr]
+        await until(lambda: bench.position("in") == 1)
+    assert [value for _, value in bench.log("out")] == [b"7"]
+
+
+async def test_what_an_event_leaves_running_sends_when_the_event_is_over() -> None:
+    bench = Bench()
+    app = bench.app()
+    out = app.topic("out", value_type=int, partitions=1)
+    goes_on, left = asyncio.Event(), set()
+
+    @app.agent(app.topic("in", value_type=int), concurrency=2)
+    async def leave_it(stream: streamapp.Stream) -> None:
+        async def later(number: int) -> None:
+            await goes_on.wait()
+            await out.send(value=number)
+
+        async for number in stream:
+            left.add(asyncio.create_task(later(number)))
+
+    async with running(app):
+        bench.send("in", b"7")
+        await until(lambda: bench.position("in") == 1)
+        goes_on.set()
+        await until(lambda: "out" in bench.broker.topics() and bool(bench.log("out")))
