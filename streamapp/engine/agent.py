@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import faust
@@ -153,6 +153,23 @@ class Agent(faust.Agent):
         else:
             actor = AwaitableActor(self, stream, result, loop=self.loop, beacon=self.beacon)
             await actor
+
+    async def _slurp(self, res: Any, it: AsyncIterator[Any]) -> None:
+        """Send what the agent yields to its sinks and to whoever asked; see Faust's ``Agent``.
+
+        Faust makes an event of each record to look for an asker, who is named in the headers.
+        """
+        stream: Any = None
+        async for value in it:
+            stream = stream or res.stream.get_active_stream()
+            if stream.has_headers:
+                await super()._slurp(res, _only(value))
+            else:
+                await self._delegate_to_sinks(value)
+
+
+async def _only(value: Any) -> AsyncIterator[Any]:
+    yield value
 
 
 class _Pause:

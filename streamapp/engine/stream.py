@@ -249,6 +249,17 @@ class Stream(faust.Stream):
             self.feed.hand_back(slot)
 
     @property
+    def has_headers(self) -> bool:
+        """Whether the record in hand may have headers; cheaper than asking its event."""
+        if not isinstance(self.channel, Topic):
+            return True
+        try:
+            batch, index = self._in_hand()
+        except UsageError:
+            return False
+        return batch.headers is not None and bool(batch.headers[index])
+
+    @property
     def current_event(self) -> Any:
         """The event in hand, or ``None``."""
         if not isinstance(self.channel, Topic):
