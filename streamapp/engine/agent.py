@@ -130,7 +130,7 @@ class Agent(faust.Agent):
             engine.stop_feeds(task)
         else:
             self.condition = "completed"
-            engine.end_feeds(task)
+            await engine.end_feeds(task)
 
     async def _tell(self, exc: Exception) -> None:
         """Tell the declared handler of a failure; what it sends does not share the event's fate."""

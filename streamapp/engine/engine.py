@@ -279,8 +279,12 @@ class Engine(Service):
             if stream.feed is not None:
                 stream.feed.stop()
 
-    def end_feeds(self, task: asyncio.Task[Any] | None) -> None:
-        """Forget the feeds of an agent whose last instance has returned."""
+    async def end_feeds(self, task: asyncio.Task[Any] | None) -> None:
+        """Forget the feeds of an agent whose last instance has returned; its last event counts."""
+        for stream in self.subscriptions.streams_of(task):
+            stream.finish_in_hand()
+        # While they still have positions: what the agent did must not be committed without them.
+        await self.commit()
         for stream in self.subscriptions.streams_of(task):
             feed = stream.feed
             if feed is not None and feed.tasks <= {task}:

@@ -234,6 +234,13 @@ class Stream(faust.Stream):
             return True
         return False
 
+    def finish_in_hand(self) -> None:
+        """Let the event in hand take effect: the agent has returned."""
+        if isinstance(self.feed, ChunkFeed):
+            self._finish_left_over(self.feed)
+        elif isinstance(self.feed, WindowFeed) and self._slot is not None:
+            self.feed.finish(self._slot)
+
     def reset_processors(self) -> None:
         """Forget filters and the like: the agent begins anew and declares them again."""
         self._processors.clear()

@@ -199,17 +199,22 @@ class Shard:
         memory = sorted(
             ((key, data) for key, data in rows.items() if start <= key < end), reverse=reverse
         )
-        skip = len(self.prefix)
-        stored = (
-            (key[skip:], data)
-            for key, data in self._store.scan(
-                self.prefix + start, self.prefix + end, reverse=reverse
-            )
-            if key[skip:] not in rows
-        )
+        scanned = self._scan_store(self.prefix + start, self.prefix + end, reverse=reverse)
+        stored = (row for row in scanned if row[0] not in rows)
         for key, data in heapq.merge(memory, stored, key=lambda row: row[0], reverse=reverse):
             if data is not None:
                 yield key, self._codec.unpack(data)
+
+    def _scan_store(
+        self, start: bytes, end: bytes, *, reverse: bool
+    ) -> Iterator[tuple[bytes, bytes]]:
+        skip = len(self.prefix)
+        try:
+            for key, data in self._store.scan(start, end, reverse=reverse):
+                yield key[skip:], data
+        except StateError as exc:
+            self._note_fault(exc)
+            raise
 
     def raw_key(self, key: Hashable) -> bytes:
         """Return the ordered bytes of a key as memory holds it."""
@@ -242,9 +247,14 @@ class Shard:
         try:
             return self._store.get(self.prefix + raw)
         except StateError as exc:
-            # The program may swallow the exception; the commit must not.
-            self._budget.fault = exc
+            self._note_fault(exc)
             raise
+
+    def _note_fault(self, exc: StateError) -> None:
+        # The program may swallow the exception; the commit must not. A scan that outlives its shard
+        # tells of a store that was closed on purpose.
+        if self in self._budget.shards:
+            self._budget.fault = exc
 
 
 def memory_key(key: Hashable) -> Hashable:

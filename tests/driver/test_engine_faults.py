@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +13,7 @@ from support.engine_app import DEADLINE_S, Bench, running, until
 import streamapp
 from streamapp.core.batch import TP
 from streamapp.engine.group import Fenced
-from streamapp.errors import BrokerError, BrokerFullError
+from streamapp.errors import BrokerError, BrokerFullError, StateError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -232,3 +233,64 @@ async def test_what_an_event_leaves_running_sends_when_the_event_is_over() -> No
         await until(lambda: bench.position("in") == 1)
         goes_on.set()
         await until(lambda: "out" in bench.broker.topics() and bool(bench.log("out")))
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+async def test_agent_that_returns_has_committed_its_events_with_their_position(
+    concurrency: int,
+) -> None:
+    bench = Bench()
+    app = bench.app(commit_interval="20s")
+    counts = app.Table("counts", key_type=str, value_type=int, default=int)
+
+    @app.agent(app.topic("in", value_type=int), concurrency=concurrency)
+    async def until_ten(stream: streamapp.Stream) -> None:
+        async for number in stream:
+            counts["all"] += 1
+            if number >= 10:
+                return
+
+    async with running(app):
+        bench.send("in", b"1", b"2", b"10", b"10", b"3")
+        await until(lambda: bench.position("in") == 2 + concurrency)
+    assert total(bench) == 2 + concurrency
+    assert bench.position("in") == 2 + concurrency
+
+
+async def test_scan_that_fails_leads_to_a_rebuild_also_if_the_program_hides_it() -> None:
+    bench = Bench()
+    app = bench.app()
+    counts = app.Table("counts", key_type=str, value_type=int, default=int)
+
+    @app.agent(app.topic("in", value_type=int))
+    async def sum_up(stream: streamapp.Stream) -> None:
+        async for number in stream:
+            with suppress(StateError):
+                counts["all"] = number + sum(value for _, value in counts.items())
+
+    async with running(app):
+        bench.send("in", b"1")
+        await until(lambda: bench.position("in") == 1)
+        app.engine.keeper.store.close()  # which fails all that is asked of it
+        bench.send("in", b"2")
+        await until(lambda: bench.position("in") == 2)
+        assert total(bench) == 3
+
+
+async def test_sweep_that_fails_leads_to_a_rebuild() -> None:
+    bench = Bench()
+    app = bench.app()
+    counts = app.Table("counts", key_type=str, value_type=int, default=int, ttl="1h")
+
+    @app.agent(app.topic("in", value_type=int))
+    async def count(stream: streamapp.Stream) -> None:
+        async for _ in stream:
+            counts["all"] += 1
+
+    async with running(app):
+        before = app.engine.group.rebalances
+        app.engine.keeper.store.close()  # which fails all that is asked of it
+        await until(lambda: app.engine.group.rebalances > before)
+        bench.send("in", b"1")
+        await until(lambda: bench.position("in") == 1)
+        assert not app.engine.crashed
