@@ -49,13 +49,12 @@ def encode_key(key: object) -> bytes:
     Raises:
         InputError: The key is NaN, holds a lone surrogate or is of a kind that cannot be encoded.
     """
-    kind = type(key)
-    if kind is str:
-        return _STR + _utf8(cast("str", key))
-    if kind is bytes:
-        return _BYTES + cast("bytes", key)
-    if kind is tuple:
-        return _TUPLE + b"".join(_part(part) for part in cast("tuple[object, ...]", key))
+    if type(key) is str:
+        return _STR + _utf8(key)
+    if type(key) is bytes:
+        return _BYTES + key
+    if type(key) is tuple:
+        return _TUPLE + b"".join(_part(part) for part in key)
     return _scalar(key)
 
 

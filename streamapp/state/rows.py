@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
+import msgspec
+
 from streamapp.serde.codecs import value_decoder, value_encoder
 
 #: Characters of a text that memory shares as it is: as JSON it stays far below the codec's bound.
 _SHORT_TEXT = 4_096
+_encode_scalar = msgspec.json.Encoder().encode
 
 
 class Mark(Enum):
@@ -69,7 +72,8 @@ class RowCodec:
         """Return the bytes of a held value; ``None`` for a deleted row."""
         if held is ABSENT:
             return None
-        return held.data if isinstance(held, Packed) else self.encode(held)
+        # A scalar that memory shares has passed the checks of ``encode``.
+        return held.data if type(held) is Packed else _encode_scalar(held)
 
     def unpack(self, data: bytes | None) -> object:
         """Return the held form of stored bytes."""

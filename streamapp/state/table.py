@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
 from itertools import islice
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from streamapp.errors import EncodeError, PartitionMismatchError, UsageError
 from streamapp.serde.ordered_keys import PLAIN_KEYS, encode_key, encode_prefix
@@ -107,11 +107,10 @@ class Table(MutableMapping[Any, Any]):
         may_share = self._atoms.get(type(value))
         if may_share is None or not may_share(value):
             value = self._pack(key, value, scope)
-        kind = type(key)
-        if kind is str:
-            if not cast("str", key).isascii():
+        if type(key) is str:
+            if not key.isascii():
                 encode_key(key)  # which refuses what the commit could not write
-        elif kind not in PLAIN_KEYS:
+        elif type(key) not in PLAIN_KEYS:
             key = memory_key(key)
         shard = self.shards.get(scope.partition)
         if shard is None or shard.owner is not scope:
