@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import faust
 from faust.app.base import BootStrategy as FaustBootStrategy
-from faust.exceptions import ImproperlyConfigured
+from faust.exceptions import ImproperlyConfigured, ProducerSendError
 from mode.utils.objects import cached_property, canonshortname
 
 from streamapp.core.duration import to_ms
@@ -306,7 +306,11 @@ class App(faust.App):
         """End what is not a service of its own."""
         await self.on_before_shutdown.send()
         if self._producer is not None and self._producer.started:
-            await self._producer_flush(self.log)
+            try:
+                await self._producer_flush(self.log)
+            except ProducerSendError as exc:
+                # Its sender was told; the engine still has to commit and to leave.
+                self.log.error("%s", exc)  # noqa: TRY400
         await self._maybe_close_http_client()
 
     def _load_settings(self, *, silent: bool = False) -> Any:

@@ -65,6 +65,10 @@ class Fenced:
 _Event = Assigned | Revoking | Lost | Fenced | StreamappError | str
 
 
+def _ends_restore(event: _Event) -> bool:
+    return not isinstance(event, Assigned | Fenced)
+
+
 class GroupFollower:
     """The task behind the engine's states; see the module. ``engine`` is its only collaborator."""
 
@@ -79,6 +83,8 @@ class GroupFollower:
         self._engine = engine
         self._failed_at = -_CALM_S
         self._is_failing = False
+        #: Queued events that make a restore pointless.
+        self._pressing = 0
         self._events: asyncio.Queue[_Event] = asyncio.Queue()
         self._rejoin: asyncio.TimerHandle | None = None
 
@@ -89,7 +95,8 @@ class GroupFollower:
             if self._is_failing:
                 return
             self._is_failing = True
-        if not isinstance(event, Assigned | Fenced):
+        if _ends_restore(event):
+            self._pressing += 1
             self._engine.keeper.interrupt()
         self._events.put_nowait(event)
 
@@ -97,6 +104,7 @@ class GroupFollower:
         """Handle events until the engine stops."""
         while not self._engine.should_stop:
             event = await self._events.get()
+            self._pressing -= _ends_restore(event)
             if isinstance(event, Assigned):
                 await self._on_assigned(event)
             elif isinstance(event, Revoking):
@@ -166,6 +174,8 @@ class GroupFollower:
         engine.become(EngineState.RESTORING)
         plans = keeper.plans(engine.topics.counts, event.tps)
         keeper.detach({(plan.table, plan.partition) for plan in plans})
+        if not self._pressing:
+            keeper.allow()
         try:
             await self._restore(plans)
             await self._begin(event.tps)
@@ -351,10 +361,12 @@ class GroupFollower:
             return None
         last = min(feeds, key=lambda feed: feed.position(tp))
         time_ms = last.time(tp)
-        return progress_of(
-            {feed.name: feed.position(tp) for feed in feeds},
-            None if time_ms == NEVER_MS else time_ms,
-        )
+        agents: dict[str, int] = {}
+        for feed in feeds:
+            # One agent may read a topic twice (alone, and with others): its slower stream counts.
+            at = feed.position(tp)
+            agents[feed.name] = min(at, agents.get(feed.name, at))
+        return progress_of(agents, None if time_ms == NEVER_MS else time_ms)
 
     def now_ms(self, table: Table, partition: int) -> int:
         """Return the event time of a table's partition: that of its sources that is furthest."""

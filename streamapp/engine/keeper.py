@@ -118,16 +118,19 @@ class Keeper:
         """Bring the store to the end of the changelogs of these shards; see ``progress``.
 
         Raises:
-            RestoreStoppedError: ``interrupt`` was called.
+            RestoreStoppedError: ``interrupt`` was called, and ``allow`` was not since.
             StateError: The store failed.
         """
-        self._stop.clear()
         self.progress = self.progress or RestoreProgress()
         restore(self._broker, self.store, plans, self.progress, self._stop)
 
     def interrupt(self) -> None:
-        """End a running restore early."""
+        """End a running restore early, and those to come until ``allow``."""
         self._stop.set()
+
+    def allow(self) -> None:
+        """Undo ``interrupt``."""
+        self._stop.clear()
 
     def attach(self, plans: Iterable[ShardPlan]) -> None:
         """Give the tables the shards of restored partitions; kept ones stay as they are."""

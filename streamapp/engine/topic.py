@@ -112,7 +112,7 @@ class Topic(faust.Topic):
         scope = current_scope.get()
         if scope is None or force or (scope.partition < 0 and not scope.is_lost):
             sent = await (await self._get_producer()).send(
-                name, raw_key, raw_value, partition, timestamp, dict(headers or {})
+                name, raw_key, raw_value, partition, timestamp, list(_headers(headers))
             )
             if callback is not None:
                 sent.add_done_callback(callback)

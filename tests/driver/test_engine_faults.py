@@ -13,7 +13,7 @@ from support.engine_app import DEADLINE_S, Bench, running, until
 import streamapp
 from streamapp.core.batch import TP
 from streamapp.engine.group import Fenced
-from streamapp.errors import BrokerError, BrokerFullError, StateError
+from streamapp.errors import BrokerError, BrokerFullError, StateError, UnknownTopicError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -294,3 +294,36 @@ async def test_sweep_that_fails_leads_to_a_rebuild() -> None:
         bench.send("in", b"1")
         await until(lambda: bench.position("in") == 1)
         assert not app.engine.crashed
+
+
+async def test_worker_leaves_in_order_although_a_record_could_not_be_sent() -> None:
+    bench = Bench()
+    app = counting(bench, commit_interval="20s")
+    async with running(app):
+        with pytest.raises(UnknownTopicError):
+            await (await app.topic("out", partitions=1).send(value=1, partition=9))
+        bench.send("in", b"1")
+        await until(lambda: app.engine.subscriptions.readers("in")[0].position(TP("in", 0)) == 1)
+    assert bench.position("in") == 1
+
+
+async def test_headers_are_the_same_in_an_event_and_outside() -> None:
+    bench = Bench()
+    app = bench.app()
+    out = app.topic("out", value_type=int, partitions=1)
+    headers = [("a", "text"), ("a", b"bytes")]
+
+    @app.agent(app.topic("in", value_type=int))
+    async def pass_on(stream: streamapp.Stream) -> None:
+        async for number in stream:
+            await out.send(value=number, headers=headers)
+
+    async with running(app):
+        await (await out.send(value=1, headers=headers))
+        bench.send("in", b"2")
+        await until(lambda: len(bench.log("out")) == 2)
+    reader = bench.broker.reader()
+    reader.assign({TP("out", 0): 0})
+    assert {h for b in reader.poll(0, 10) for h in b.headers or ()} == {
+        (("a", b"text"), ("a", b"bytes"))
+    }
