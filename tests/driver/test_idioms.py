@@ -614,6 +614,49 @@ async def test_error_handler_may_send(bench: Bench) -> None:
     assert told == ["add: bad luck"] * 2
 
 
+@pytest.mark.parametrize("concurrency", [1, 3])
+async def test_agent_that_pauses_before_a_retry_survives_a_rebalance(
+    bench: Bench, concurrency: int
+) -> None:
+    fails = [True]
+    seen: list[int] = []
+
+    def program() -> streamapp.App:
+        app = bench.app(topic_partitions=2)
+
+        @app.agent(
+            app.topic("in", value_type=int),
+            name="read",
+            concurrency=concurrency,
+            on_error=streamapp.ErrorPolicy(retries=9, backoff_ms=30_000),
+        )
+        async def read(stream: Any) -> None:
+            async for value in stream:
+                seen.append(value)
+                if fails[0]:
+                    msg = "not yet"
+                    raise ValueError(msg)
+
+        return app
+
+    tps = [TP("in", number) for number in range(2)]
+
+    def done() -> int:
+        return sum(position.offset for position in bench.broker.committed("bench", tps).values())
+
+    async with running(program()):
+        for tp in tps:
+            put(bench, "in", (None, 1), partition=tp.partition)
+        await until(lambda: 1 in seen)
+        fails[0] = False
+        async with running(program()):
+            await until(lambda: done() == 2)
+        # The first worker owns both again; its agent must still be there.
+        for tp in tps:
+            put(bench, "in", (None, 2), partition=tp.partition)
+        await until(lambda: done() == 4)
+
+
 # --- the application -----------------------------------------------------------------------------
 
 

@@ -84,8 +84,9 @@ def values_of(feed: Feed) -> AsyncIterator[Any]:
 
 
 async def soon(iterator: AsyncIterator[Any]) -> Any:
-    """Return the next value, which must come at once."""
-    return await asyncio.wait_for(anext(iterator), 5)
+    """Return the next value, which must come at once; its event is the running task's."""
+    async with asyncio.timeout(5):
+        return await anext(iterator)
 
 
 async def is_waiting(iterator: AsyncIterator[Any]) -> bool:
