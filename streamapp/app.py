@@ -7,6 +7,7 @@ points and overridable methods; nothing is patched.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from inspect import signature
@@ -301,6 +302,17 @@ class App(faust.App):
         """Finish the configuration, and let channels flow: Faust's consumer would do that."""
         self.finalize()
         self.flow_control.resume()
+
+    async def on_started(self) -> None:
+        """Let the collector overlook what the start of a worker has made.
+
+        These are a hundred thousand objects that live as long as the process; to look at them
+        again and again would stall all agents for tens of milliseconds.
+        """
+        await super().on_started()
+        if self.on_startup_finished is not None:
+            gc.collect()
+            gc.freeze()
 
     async def on_stop(self) -> None:
         """End what is not a service of its own."""
