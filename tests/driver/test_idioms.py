@@ -614,6 +614,27 @@ async def test_error_handler_may_send(bench: Bench) -> None:
     assert told == ["add: bad luck"] * 2
 
 
+async def test_what_an_agent_sends_before_its_first_event_is_sent_at_each_beginning(
+    bench: Bench,
+) -> None:
+    app = bench.app()
+    begun: list[int] = []
+
+    @app.agent(app.topic("in"), on_error=streamapp.ErrorPolicy(retries=2, backoff_ms=1))
+    async def read(stream: Any) -> None:
+        begun.append(len(begun))
+        await app.send("begun", value=begun[-1])
+        async for _ in stream:
+            msg = "bad luck"
+            raise ValueError(msg)
+
+    async with running(app):
+        put(bench, "in", (None, 1))
+        await until(lambda: bench.position("in") == 1)
+        await until(lambda: len(begun) == 4)
+        await until(lambda: values(bench, "begun") == begun)
+
+
 @pytest.mark.parametrize("concurrency", [1, 3])
 async def test_agent_that_pauses_before_a_retry_survives_a_rebalance(
     bench: Bench, concurrency: int

@@ -74,9 +74,9 @@ def stream_of(feed: Feed) -> Stream:
     return stream
 
 
-def values_of(feed: Feed) -> AsyncIterator[Any]:
-    """Iterate as ``async for value in stream`` does."""
-    stream = stream_of(feed)
+def values_of(feed: Feed, stream: Stream | None = None) -> AsyncIterator[Any]:
+    """Iterate as ``async for value in stream`` does, over a new stream if none is given."""
+    stream = stream or stream_of(feed)
     if isinstance(feed, WindowFeed):
         return stream._singly(feed)
     assert isinstance(feed, ChunkFeed)

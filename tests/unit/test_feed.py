@@ -6,13 +6,26 @@ import asyncio
 from typing import Any
 
 import pytest
-from support.feeds import BAD, NEVER_MS, P0, P1, batch, is_waiting, plan, soon, starts, values_of
+from support.feeds import (
+    BAD,
+    NEVER_MS,
+    P0,
+    P1,
+    batch,
+    is_waiting,
+    plan,
+    soon,
+    starts,
+    stream_of,
+    values_of,
+)
 
 from streamapp.core.batch import TP, OutRecord
 from streamapp.engine.chunk_feed import ChunkFeed
 from streamapp.engine.feed import Feed
 from streamapp.engine.policy import ErrorPolicy
 from streamapp.engine.rejects import AgentStoppedError
+from streamapp.engine.subscriptions import fail_in_hand
 from streamapp.engine.window_feed import WindowFeed
 
 KINDS = pytest.mark.parametrize("kind", [ChunkFeed, WindowFeed])
@@ -307,6 +320,28 @@ async def test_chunk_handed_back_is_handed_out_again() -> None:
     feed.hand_back()
     assert not feed.has_in_hand([P0])
     assert await soon(values_of(feed)) == 1
+
+
+@pytest.mark.parametrize("outer_kind", [ChunkFeed, WindowFeed])
+async def test_events_of_streams_around_the_one_that_fails_are_handed_out_again(
+    outer_kind: type[Feed],
+) -> None:
+    outer, inner = outer_kind(plan()), ChunkFeed(plan(ErrorPolicy(retries=0, then="skip")))
+    streams = []
+    for feed in (outer, inner):
+        starts(feed, [(P0, 0)])
+        feed.put(batch(0, [1, 2]))
+        streams.append(stream_of(feed))
+    around, within = (
+        values_of(feed, stream) for feed, stream in zip((outer, inner), streams, strict=True)
+    )
+    assert [await soon(around), await soon(within)] == [1, 1]
+    assert await fail_in_hand(streams, ValueError())
+    assert inner.position(P0) == 1
+    assert outer.position(P0) == 0
+    assert await soon(values_of(outer, streams[0])) == 1
+    assert outer.position(P0) == 0
+    assert not await fail_in_hand([], ValueError())
 
 
 # --- interruption --------------------------------------------------------------------------------
