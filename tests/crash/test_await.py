@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from signal import SIGTERM
 from typing import TYPE_CHECKING
 
 import pytest
 from support.crash_app import Plan
 from support.crash_run import Run, running
 
+from streamapp.core.batch import TP
 from streamapp.core.positions import parse_progress
 
 if TYPE_CHECKING:
@@ -109,3 +111,25 @@ def test_effects_above_the_position_of_a_concurrent_agent_wait(
         run.drain(worker)
         run.stop(worker)
         run.assert_exact(run.finish())
+
+
+@pytest.mark.timeout(180)
+def test_records_that_arrive_while_a_worker_stops_are_left_to_the_next(
+    zygote: Zygote, tmp_path: Path
+) -> None:
+    """What was queued behind the last event is not jumped over for what arrives after it."""
+    plan = Plan(str(tmp_path), commit_ms=COMMIT_MS, store_ms=50, batch_max=10, seed=6)
+    with running(zygote, plan) as run:
+        worker = run.start()
+        run.feed(1, hangs="count", partition=0, fails=0)
+        run.wait_until((tmp_path / "go-on.begun").exists, worker)
+        run.feed(30, partition=0, fails=0)
+        held = run.bus.offsets([TP("in", 0)])[TP("in", 0)].end
+        run.wait_until(lambda: agents_behind(run, 0, held) == {"count"}, worker)
+        worker.send(SIGTERM)
+        for _ in range(20):
+            run.feed(5, partition=0, fails=0)
+            time.sleep(0.02)  # the pace of the records
+        (tmp_path / "go-on").touch()
+        assert worker.wait() == 0, run.log_tail()
+        run.assert_exact(run.finish(rebuild=False))

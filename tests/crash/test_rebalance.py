@@ -124,7 +124,7 @@ def test_workers_that_come_and_go_lose_and_repeat_nothing(
 ) -> None:
     with running(zygote, plan_of(tmp_path, random.randrange(1 << 16))) as run:
         workers = [run.start_ready_under_load()]
-        for _ in range(3):
+        for _ in range(2):
             while len(workers) < 3:
                 workers.append(run.start())
                 feed_for(run, 0.5)

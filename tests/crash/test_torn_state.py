@@ -93,7 +93,7 @@ DAMAGES: dict[str, Damage] = {
 @pytest.mark.timeout(180)
 def test_damaged_store_is_rebuilt_or_resumed(zygote: Zygote, tmp_path: Path, damage: str) -> None:
     with running(zygote, plan_of(tmp_path)) as run:
-        for _ in range(3):
+        for _ in range(2):
             # Killed: a clean end leaves no log behind.
             work(run, 600).kill()
             DAMAGES[damage](store_of(run), run.draw)
