@@ -39,11 +39,6 @@ class Packed:
     def __init__(self, data: bytes) -> None:
         self.data = data
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Packed) and other.data == self.data
-
-    __hash__ = None  # type: ignore[assignment] # mutable values are never keys
-
 
 @dataclass(frozen=True, slots=True)
 class RowCodec:
