@@ -80,6 +80,10 @@ def _table_format(memory: BlockCache) -> rocksdict.BlockBasedOptions:
     # Indexes and filters count against the bound; otherwise they grow with the number of rows.
     table.set_cache_index_and_filter_blocks(True)
     table.set_pin_l0_filter_and_index_blocks_in_cache(True)
+    # In parts: those of a large file as one block outgrow a shard of the cache (a 64th of it), and
+    # every read would fetch them from disk. At 700,000 rows a read then took 70 us instead of 6.
+    table.set_index_type(rocksdict.BlockBasedIndexType.two_level_index_search())
+    table.set_partition_filters(True)
     return table
 
 
