@@ -56,6 +56,7 @@ class Feed:
         #: Event time of each partition: the greatest timestamp of the batches that were opened.
         self.times: dict[TP, int] = {}
         self._next: dict[TP, int] = {}
+        self._held: set[TP] = set()
         self._buffered: dict[TP, int] = {}
         self._arrived = asyncio.Event()
         self._interrupted: set[asyncio.Task[Any]] = set()
@@ -65,13 +66,14 @@ class Feed:
     def start(self, tp: TP, offset: int, time_ms: int) -> None:
         """Begin a partition at this offset and event time; earlier records are done."""
         self._next[tp] = offset
+        self._held.discard(tp)
         self._buffered[tp] = 0
         self.times[tp] = time_ms
 
     def put(self, batch: RecordBatch) -> int:
         """Queue what is not done of a batch; return the bytes now buffered of its partition."""
         tp = batch.tp
-        if self.is_stopped or tp not in self._next:
+        if self.is_stopped or tp not in self._next or tp in self._held:
             return 0
         rest = batch.since(self._next[tp])
         if rest is not batch:
@@ -89,6 +91,8 @@ class Feed:
     def hold(self, tps: Iterable[TP]) -> None:
         """Hand out no more records of these partitions; what is in hand may finish."""
         gone = set(tps)
+        # A batch that still comes would be taken for the next one: those before it are gone.
+        self._held |= gone
         self._queue = deque(batch for batch in self._queue if batch.tp not in gone)
         self._arrived.set()
 

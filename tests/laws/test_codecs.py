@@ -23,6 +23,7 @@ from streamapp.serde.codecs import (
     value_decoder,
     value_encoder,
 )
+from streamapp.serde.strict_json import MAX_DEPTH
 
 
 class Item(Record):
@@ -205,10 +206,18 @@ def test_json_agrees_with_the_standard_library(data: bytes) -> None:
         want = json.loads(data.decode(), parse_constant=refuse_constant)
         json.dumps(want, ensure_ascii=False).encode()
         assert all(map(math.isfinite, floats(want)))
+        assert depth(want) <= MAX_DEPTH
     except (ValueError, RecursionError, AssertionError):
         want = Bad
     got = decode_batch(value_decoder(), [data])[0]
     assert same(Bad if isinstance(got, Bad) else got, want)
+
+
+def depth(value: object) -> int:
+    """Return how many lists and dicts lie inside of each other."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    return 1 + max(map(depth, value), default=0) if isinstance(value, list) else 0
 
 
 def floats(value: object) -> list[float]:
