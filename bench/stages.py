@@ -8,7 +8,7 @@ collector) is not a stage: ``describe`` names it as the rest.
 from __future__ import annotations
 
 import asyncio
-import gc
+import statistics
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from workload import PARTITIONS, Workload, preload
+from workload import KEYS, PARTITIONS, Workload, preload
 
 import streamapp
 from streamapp.core.batch import TP
@@ -36,14 +36,14 @@ from streamapp.transport.sqlite.log import draft
 
 if TYPE_CHECKING:
     from streamapp.core.batch import OutRecord, RecordBatch
-    from streamapp.transport.broker import Broker
+    from streamapp.transport.broker import Broker, Reader
 
+#: Records of one fetch, as in a worker; all stages of a round work on the records of one.
 _FETCH = 5_000
-#: Events between two commits: 250 ms at 200,000 a second.
-_COMMIT_EVENTS = 50_000
-#: Events between two writes of the store: 2 s at that rate.
-_STORE_EVENTS = 400_000
-_REPEATS = 3
+#: Rows changed per event: all of them in each commit (250 ms at 200,000 events a second), and in
+#: each write of the store (2 s at that rate).
+_COMMITTED_ROWS = KEYS / 50_000
+_STORED_ROWS = KEYS / 400_000
 _CHANGELOG = "stages-changelog"
 
 _T = TypeVar("_T")
@@ -59,7 +59,7 @@ class Event(streamapp.Record):
 
 
 def profile(events: int) -> dict[str, float]:
-    """Return the CPU microseconds per event of each stage, the best of three."""
+    """Return the CPU microseconds per event of each stage, the median of many rounds."""
     workload = Workload("events", events)
     with ExitStack() as opened:
         folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="bench-stages-")))
@@ -71,8 +71,17 @@ def profile(events: int) -> dict[str, float]:
         broker.create_topic(TopicSpec(_CHANGELOG, PARTITIONS))
         app = streamapp.App("stages", broker=f"sqlite://{folder}/bus", datadir=folder)
         program = _Program(app, store)
-        rounds = [_round(program, broker, workload) for _ in range(_REPEATS)]
-    return {stage: round(min(each[stage] for each in rounds) * 1e6, 3) for stage in rounds[0]}
+        opened.callback(program.close)
+        reader = broker.reader()
+        opened.callback(reader.close)
+        reader.assign(dict.fromkeys(workload.tps(), 0))
+        rounds = []
+        while spent := _round(program, broker, reader):
+            rounds.append(spent)
+    return {
+        stage: round(statistics.median(each[stage] for each in rounds) * 1e6, 3)
+        for stage in rounds[0]
+    }
 
 
 def describe(found: dict[str, float], whole: float | None) -> str:
@@ -85,10 +94,34 @@ def describe(found: dict[str, float], whole: float | None) -> str:
     return "\n".join([*lines, f"  {'together':34}{whole or total:8.3f}"])
 
 
+class _Stream:
+    """A stream whose feed is filled by hand; ``ready`` are the decoded values of its batches."""
+
+    def __init__(self, app: streamapp.App, topic: Any) -> None:  # noqa: ANN401 - Faust's topic
+        self.ready: list[list[Any]] = []
+        self.feed = ChunkFeed(
+            FeedPlan(
+                "stages",
+                ("events",),
+                lambda _: self.ready.pop(0),
+                Rejects("stages", "dead", ErrorPolicy(), FeedStats()),
+                Gate(),
+                Outbox(),
+                lambda _: PARTITIONS,
+                lambda _: None,
+            )
+        )
+        for number in range(PARTITIONS):
+            self.feed.start(TP("events", number), 0, 0)
+        self.values = app.stream(topic)
+        self.values.feed = self.feed
+
+
 class _Program:
     """An agent's stream and its table without a worker around them."""
 
     def __init__(self, app: streamapp.App, store: RocksStore) -> None:
+        self.loop = asyncio.new_event_loop()
         self.topic = app.topic("events", key_type=str, value_type=Event)
         self.table = app.Table("sums", default=int, partitions=PARTITIONS)
         self.store = store
@@ -103,29 +136,20 @@ class _Program:
                 codec=self.table.codec,
                 budget=budget,
             )
-        self.app = app
+        self.streams = {name: _Stream(app, self.topic) for name in ("read", "add")}
 
-    async def run(self, batches: list[RecordBatch], values: list[list[Any]], agent: _Agent) -> None:
+    def close(self) -> None:
+        """End what a worker would end."""
+        self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+        self.loop.close()
+
+    def run(self, batches: list[RecordBatch], values: list[list[Any]], agent: _Agent) -> None:
         """Let an agent work through decoded batches."""
-        ready = iter(values)
-        plan = FeedPlan(
-            "stages",
-            ("events",),
-            lambda _: next(ready),
-            Rejects("stages", "dead", ErrorPolicy(), FeedStats()),
-            Gate(),
-            Outbox(),
-            lambda _: PARTITIONS,
-            lambda _: None,
-        )
-        feed = ChunkFeed(plan)
+        stream = self.streams[agent.__name__]
+        stream.ready[:] = values
         for batch in batches:
-            if not feed.owns(batch.tp):
-                feed.start(batch.tp, 0, 0)
-            feed.put(batch)
-        stream = self.app.stream(self.topic)
-        stream.feed = feed
-        await agent(stream, sum(map(len, batches)))
+            stream.feed.put(batch)
+        self.loop.run_until_complete(agent(stream.values, sum(map(len, batches))))
 
     async def read(self, stream: Any, events: int) -> None:  # noqa: ANN401 - Faust's stream
         """Do nothing with each event: what remains is the engine."""
@@ -153,21 +177,23 @@ class _Program:
         return records
 
 
-def _round(program: _Program, broker: Broker, workload: Workload) -> dict[str, float]:
+def _round(program: _Program, broker: Broker, reader: Reader) -> dict[str, float]:
+    """Return the CPU seconds per event of each stage over one fetch; nothing at the end."""
     watch = _Watch()
-    gc.collect()
-    batches = watch.time("fetch", lambda: _fetch(broker, workload))
+    batches = watch.time("fetch", lambda: reader.poll(0.0, _FETCH))
+    if not batches:
+        return {}
     decode = program.topic.decode_batch
     values = watch.time("decode", lambda: [decode(batch) for batch in batches])
-    watch.time("deliver", lambda: asyncio.run(program.run(batches, values, program.read)))
-    watch.time("add", lambda: asyncio.run(program.run(batches, values, program.add)))
+    watch.time("deliver", lambda: program.run(batches, values, program.read))
+    watch.time("add", lambda: program.run(batches, values, program.add))
     records = watch.time("take", program.take)
     watch.time("pack", lambda: draft(records))
     watch.time("append", lambda: broker.append(records))
     rows = {record.key or b"": record.value for record in records}
     watch.time("store", lambda: program.store.apply(rows))
-    spent, events = watch.spent, workload.events
-    per_commit, per_flush = 1 / _COMMIT_EVENTS, 1 / _STORE_EVENTS
+    spent, events = watch.spent, sum(map(len, batches))
+    per_commit, per_flush = _COMMITTED_ROWS / len(records), _STORED_ROWS / len(records)
     return {
         "fetch: rows of the log to batches": spent["fetch"] / events,
         "decode: JSON to records": spent["decode"] / events,
@@ -192,13 +218,3 @@ class _Watch:
         result = function()
         self.spent[name] = time.process_time() - begun
         return result
-
-
-def _fetch(broker: Broker, workload: Workload) -> list[RecordBatch]:
-    reader = broker.reader()
-    reader.assign(dict.fromkeys(workload.tps(), 0))
-    batches: list[RecordBatch] = []
-    while fetched := reader.poll(0.0, _FETCH):
-        batches += fetched
-    reader.close()
-    return batches

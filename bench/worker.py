@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from streamapp.transport.broker import Broker
 
 #: Seconds until a run is given up.
-_LIMIT_S = 60.0
+_LIMIT_S = 120.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 _MIB = 1 << 20
 
