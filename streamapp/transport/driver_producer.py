@@ -20,6 +20,7 @@ from faust.types.tuples import TP as FaustTP  # noqa: N811 - ours is TP too
 from faust.types.tuples import FutureMessage, RecordMetadata
 
 from streamapp.core.batch import TP, OutRecord
+from streamapp.errors import UnknownTopicError
 from streamapp.transport.driver_topics import kafka_config, topic_spec
 from streamapp.transport.partitioner import StickyChooser, partition_for_key
 
@@ -101,10 +102,22 @@ class Writer:
         while batch := self._next_batch():
             try:
                 offsets = self._append([queued.record for queued in batch])
+            except UnknownTopicError:
+                # Nothing was written, and only the senders to that topic are to blame.
+                for queued in batch:
+                    self._write_one(queued)
             except Exception as exc:  # noqa: BLE001 - every sender gets it through its future
                 self._loop.call_soon_threadsafe(_fail, batch, exc)
             else:
                 self._loop.call_soon_threadsafe(_resolve, batch, offsets)
+
+    def _write_one(self, queued: _Queued) -> None:
+        try:
+            offsets = self._append([queued.record])
+        except Exception as exc:  # noqa: BLE001 - the sender gets it through its future
+            self._loop.call_soon_threadsafe(_fail, [queued], exc)
+        else:
+            self._loop.call_soon_threadsafe(_resolve, [queued], offsets)
 
     def _next_batch(self) -> list[_Queued]:
         with self._changed:

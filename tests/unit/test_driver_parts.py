@@ -7,8 +7,11 @@ import threading
 from typing import TYPE_CHECKING
 
 from streamapp.core.batch import TP, OutRecord, RecordBatch
+from streamapp.errors import UnknownTopicError
+from streamapp.transport.broker import TopicSpec
 from streamapp.transport.driver_buffers import Buffers
 from streamapp.transport.driver_producer import Writer
+from streamapp.transport.memory import MemoryBroker
 from streamapp.transport.memory_log import Cursor, Log
 
 if TYPE_CHECKING:
@@ -117,3 +120,19 @@ def test_compaction_keeps_the_latest_of_each_key_and_the_last_record() -> None:
     kept = log.read(0, 10)
     assert kept is not None
     assert (list(kept.offsets), list(kept.values), log.range) == ([2, 3], [b"2", None], (0, 4))
+
+
+async def test_writer_blames_only_the_senders_to_a_topic_that_is_not_there() -> None:
+    broker = MemoryBroker()
+    broker.create_topic(TopicSpec("t", 1))
+    writer = Writer(broker.append)
+    writer.start(asyncio.get_running_loop())
+    with writer._changed:  # so that the thread finds all of them at once
+        futures = [
+            writer.put(OutRecord(TP(name, 0), None, b"v", 0)) for name in ("t", "gone", "t", "t")
+        ]
+    try:
+        done = await asyncio.wait_for(asyncio.gather(*futures, return_exceptions=True), DEADLINE_S)
+    finally:
+        await asyncio.to_thread(writer.stop)
+    assert [getattr(each, "offset", type(each)) for each in done] == [0, UnknownTopicError, 1, 2]
