@@ -69,6 +69,10 @@ ALWAYS = {
     "store.before": 4,
     "store.between": 4,
     "store.after": 4,
+    "checkpoint.copied": 3,
+    "checkpoint.described": 3,
+    "checkpoint.synced": 3,
+    "checkpoint.renamed": 3,
 }
 DEATHS = 20
 KILLED = 137
@@ -89,7 +93,9 @@ def die(run: Run, point: str, passage: int) -> None:
 @pytest.mark.timeout(180)
 def test_death_at_a_point_of_the_commit(zygote: Zygote, tmp_path: Path, point: str) -> None:
     plan = random_plan(tmp_path, SEED)
-    plan = msgspec.structs.replace(plan, commit_ms=10, store_ms=min(plan.store_ms, 20))
+    plan = msgspec.structs.replace(
+        plan, commit_ms=10, store_ms=min(plan.store_ms, 20), checkpoint_ms=50
+    )
     with running(zygote, plan) as run:
         for _ in range(DEATHS):
             die(run, point, run.draw.randint(1, ALWAYS[point]))

@@ -44,6 +44,7 @@ class Plan(msgspec.Struct, frozen=True):
     wait_share: float = 0.0
     wait_ms: int = 10
     session_ms: int = 10_000
+    checkpoint_ms: int = 60_000
     datadir: str = ""
     planted: str = ""
     crash_at: str = ""
@@ -113,6 +114,7 @@ def build(plan: Plan) -> streamapp.App:
         store_interval=f"{plan.store_ms}ms",
         cache_size=plan.cache_bytes,
         batch_max=plan.batch_max,
+        checkpoint_interval=f"{plan.checkpoint_ms}ms",
     )
     worker = Worker(plan)
     source = app.topic("in", key_type=str, value_type=dict[str, Any])
