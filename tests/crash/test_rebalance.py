@@ -117,6 +117,7 @@ def wait_for_owners(run: Run, workers: int) -> None:
 END = {"stopped": signal.SIGTERM, "killed": signal.SIGKILL}
 
 
+@pytest.mark.flaky(reruns=2)  # on a slow machine no partition may have moved in time
 @pytest.mark.parametrize("way", END)
 @pytest.mark.timeout(180)
 def test_workers_that_come_and_go_lose_and_repeat_nothing(
