@@ -106,9 +106,7 @@ class EventScope:
 
     def leave(self) -> None:
         """Work on no partition, and keep no shard. The event in hand must be finished or undone."""
-        for shard in self.held:
-            shard.owner = None
-        self.held.clear()
+        self.let_go()
         self.partition = -1
 
     def lose(self) -> None:
@@ -181,7 +179,7 @@ class EventScope:
         self._end()
 
     def let_go(self) -> None:
-        """Give up all shards; between two events only."""
+        """Give up all shards; no effect of the event in hand may be left in them."""
         for shard in self.held:
             shard.owner = None
         self.held.clear()
@@ -199,16 +197,14 @@ class EventScope:
 
         What was read so far is not known, so any later change of a shard it used is a conflict.
         """
-        self._seen.extend((shard, shard.changes) for shard in self.held if self._uses(shard))
+        used = (shard for shard in self.held if shard.touched == self.serial)
+        self._seen.extend((shard, shard.changes) for shard in used)
         for shard, key, value, was_dirty in reversed(self.undo_list):
             self._overlay.setdefault((shard, key), shard.live[key])
             shard.restore(key, value, was_dirty=was_dirty)
         self.undo_list.clear()
         self.let_go()
         self.tracked = self.tracks_always = True
-
-    def _uses(self, shard: Shard) -> bool:
-        return shard.touched == self.serial
 
     def _hold(self, shard: Shard) -> None:
         if shard.owner is not self:
