@@ -1,0 +1,116 @@
+"""What a pipeline asks of an operator: rows in, rows out, work at a watermark, state as bytes.
+
+An operator belongs to one partition of one pipeline and is called by one task, never in the middle
+of an await. The contract that makes results independent of where a batch was cut:
+
+- before a row is processed whose mark has reached ``next_due_ms``, the caller calls ``advance``
+  with that mark; ``dues`` tells how far it may go before it has to look again;
+- ``process`` judges lateness row by row against ``Rows.marks``;
+- state that was drained is found again through ``StateView``, so an operator may forget it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
+
+from streamapp.core.rows import NO_ROWS, Rows
+from streamapp.core.times import FOREVER_MS, NEVER_MS
+
+
+class StateView(Protocol):
+    """The operator's rows as of its last ``drain``: an ordered map of bytes."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the row, or ``None``."""
+
+    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Iterate over ``(key, row)`` with keys in ``[start, end)``, in key order."""
+
+
+class RowError(Exception):
+    """A row of ``process`` cannot be used; rows of earlier origins have been processed.
+
+    ``origin`` is ``Rows.origins`` of the row; no row of that origin, and none after it, has had an
+    effect. ``__cause__`` is what happened.
+    """
+
+    def __init__(self, origin: int) -> None:
+        super().__init__(origin)
+        self.origin = origin
+
+
+class Operator:
+    """A step with (or without) state; see the module for the order of the calls.
+
+    ``next_due_ms`` is the least watermark at which ``advance`` has work to do because of what the
+    state holds (also of rows that were only restored); ``late`` counts rows that came too late, by
+    what became of them (``dropped``, ``side``, ``corrected``).
+    """
+
+    #: Whether the operator has state, and so a table of the application.
+    has_state = True
+
+    def __init__(self) -> None:
+        self.next_due_ms: int = FOREVER_MS
+        self.late: Counter[str] = Counter()
+
+    def process(self, rows: Rows, side: int = 0) -> Rows:
+        """Take rows in and return what can be said at once. ``side`` is the input of a join.
+
+        Raises:
+            RowError: A row cannot be used.
+        """
+        raise NotImplementedError
+
+    def dues(self, rows: Rows, side: int = 0) -> Sequence[int] | None:
+        """Return for each row the least watermark at which ``advance`` has work because of it.
+
+        ``None`` when rows make no such work. ``NEVER_MS`` for a row that makes work at once (it is
+        late, but allowed, for a window that has fired).
+        """
+        del rows, side
+        return None
+
+    def advance(self, watermark_ms: int) -> Rows:
+        """Do what is due at this watermark, and return what it brings.
+
+        Results have marks of ``NEVER_MS`` (the caller sets them) and the time of their window's
+        last instant. Safe to repeat: the same watermark has no more work.
+        """
+        del watermark_ms
+        return NO_ROWS
+
+    def on_commit(self) -> Rows:
+        """Return the updates of what has changed since the last call: one emission per commit."""
+        return NO_ROWS
+
+    def take_late(self) -> Rows:
+        """Return the rows for the side output of late data since the last call."""
+        return NO_ROWS
+
+    def drain(self) -> Mapping[bytes, bytes | None]:
+        """Return what changed in the state since the last call; ``None`` deletes a row.
+
+        The caller makes it visible in the ``StateView`` before it calls anything else.
+        """
+        return {}
+
+    def trim(self, rows: int) -> None:
+        """Keep no more than about so many rows in memory; called after ``drain``."""
+        del rows
+
+    @property
+    def size(self) -> int:
+        """Number of rows of state in memory."""
+        return 0
+
+    @property
+    def changed(self) -> int:
+        """Number of rows that the next ``drain`` will bring, or an estimate."""
+        return 0
+
+
+#: What ``dues`` says of a row that makes work at once.
+AT_ONCE = NEVER_MS

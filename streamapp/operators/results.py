@@ -1,0 +1,59 @@
+"""The rows that windows emit: one immutable record type for each set of aggregates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, cast
+
+import msgspec
+
+from streamapp.errors import ConfigError
+
+#: Before the window has closed; it may still change.
+UPDATE: Final = "update"
+#: The window has closed.
+FINAL: Final = "final"
+#: The window had closed and changed again: a late record that was still allowed.
+LATE: Final = "late"
+#: Records that came later than allowed, aggregated by themselves: to be added to the final row.
+CORRECTION: Final = "correction"
+#: The row that was emitted for this window before is void: its session became part of another.
+RETRACT: Final = "retract"
+
+#: Fields of every window row, before those of the aggregates.
+WINDOW_FIELDS: Final = ("key", "start", "end", "kind")
+
+
+class WindowRow(msgspec.Struct, frozen=True):
+    """What a window says of a key; subclasses add a field for each aggregate.
+
+    ``[start, end)`` in ms since 1970; ``kind`` is one of ``update``, ``final``, ``late``,
+    ``correction``, ``retract``.
+    """
+
+    key: Any
+    start: int
+    end: int
+    kind: str
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the window had closed when the row was emitted."""
+        return self.kind in (FINAL, LATE)
+
+
+def row_type(name: str, fields: Sequence[str]) -> type[WindowRow]:
+    """Return the type of the rows of a pipeline, with these fields after those of every row.
+
+    Raises:
+        ConfigError: A field's name is taken, or is no name.
+    """
+    for field in fields:
+        if field in (*WINDOW_FIELDS, "is_final") or not field.isidentifier():
+            msg = f"Pipeline {name}: an aggregate cannot be called {field!r}"
+            raise ConfigError(msg, hint="Take a Python name other than key, start, end and kind")
+    title = "".join(part.capitalize() for part in name.replace("_", "-").split("-")) + "Row"
+    made = msgspec.defstruct(
+        title, [(field, Any) for field in fields], bases=(WindowRow,), frozen=True
+    )
+    return cast("type[WindowRow]", made)
