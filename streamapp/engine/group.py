@@ -318,7 +318,7 @@ class GroupFollower:
         """Tell whether events were finished after the last cut: they will be processed again."""
         engine = self._engine
         shards = (shard for table in engine.app.tables.values() for shard in table.shards.values())
-        return bool(len(engine.outbox)) or any(shard.dirty for shard in shards)
+        return bool(len(engine.outbox)) or any(shard.is_changed for shard in shards)
 
     async def _forget(self) -> None:
         """Drop what is not committed, and what waits for the store: it is in the changelog."""
@@ -339,7 +339,7 @@ class GroupFollower:
         for table in engine.app.tables.values():
             topic = changelog_topic(engine.app.conf.id, table.name, table.partitions).name
             for number, shard in table.shards.items():
-                if shard.dirty and (changes := shard.take()):
+                if shard.is_changed and (changes := shard.take()):
                     rows.append((shard, TP(topic, number), changes))
         positions = {}
         for tp in engine.owned:

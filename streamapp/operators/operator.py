@@ -33,12 +33,14 @@ class RowError(Exception):
     """A row of ``process`` cannot be used; rows of earlier origins have been processed.
 
     ``origin`` is ``Rows.origins`` of the row; no row of that origin, and none after it, has had an
-    effect. ``__cause__`` is what happened.
+    effect. ``brought`` is what ``process`` would have returned for the rows before. ``__cause__``
+    is what happened.
     """
 
-    def __init__(self, origin: int) -> None:
+    def __init__(self, origin: int, brought: Rows = NO_ROWS) -> None:
         super().__init__(origin)
         self.origin = origin
+        self.brought = brought
 
 
 class Operator:

@@ -10,7 +10,7 @@ of its last event that did.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +77,7 @@ class Shard:
 
     __slots__ = (
         "_budget", "_codec", "_store", "changes", "dirty", "live", "old", "owner", "partition",
-        "partitions", "pending", "prefix", "table", "touched",
+        "partitions", "pending", "prefix", "staged", "table", "touched",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - what a shard is made of
@@ -99,6 +99,8 @@ class Shard:
         self.old: dict[Hashable, object] = {}
         self.dirty: set[Hashable] = set()
         self.pending: dict[bytes, bytes | None] = {}
+        #: Rows of an operator that the next commit takes as they are; its shard has no others.
+        self.staged: dict[bytes, bytes | None] = {}
         self.owner: EventScope | None = None
         self.touched = 0
         #: Counts writes: equal numbers mean that no row has changed.
@@ -163,8 +165,30 @@ class Shard:
                 value = self.live[key] if value is MISSING else value
                 changes[self.raw_key(key)] = self._codec.pack(value)
         self.dirty = set(begun)
+        changes.update(self.staged)
+        self.staged.clear()
         self.pending.update(changes)
         return changes
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether rows were written since the last ``take``."""
+        return bool(self.dirty or self.staged)
+
+    def stage(self, changes: Mapping[bytes, bytes | None]) -> None:
+        """Write rows by their ordered bytes, past the memory of rows; see ``staged``."""
+        self.staged.update(changes)
+
+    def get(self, raw: bytes) -> bytes | None:
+        """Return the bytes of a row of an operator.
+
+        Raises:
+            StateError: The store failed; the worker must rebuild its state.
+        """
+        for layer in (self.staged, self.pending):
+            if raw in layer:
+                return layer[raw]
+        return self._fetch(raw)
 
     def begun(self) -> dict[Hashable, tuple[object, bool]]:
         """Return the rows that the event in hand has written, as they were before it."""
@@ -194,7 +218,7 @@ class Shard:
 
         Sees the rows as they are at the call; rows of the event in hand included.
         """
-        rows = dict(self.pending)
+        rows = self.pending | self.staged
         rows.update((self.raw_key(key), self._codec.pack(self.live[key])) for key in self.dirty)
         memory = sorted(
             ((key, data) for key, data in rows.items() if start <= key < end), reverse=reverse
