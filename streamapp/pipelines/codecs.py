@@ -1,0 +1,32 @@
+"""How values inside of a pipeline become bytes and come back as what they were."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from streamapp.errors import EncodeError
+from streamapp.serde.codecs import value_decoder, value_encoder
+from streamapp.serde.hooks import type_name
+
+#: What JSON gives back as it was given, whatever is declared.
+_PLAIN = (dict, list, str, int, float, bool, type(None))
+
+
+class StateCodec:
+    """Encodes the values of one flow as JSON; ``value_type`` is ``None`` where it is not known."""
+
+    def __init__(self, value_type: Any = None) -> None:
+        self.value_type = value_type
+        self._encode = value_encoder(value_type, "json")
+        self.decode = value_decoder(value_type, "json")
+
+    def encode(self, value: object) -> bytes:
+        """Return the bytes of a value.
+
+        Raises:
+            EncodeError: It would come back as something else.
+        """
+        if self.value_type is None and type(value) not in _PLAIN:
+            msg = f"A {type_name(type(value))} would come back as plain JSON"
+            raise EncodeError(msg, hint="Say what it is: .map(function, into=Type)")
+        return self._encode(value)

@@ -1,0 +1,103 @@
+"""A pipeline: a named graph of steps from topics to topics, tables and handlers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from streamapp.core.names import NAME_HINT, is_topic_name
+from streamapp.errors import ConfigError
+from streamapp.pipelines.flow import Flow
+from streamapp.pipelines.nodes import SINKS, Node, Source
+from streamapp.pipelines.plan import StagePlan, stages_of
+
+if TYPE_CHECKING:
+    from streamapp.app import App
+    from streamapp.engine.topic import Topic
+    from streamapp.state.operator_table import OperatorTable, View
+
+_N = TypeVar("_N", bound=Node)
+
+#: Rows that a handler is given at once, and seconds that they gather for it.
+_HANDED = 1_000
+_GATHER_S = 0.05
+
+
+class Pipeline:
+    """A declared pipeline; begin it with ``source``.
+
+    Guarantee: what it writes to tables and topics is one commit with the positions of its sources,
+    so a row counts once, whatever dies.
+    """
+
+    def __init__(self, app: App, name: str, on_error: Any = None) -> None:
+        if not is_topic_name(name):
+            msg = f"{name!r} is no name for a pipeline"
+            raise ConfigError(msg, hint=NAME_HINT)
+        self.app = app
+        self.name = name
+        self.on_error = on_error
+        self.nodes: list[Node] = []
+        self._handlers = 0
+
+    def source(self, topic: Topic | str) -> Flow:
+        """Begin with the records of a topic (or its name)."""
+        source = self.app.topic(topic) if isinstance(topic, str) else topic
+        node = self.add(Source(self.label("source"), topic=source))
+        return Flow(self, node, source.value_type)
+
+    def stages(self) -> list[StagePlan]:
+        """Return what is to run.
+
+        Raises:
+            ConfigError: Nothing is written anywhere.
+        """
+        if not any(isinstance(node, SINKS) for node in self.nodes):
+            msg = f"Pipeline {self.name} writes nothing"
+            raise ConfigError(
+                msg, hint="End it with .to(table=...), .to(topic=...) or .to(sink=...)"
+            )
+        return stages_of(self.name, self.nodes)
+
+    # --- what flows use --------------------------------------------------------------------------
+
+    def add(self, node: _N) -> _N:
+        """Add a step, after its parents."""
+        self.nodes.append(node)
+        return node
+
+    def label(self, kind: str) -> str:
+        """Return a name for a step of this kind: ``window``, ``window-2``, ..."""
+        taken = {node.name for node in self.nodes}
+        names = (kind if n == 1 else f"{kind}-{n}" for n in range(1, len(taken) + 2))
+        return next(name for name in names if name not in taken)
+
+    def state_table(self, label: str, view: View, help_: str) -> OperatorTable:
+        """Declare the table of an operator's state."""
+        return self.app.operator_table(f"{self.name}-{label}", view, help_)
+
+    def handler_topic(self, handler: Callable[..., Any], value_type: Any) -> Topic:
+        """Return the topic over which rows go to a handler; declares the agent that calls it."""
+        self._handlers += 1
+        suffix = "rows" if self._handlers == 1 else f"rows-{self._handlers}"
+        topic: Topic = self.app.topic(
+            f"{self.app.conf.id}-{self.name}-{suffix}", value_type=value_type, internal=True
+        )
+
+        async def hand_over(stream: Any) -> None:
+            async for rows in stream.take(_HANDED, within=_GATHER_S):
+                await _call(handler, rows)
+
+        self.app.agent(topic, name=f"{self.name}-{suffix}", on_error=self.on_error)(hand_over)
+        return topic
+
+    def __iter__(self) -> Iterator[Node]:
+        """Iterate over the steps, parents first."""
+        return iter(self.nodes)
+
+
+async def _call(handler: Callable[..., Any], rows: Sequence[Any]) -> None:
+    done: Awaitable[Any] | Any = handler(rows)
+    if isawaitable(done):
+        await done

@@ -1,0 +1,173 @@
+"""From the graph of a declaration to stages: what runs together, over the same partitions.
+
+A stage ends where records go through a topic (``Regroup``, ``ToTopic``) or into a table. Inside of
+a stage neighbouring stateless steps are one unit. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from streamapp.operators.fused import KeyBy
+from streamapp.pipelines.nodes import SINKS, Late, Node, Regroup, Source, Stateful, Stateless
+
+if TYPE_CHECKING:
+    from streamapp.engine.topic import Topic
+    from streamapp.operators.fused import Step
+
+
+@dataclass(slots=True)
+class UnitPlan:
+    """Steps that run as one. ``to`` are the units behind it, each with the side it comes in at."""
+
+    node: Node
+    steps: list[Step] = field(default_factory=list)
+    to: list[tuple[int, int]] = field(default_factory=list)
+    late_to: list[tuple[int, int]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class InputPlan:
+    """A topic that a stage reads, and the units that its records go to.
+
+    ``is_regrouped``: watermarks come with the records. ``needs_keys``: so do keys, in the records'
+    own keys.
+    """
+
+    topic: Topic
+    to: list[tuple[int, int]]
+    is_regrouped: bool
+    needs_keys: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StagePlan:
+    """Units in topological order, and the topics that they read."""
+
+    name: str
+    inputs: list[InputPlan]
+    units: list[UnitPlan]
+
+
+def stages_of(pipeline: str, nodes: Sequence[Node]) -> list[StagePlan]:
+    """Cut a graph into its stages, in the order of the flow. ``nodes`` come parents first."""
+    groups: dict[int, list[Node]] = {}
+    roots = _grouped(nodes)
+    for node in nodes:
+        groups.setdefault(roots[id(node)], []).append(node)
+    plans = [_stage(group, nodes) for group in groups.values()]
+    return [
+        StagePlan(pipeline if n == 1 else f"{pipeline}-{n}", plan.inputs, plan.units)
+        for n, plan in enumerate(plans, 1)
+    ]
+
+
+def _grouped(nodes: Sequence[Node]) -> dict[int, int]:
+    """Return for each node the name of its stage: nodes that share one share partitions."""
+    parent = {id(node): id(node) for node in nodes}
+
+    def find(at: int) -> int:
+        while parent[at] != at:
+            at = parent[at]
+        return at
+
+    first_behind: dict[int, Node] = {}
+    for node in nodes:
+        for before in node.parents:
+            if isinstance(before, Regroup):
+                # What reads one topic again reads it together.
+                other = first_behind.setdefault(id(before), node)
+                parent[find(id(node))] = find(id(other))
+            else:
+                parent[find(id(node))] = find(id(before))
+    return {id(node): find(id(node)) for node in nodes}
+
+
+def _stage(group: Sequence[Node], nodes: Sequence[Node]) -> StagePlan:
+    children: dict[int, list[Node]] = {id(node): [] for node in nodes}
+    for node in nodes:
+        for before in node.parents:
+            children[id(before)].append(node)
+    units, index = _units(group, children)
+    for unit in units:
+        last = unit.node
+        for child in () if isinstance(last, Regroup) else children[id(last)]:
+            target = _arrivals(child, last, index, children)
+            if isinstance(child, Late):
+                unit.late_to += target
+            else:
+                unit.to += target
+    return StagePlan("", _inputs(group, index, children), units)
+
+
+def _units(
+    group: Sequence[Node], children: dict[int, list[Node]]
+) -> tuple[list[UnitPlan], dict[int, int]]:
+    """Return the units, and the index of the unit that each node is part of."""
+    units: list[UnitPlan] = []
+    index: dict[int, int] = {}
+    for node in group:
+        if isinstance(node, Stateless):
+            before = node.parents[0]
+            at = index.get(id(before), -1)
+            if at >= 0 and units[at].steps and len(children[id(before)]) == 1:
+                units[at].steps.append(node.step)
+                units[at].node = node
+            else:
+                at = len(units)
+                units.append(UnitPlan(node, [node.step]))
+            index[id(node)] = at
+        elif isinstance(node, (Stateful, *SINKS)):
+            index[id(node)] = len(units)
+            units.append(UnitPlan(node))
+    return units, index
+
+
+def _arrivals(
+    child: Node, before: Node, index: dict[int, int], children: dict[int, list[Node]]
+) -> list[tuple[int, int]]:
+    """Return the units (and sides) that an edge leads to, through nodes that are no units."""
+    if id(child) in index:
+        sides = [side for side, parent in enumerate(child.parents) if parent is before]
+        is_joined = isinstance(child, Stateful)
+        return [(index[id(child)], side if is_joined else 0) for side in sides]
+    return [
+        place for below in children[id(child)] for place in _arrivals(below, child, index, children)
+    ]
+
+
+def _inputs(
+    group: Iterable[Node], index: dict[int, int], children: dict[int, list[Node]]
+) -> list[InputPlan]:
+    inputs: list[InputPlan] = []
+    sources: list[Node] = []
+    for node in group:
+        sources += [p for p in node.parents if isinstance(p, Regroup) and p not in sources]
+        sources += [node] if isinstance(node, Source) else []
+    for source in sources:
+        if not isinstance(source, (Source, Regroup)):
+            continue
+        to = [
+            place
+            for child in children[id(source)]
+            for place in _arrivals(child, source, index, children)
+        ]
+        is_regrouped = isinstance(source, Regroup)
+        needs_keys = is_regrouped or any(
+            _needs_key(child, children) for child in children[id(source)]
+        )
+        inputs.append(InputPlan(source.topic, to, is_regrouped, needs_keys))
+    return inputs
+
+
+def _needs_key(node: Node, children: dict[int, list[Node]]) -> bool:
+    """Tell whether a node, or one behind it, uses the key that records come with."""
+    if isinstance(node, Stateless):
+        if isinstance(node.step, KeyBy):
+            return False
+        return any(_needs_key(child, children) for child in children[id(node)])
+    if isinstance(node, (Stateful, *SINKS)):
+        return True
+    return any(_needs_key(child, children) for child in children[id(node)])
