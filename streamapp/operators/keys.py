@@ -1,0 +1,64 @@
+"""What may be a key, and how keys and ids are read from values: by a field's name or a function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from functools import partial
+from inspect import isasyncgenfunction, iscoroutinefunction
+from typing import TypeVar
+
+from streamapp.errors import ConfigError, InputError
+from streamapp.serde.ordered_keys import PLAIN_KEYS
+
+F = TypeVar("F", bound=Callable[..., object])
+
+#: The name of an attribute, or of an entry of a ``dict``; or a function of the value.
+FieldOrFunction = str | Callable[[object], object]
+
+
+def checked_key(key: object) -> Hashable:
+    """Return the key.
+
+    Raises:
+        InputError: It is not a ``str``, ``int`` or ``bytes``, nor a tuple of these. A ``bool`` or
+            an enum is refused: it equals a number or a text, but is not stored as that.
+    """
+    if type(key) in PLAIN_KEYS:
+        return key
+    if type(key) is tuple and all(type(part) in PLAIN_KEYS for part in key):
+        return key
+    msg = f"A key cannot be {key!r:.80} ({type(key).__name__})"
+    raise InputError(msg, hint="Use str, int, bytes, or a flat tuple of these")
+
+
+def getter(what: FieldOrFunction) -> Callable[[object], object]:
+    """Return the function that reads a field, or ``what`` itself when it is a function.
+
+    The function of a field raises ``InputError`` for a value that has no such field.
+
+    Raises:
+        ConfigError: ``what`` must be awaited.
+    """
+    return partial(_field, what) if isinstance(what, str) else not_awaited(what)
+
+
+def not_awaited(function: F) -> F:
+    """Return the function.
+
+    Raises:
+        ConfigError: It must be awaited, which steps of a pipeline cannot do.
+    """
+    called = function.func if isinstance(function, partial) else function
+    for code in (called, getattr(called, "__call__", None)):  # noqa: B004 - it may be async
+        if iscoroutinefunction(code) or isasyncgenfunction(code):
+            msg = f"A step of a pipeline cannot await, but {function!r} is async"
+            raise ConfigError(msg, hint="Call other services from an agent of the topic")
+    return function
+
+
+def _field(name: str, value: object) -> object:
+    try:
+        return value[name] if isinstance(value, dict) else getattr(value, name)
+    except (AttributeError, KeyError) as exc:
+        msg = f"A {type(value).__name__} has no field {name!r}: {value!r:.80}"
+        raise InputError(msg, hint="Name a field that every value has, or filter first") from exc
