@@ -53,6 +53,8 @@ class Operator:
 
     #: Whether the operator has state, and so a table of the application.
     has_state = True
+    #: Whether ``process`` may bring something at once (not only ``advance``).
+    is_immediate = True
 
     def __init__(self) -> None:
         self.next_due_ms: int = FOREVER_MS

@@ -1,0 +1,269 @@
+"""One partition of a stage at work: rows go through its units, watermarks make windows close.
+
+Called by one task of the engine, never in the middle of an await, so a commit sees a whole run. A
+run is cut wherever the watermark reaches something that is due, so results do not depend on where a
+batch ends: see ``operators.operator`` for the contract.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Protocol
+
+import numpy as np
+
+from streamapp.core.rows import NO_ROWS, Rows
+from streamapp.core.times import FOREVER_MS, NEVER_MS
+from streamapp.operators.fused import Fused
+from streamapp.operators.operator import Operator, RowError
+
+#: Told of a row that a step behind an operator cannot use: it belongs to no single record.
+OnBadRow = Callable[[str, Rows, RowError], None]
+
+
+class Sink(Protocol):
+    """Where rows leave a stage."""
+
+    def write(self, rows: Rows) -> None:
+        """Take rows; they are part of the next commit.
+
+        Raises:
+            RowError: A row cannot be written; rows of earlier origins are.
+        """
+
+
+@dataclass(eq=False, slots=True)
+class Unit:
+    """A step of a task: exactly one of ``fused``, ``operator`` and ``sink``; topological order."""
+
+    name: str
+    fused: Fused | None = None
+    operator: Operator | None = None
+    sink: Sink | None = None
+    to: list[tuple[Unit, int]] = field(default_factory=list)
+    late_to: list[tuple[Unit, int]] = field(default_factory=list)
+
+    def reached_at_once(self) -> Iterator[tuple[Operator, int]]:
+        """Iterate over the operators that get something at once of what this unit gets."""
+        if self.operator is not None:
+            yield self.operator, 0
+            if not self.operator.is_immediate:
+                return
+        for unit, _ in self.to:
+            yield from unit.reached_at_once()
+
+
+@dataclass(slots=True)
+class _Arrival:
+    """Rows on their way from an input to an operator or sink; those before ``at`` are there."""
+
+    unit: Unit
+    side: int
+    rows: Rows
+    at: int = 0
+
+    def until(self, origin: int) -> Rows:
+        """Take the rows of origins below this one that are left."""
+        stop = bisect_left(self.rows.origins, origin, self.at)
+        part = self.rows.part(self.at, stop)
+        self.at = stop
+        return part
+
+
+class Task:
+    """The units of one partition; ``watermark_ms`` is the last one that was worked on."""
+
+    def __init__(
+        self,
+        units: Sequence[Unit],
+        inputs: Sequence[Sequence[tuple[Unit, int]]],
+        on_bad_row: OnBadRow,
+        watermark_ms: int = NEVER_MS,
+    ) -> None:
+        self.units = units
+        self.watermark_ms = watermark_ms
+        self._inputs = inputs
+        self._on_bad_row = on_bad_row
+        self._operators = [unit for unit in units if unit.operator is not None]
+        self._mark = watermark_ms
+
+    @property
+    def operators(self) -> Iterator[tuple[str, Operator]]:
+        """The operators with their units' names."""
+        return ((u.name, u.operator) for u in self._operators if u.operator is not None)
+
+    def run(self, source: int, rows: Rows, after_ms: int) -> RowError | None:
+        """Work on rows of an input; ``after_ms`` is the watermark behind them.
+
+        Returns:
+            The error of the first record that cannot be used: those before it are done, it and
+            those after it are not.
+        """
+        arrivals: list[_Arrival] = []
+        failed = self._spread(self._inputs[source], rows, arrivals)
+        while True:
+            limit = FOREVER_MS if failed is None else failed.origin
+            origin, mark = self._cut(arrivals, limit)
+            failed = self._step(arrivals, origin, failed)
+            if origin == limit or (failed is not None and failed.origin < origin):
+                break
+            self.advance(mark)
+            self._check_progress(mark)
+        if failed is None:
+            self._mark = rows.marks[-1] if len(rows) else self._mark
+            self.advance(after_ms)
+        return failed
+
+    def advance(self, watermark_ms: int) -> None:
+        """Do all that is due at this watermark."""
+        for unit in self._operators:
+            operator = unit.operator
+            if operator is not None and operator.next_due_ms <= watermark_ms:
+                self._emit(unit, self._marked(operator.advance(watermark_ms)))
+        self.watermark_ms = max(self.watermark_ms, watermark_ms)
+
+    def commit(self) -> None:
+        """Emit what is emitted once per commit."""
+        for unit in self._operators:
+            if unit.operator is not None:
+                self._emit(unit, self._marked(unit.operator.on_commit()))
+
+    # --- from an input to the first operators ----------------------------------------------------
+
+    def _spread(
+        self, to: Sequence[tuple[Unit, int]], rows: Rows, arrivals: list[_Arrival]
+    ) -> RowError | None:
+        """Bring rows through stateless steps; return the first error."""
+        failed: RowError | None = None
+        for unit, side in to:
+            if unit.fused is None:
+                arrivals.append(_Arrival(unit, side, rows))
+                continue
+            through, error = unit.fused.run(rows)
+            for found in (error, self._spread(unit.to, through, arrivals)):
+                if found is not None and (failed is None or found.origin < failed.origin):
+                    failed = found
+        return failed
+
+    def _cut(self, arrivals: list[_Arrival], limit: int) -> tuple[int, int]:
+        """Return origin and mark of the first row that must wait for ``advance``."""
+        due = min((op.next_due_ms for _, op in self.operators), default=FOREVER_MS)
+        first, mark = limit, NEVER_MS
+        for arrival in arrivals:
+            rest = arrival.rows.part(arrival.at, len(arrival.rows))
+            if not len(rest):
+                continue
+            index = _first_due(rest, self._dues(arrival, rest), due)
+            if index < len(rest) and rest.origins[index] < first:
+                first, mark = rest.origins[index], rest.marks[index]
+        return first, mark
+
+    def _dues(self, arrival: _Arrival, rows: Rows) -> list[Sequence[int]]:
+        reached = arrival.unit.reached_at_once()
+        found = (operator.dues(rows, arrival.side) for operator, _ in reached)
+        return [dues for dues in found if dues is not None]
+
+    def _step(
+        self, arrivals: list[_Arrival], origin: int, failed: RowError | None
+    ) -> RowError | None:
+        """Work on all rows of origins below this one (and below that of a failure)."""
+        for arrival in arrivals:
+            part = arrival.until(origin if failed is None else min(origin, failed.origin))
+            if not len(part):
+                continue
+            try:
+                self._take(arrival.unit, part, arrival.side)
+            except RowError as exc:
+                failed = exc
+        return failed
+
+    def _check_progress(self, mark: int) -> None:
+        for name, operator in self.operators:
+            if operator.next_due_ms <= mark:
+                msg = f"{name} has work at {operator.next_due_ms} that it did not do at {mark}"
+                raise RuntimeError(msg)
+
+    # --- behind the first operators --------------------------------------------------------------
+
+    def _take(self, unit: Unit, rows: Rows, side: int) -> None:
+        """Give rows to an operator or sink, and what it brings at once to those behind it."""
+        self._mark = max(self._mark, rows.marks[-1])
+        if unit.sink is not None:
+            unit.sink.write(rows)
+            return
+        operator = unit.operator
+        if operator is None:
+            msg = f"{unit.name} is neither an operator nor a sink"
+            raise TypeError(msg)
+        try:
+            brought = operator.process(rows, side)
+        except RowError as exc:
+            self._emit(unit, exc.brought)
+            self._emit_late(unit, operator)
+            raise
+        self._emit(unit, brought)
+        self._emit_late(unit, operator)
+
+    def _emit(self, unit: Unit, rows: Rows) -> None:
+        if len(rows):
+            for below, side in unit.to:
+                self._push(below, side, rows)
+
+    def _emit_late(self, unit: Unit, operator: Operator) -> None:
+        if unit.late_to and len(late := operator.take_late()):
+            for below, side in unit.late_to:
+                self._push(below, side, late)
+
+    def _push(self, unit: Unit, side: int, rows: Rows) -> None:
+        """Bring rows of an operator on; a row that cannot be used is told of, and left out."""
+        rows = Rows(rows.keys, rows.times, rows.values, rows.marks, range(len(rows)))
+        while len(rows):
+            try:
+                if unit.fused is None:
+                    self._take(unit, rows, side)
+                    return
+                through, error = unit.fused.run(rows)
+                self._emit(unit, through)
+                if error is None:
+                    return
+                raise error
+            except RowError as exc:
+                index = bisect_left(rows.origins, exc.origin)
+                self._on_bad_row(unit.name, rows.part(index, index + 1), exc)
+                rows = rows.part(index + 1, len(rows))
+
+    def _marked(self, rows: Rows) -> Rows:
+        """Give results the watermark under which they came to be."""
+        if not len(rows):
+            return NO_ROWS
+        marks = [self._mark] * len(rows)
+        return Rows(rows.keys, rows.times, rows.values, marks, range(len(rows)))
+
+
+def _first_due(rows: Rows, dues: list[Sequence[int]], due_ms: int) -> int:
+    """Return the index of the first row that must wait for work at its mark; ``len`` if none.
+
+    ``due_ms`` is when the state has work, ``dues`` when the rows make some. The row is the first of
+    its origin: what comes from one record is worked on together.
+    """
+    index = bisect_left(rows.marks, due_ms)
+    for made in dues:
+        index = min(index, _first_reached(rows.marks, made, index))
+    while 0 < index < len(rows) and rows.origins[index] == rows.origins[index - 1]:
+        index += 1
+    return index
+
+
+def _first_reached(marks: Sequence[int], dues: Sequence[int], stop: int) -> int:
+    """Return the first index below ``stop`` whose mark has reached a due before it."""
+    if isinstance(dues, np.ndarray):
+        least = np.minimum.accumulate(dues[: max(stop - 1, 0)])
+        reached = np.asarray(marks[1:stop], np.int64) >= least
+        return int(reached.argmax()) + 1 if reached.any() else stop
+    for index, least_ms in enumerate(accumulate(dues[: max(stop - 1, 0)], min), 1):
+        if marks[index] >= least_ms:
+            return index
+    return stop
