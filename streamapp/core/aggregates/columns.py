@@ -1,0 +1,5 @@
+"""The state of many windows as columns."""
+
+
+class Columns:
+    """Rows are windows."""
