@@ -1,0 +1,184 @@
+"""The watermark of a task: the least of its inputs that are not idle; it never goes back.
+
+A source's records bring their own times; behind a ``group_by`` each record brings the watermark of
+the partition it comes from in a header, whenever that has moved. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+import msgspec
+
+from streamapp.core.batch import Headers
+from streamapp.core.event_time import EventTime
+from streamapp.core.times import FOREVER_MS, NEVER_MS
+from streamapp.core.watermarks import CombinedWatermark, Headway, PartitionWatermark, combined
+
+#: Name of the header that carries a watermark between two stages.
+WATERMARK_HEADER: Final = "streamapp-watermark"
+
+#: Headers of a run of records; ``None`` when none has any.
+_HeaderColumn = Sequence[Headers] | None
+
+
+def watermark_header(partition: int, watermark_ms: int, *, is_idle: bool = False) -> Headers:
+    """Return the header that tells the next stage how far a partition is."""
+    text = f"{partition} {watermark_ms}{' idle' if is_idle else ''}"
+    return ((WATERMARK_HEADER, text.encode()),)
+
+
+class Input(Protocol):
+    """How far one input of a task is."""
+
+    @property
+    def headway(self) -> Headway:
+        """The watermark, and whether the input is idle."""
+
+    def before(self, times: Sequence[int], headers: _HeaderColumn) -> list[int]:
+        """Take the records that follow; return the watermark before each of them."""
+
+    def be_silent(self, silent_ms: int) -> None:
+        """Note for how long there has been no record, by the clock."""
+
+    def note(self) -> object:
+        """Return the state as values that JSON can hold; ``restore`` takes them."""
+
+    def restore(self, note: object) -> None:
+        """Go back (or on) to what was noted; what is no note changes nothing."""
+
+
+class SourceInput:
+    """A partition of a source."""
+
+    def __init__(self, event_time: EventTime) -> None:
+        self._event_time = event_time
+        self._watermark = PartitionWatermark(event_time.bound_ms)
+        self._silence = Headway()
+
+    @property
+    def headway(self) -> Headway:
+        """See ``Input``."""
+        silent = self._silence
+        return Headway(max(self._watermark.watermark_ms, silent.watermark_ms), silent.is_idle)
+
+    def before(self, times: Sequence[int], headers: _HeaderColumn) -> list[int]:
+        """See ``Input``."""
+        del headers
+        if len(times):
+            self._watermark.advance_to(self._silence.watermark_ms)
+            self._silence = Headway()
+        return self._watermark.before(times)
+
+    def be_silent(self, silent_ms: int) -> None:
+        """See ``Input``."""
+        time_ms = self._watermark.watermark_ms
+        if time_ms > NEVER_MS:
+            time_ms += self._event_time.bound_ms + 1
+        silent = self._event_time.headway(time_ms, silent_ms)
+        reached = max(silent.watermark_ms, self._silence.watermark_ms)
+        self._silence = Headway(reached, silent.is_idle)
+
+    def note(self) -> object:
+        """See ``Input``."""
+        headway = self.headway
+        return [headway.watermark_ms, headway.is_idle]
+
+    def restore(self, note: object) -> None:
+        """See ``Input``."""
+        try:
+            watermark_ms, is_idle = msgspec.convert(note, tuple[int, bool])
+        except msgspec.ValidationError:
+            return
+        self._watermark = PartitionWatermark(self._event_time.bound_ms, watermark_ms)
+        self._silence = Headway(is_idle=is_idle)
+
+
+class RegroupedInput:
+    """A partition of a topic between two stages: it holds records of all ``sources`` before it."""
+
+    def __init__(self, sources: int) -> None:
+        self._sources = [str(number) for number in range(sources)]
+        self._combined = CombinedWatermark(self._sources)
+
+    @property
+    def headway(self) -> Headway:
+        """See ``Input``."""
+        return Headway(self._combined.watermark_ms, self._combined.is_idle)
+
+    def before(self, times: Sequence[int], headers: _HeaderColumn) -> list[int]:
+        """See ``Input``."""
+        now = self._combined.watermark_ms
+        if headers is None:
+            return [now] * len(times)
+        marks: list[int] = []
+        for of_record in headers:
+            for name, value in of_record:
+                if name == WATERMARK_HEADER:
+                    now = self._hear(value)
+            marks.append(now)
+        return marks
+
+    def be_silent(self, silent_ms: int) -> None:
+        """See ``Input``: the stage before tells of its own silence."""
+        del silent_ms
+
+    def note(self) -> object:
+        """See ``Input``."""
+        return self._combined.snapshot()
+
+    def restore(self, note: object) -> None:
+        """See ``Input``."""
+        try:
+            self._combined = CombinedWatermark.restored(note)
+        except msgspec.ValidationError:
+            return
+        for name in self._sources:
+            self._combined.declare(name)
+
+    def _hear(self, value: bytes) -> int:
+        source, watermark_ms, *idle = value.split()
+        return self._combined.update(source.decode(), int(watermark_ms), is_idle=bool(idle))
+
+
+class TaskClock:
+    """The inputs of one partition of a stage, by their index."""
+
+    def __init__(self, inputs: Sequence[Input], watermark_ms: int = NEVER_MS) -> None:
+        self.inputs = inputs
+        self._headway = Headway(watermark_ms)
+        self._combine()
+
+    @property
+    def headway(self) -> Headway:
+        """The watermark of the task, and whether all of its inputs are idle."""
+        return self._headway
+
+    def marks(
+        self, index: int, times: Sequence[int], headers: _HeaderColumn
+    ) -> tuple[list[int], int]:
+        """Take the records that follow of an input.
+
+        Returns:
+            The watermark before each of them, and the one after the last.
+        """
+        one = self.inputs[index]
+        others = [other.headway for n, other in enumerate(self.inputs) if n != index]
+        bound = min((of.watermark_ms for of in others if not of.is_idle), default=FOREVER_MS)
+        own, last = one.before(times, headers), self._headway.watermark_ms
+        if bound == FOREVER_MS and (not own or own[0] >= last):
+            marks = own
+        else:
+            marks = [max(min(mark, bound), last) for mark in own]
+        self._combine()
+        return marks, self._headway.watermark_ms
+
+    def be_silent(self, index: int, silent_ms: int) -> int:
+        """Note how long an input has been silent; return the watermark."""
+        self.inputs[index].be_silent(silent_ms)
+        self._combine()
+        return self._headway.watermark_ms
+
+    def _combine(self) -> None:
+        self._headway = combined((one.headway for one in self.inputs), self._headway.watermark_ms)
