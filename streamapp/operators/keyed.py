@@ -1,0 +1,198 @@
+"""What the windows share whose state is kept by key: records in, work at a watermark, late ones."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Callable, Hashable
+from typing import Final
+
+from streamapp.core.aggregates import Acc, AddError, AggregateSet, Inputs, InputsError
+from streamapp.core.rows import NO_ROWS, Rows, joined
+from streamapp.core.times import FOREVER_MS, NEVER_MS
+from streamapp.core.windows import Lateness
+from streamapp.operators.keyed_state import H, KeyedState, read_body
+from streamapp.operators.operator import RowError, StateView
+from streamapp.operators.results import WindowRow
+
+_COUNTED: Final = {"drop": "dropped", "side": "side", "correct": "corrected"}
+
+
+class Emitted:
+    """Rows on their way out: each with the bytes of its key, a mark and an origin."""
+
+    def __init__(self) -> None:
+        self._found: list[tuple[int, bytes, WindowRow, int, int]] = []
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def add(
+        self, order: tuple[int, bytes], row: WindowRow, mark: int = NEVER_MS, origin: int = 0
+    ) -> None:
+        """Add a row; ``order`` is the end and the key of the window that it is emitted for."""
+        self._found.append((*order, row, mark, origin))
+
+    def cut(self, length: int) -> None:
+        """Forget the rows after the first ``length``."""
+        del self._found[length:]
+
+    def rows(self, *, in_order: bool = False) -> Rows:
+        """Return the rows as they came, or by the end of the window and the key."""
+        if not self._found:
+            return NO_ROWS
+        found = self._found
+        if in_order:
+            found.sort(key=lambda one: one[:2])
+        _, _, rows, marks, origins = zip(*found, strict=True)
+        return Rows([row.key for row in rows], [row.end - 1 for row in rows], rows, marks, origins)
+
+
+class Adds:
+    """Rows that wait to be added to accumulators, so that many are added in one go."""
+
+    def __init__(self, aggregates: AggregateSet, rows: Rows, inputs: Inputs, start: int) -> None:
+        self._aggregates = aggregates
+        self._inputs = inputs
+        self.rows = rows
+        self._start = start
+        #: The accumulators of the rows from the last ``flush`` on, one for each row.
+        self.accs: list[Acc] = []
+
+    @property
+    def at(self) -> int:
+        """Index of the row whose accumulator comes next."""
+        return self._start + len(self.accs)
+
+    def flush(self, skip: int = 0) -> None:
+        """Add what waits; the next ``skip`` rows are added to nothing."""
+        stop = self.at
+        if self.accs:
+            accs, self.accs = self.accs, []
+            self._aggregates.add_all(accs, self._inputs, self.rows, self._start, stop)
+        self._start = stop + skip
+
+    def alone(self) -> Acc:
+        """Return an accumulator of the next row alone, which is added to nothing else."""
+        self.flush()
+        acc = self._aggregates.new()
+        self.accs.append(acc)
+        self.flush()
+        return acc
+
+
+class KeyedWindows(KeyedState[H]):
+    """See the module. Subclasses say what a key holds, how rows change it and when it has work."""
+
+    def __init__(
+        self, aggregates: AggregateSet, row: type[WindowRow], state: StateView, late: Lateness
+    ) -> None:
+        super().__init__(state)
+        self._aggregates = aggregates
+        self._row: Callable[..., WindowRow] = row
+        self._lateness = late
+        self._late_rows: list[Rows] = []
+        #: Whether functions of the application add rows: what such a row has done may be undone.
+        self._may_fail = any(
+            part.kind == "functions" for one in aggregates.values() for part in one.parts
+        )
+
+    # What a kind of window is.
+
+    def _take(self, adds: Adds, stop: int, out: Emitted) -> None:
+        """Take the rows ``[adds.at, stop)`` in; what fails is undone by the caller."""
+        raise NotImplementedError
+
+    def _fire(self, held: H, watermark_ms: int, out: Emitted) -> None:
+        """Do what is due; afterwards ``_due_of`` is greater than the watermark."""
+        raise NotImplementedError
+
+    # Rows in.
+
+    def process(self, rows: Rows, side: int = 0) -> Rows:
+        """See ``Operator.process``."""
+        del side
+        out = Emitted()
+        good, bad = rows, None
+        try:
+            inputs = self._aggregates.extract(rows.values)
+        except InputsError as exc:
+            bad = exc
+            good = rows.part(0, bisect_left(rows.origins, rows.origins[exc.index]))
+            inputs = self._aggregates.extract(good.values)
+        try:
+            self._take_all(good, inputs, out)
+        finally:
+            self._settle()
+        if bad is not None:
+            raise RowError(rows.origins[bad.index], out.rows()) from bad.__cause__
+        return out.rows()
+
+    def _take_all(self, rows: Rows, inputs: Inputs, out: Emitted) -> None:
+        if not self._may_fail:
+            adds = Adds(self._aggregates, rows, inputs, 0)
+            self._take(adds, len(rows), out)
+            adds.flush()
+            return
+        start = 0
+        while start < len(rows):
+            stop = bisect_right(rows.origins, rows.origins[start], start)
+            self._take_or_undo(Adds(self._aggregates, rows, inputs, start), stop, out)
+            start = stop
+
+    def _take_or_undo(self, adds: Adds, stop: int, out: Emitted) -> None:
+        """Take the rows of one origin, whole or not at all."""
+        start = adds.at
+        before = [
+            (held, self._encode(held))
+            for held in map(self._kept.__getitem__, dict.fromkeys(adds.rows.keys[start:stop]))
+        ]
+        brought, late, sided = len(out), Counter(self.late), len(self._late_rows)
+        try:
+            self._take(adds, stop, out)
+            adds.flush()
+        except AddError as exc:
+            for held, data in before:
+                self._unpack(held, read_body(data)[1:] if data else ())
+            self.late = late
+            del self._late_rows[sided:]
+            out.cut(brought)
+            raise RowError(adds.rows.origins[start], out.rows()) from exc.__cause__
+
+    # Late rows.
+
+    def _too_late(self, adds: Adds, out: Emitted) -> None:
+        """Do with the next row what is done with those that come too late."""
+        rows, at, what = adds.rows, adds.at, self._lateness.on_late
+        self.late[_COUNTED[what]] += 1
+        if what == "correct":
+            key, time = rows.keys[at], rows.times[at]
+            row = self._correction(key, time, adds.alone())
+            out.add((row.end, b""), row, rows.marks[at], rows.origins[at])
+            return
+        if what == "side":
+            self._late_rows.append(rows.part(at, at + 1))
+        adds.flush(skip=1)
+
+    def _correction(self, key: Hashable, time: int, acc: Acc) -> WindowRow:
+        raise NotImplementedError
+
+    def take_late(self) -> Rows:
+        """See ``Operator.take_late``."""
+        rows, self._late_rows = joined(self._late_rows), []
+        return rows
+
+    # Work at a watermark.
+
+    def advance(self, watermark_ms: int) -> Rows:
+        """See ``Operator.advance``. Rows are ordered by the end of the window, then by the key."""
+        out = Emitted()
+        while self.next_due_ms <= watermark_ms:
+            held = self._next_held()
+            self._timers.pop()
+            self._touch(held)
+            self._fire(held, watermark_ms, out)
+            held.due_ms = FOREVER_MS
+            self._wake(held, self._due_of(held))
+            self._settle()
+        return out.rows(in_order=True)
