@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from streamapp.errors import EncodeError, PartitionMismatchError, UsageError
+from streamapp.errors import ConfigError, EncodeError, PartitionMismatchError, UsageError
 from streamapp.serde.ordered_keys import PLAIN_KEYS, encode_key, encode_prefix
-from streamapp.state.rows import ABSENT, MISSING, Packed
+from streamapp.state.rows import ABSENT, MISSING, Packed, row_codec
 from streamapp.state.scope import EventScope, current_scope
 from streamapp.state.shard import Shard, memory_key, memory_key_of, plain_key
 from streamapp.state.store import prefix_end
+from streamapp.state.windowed import WindowedTable
+from streamapp.state.windowed_grid import Grid, declared
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -37,7 +39,8 @@ class TableSpec:
 
     ``default`` makes the value of an absent row on reading; it is not stored. ``ttl_ms`` bounds the
     life of a row since its last write, in the event time of its partition. ``partitions`` is that
-    of the source topics; ``None`` takes the application's default.
+    of the source topics; ``None`` takes the application's default. With ``windows``, keys are rows
+    of the grid, and ``ttl_ms`` counts from the end of a row's window.
     """
 
     name: str
@@ -47,6 +50,7 @@ class TableSpec:
     partitions: int | None = None
     ttl_ms: int | None = None
     help: str = ""
+    windows: Grid | None = None
 
 
 class Table(MutableMapping[Any, Any]):
@@ -234,18 +238,40 @@ class Table(MutableMapping[Any, Any]):
         scope.let_go()
         return len(expired), rows[limit][0] if len(rows) > limit else _FIRST
 
-    # --- what is not offered ---------------------------------------------------------------------
+    # --- windows ---------------------------------------------------------------------------------
 
-    def tumbling(self, *_: Any, **__: Any) -> NoReturn:
-        """Refuse: there are no windowed tables, as Faust has them."""
-        msg = f"Table {self.name}: windows are not supported"
-        raise UsageError(
-            msg,
-            hint="Make the window's start part of the key, `table[user, start_ms]`, and give the "
-            "table a ttl",
-        )
+    def tumbling(self, size: Any, expires: Any = None, *, key_index: bool = False) -> WindowedTable:
+        """Make this a table of windows of ``size``, one after the other; see ``hopping``."""
+        return self.hopping(size, size, expires, key_index=key_index)
 
-    hopping = tumbling
+    def hopping(
+        self, size: Any, step: Any, expires: Any = None, *, key_index: bool = False
+    ) -> WindowedTable:
+        """Make this a table of windows of ``size`` that start every ``step``.
+
+        Args:
+            size: Length of a window: seconds, "5m" or a ``timedelta``.
+            step: From the start of one window to that of the next.
+            expires: How far event time may pass the end of a window before its rows are gone;
+                ``None`` keeps them for ever.
+            key_index: Faust's; without effect, as ``keys()`` needs no index.
+
+        Returns:
+            The table through which to read and write.
+
+        Raises:
+            ConfigError: A duration is wrong, or the table has a ``ttl`` or windows already.
+        """
+        del key_index
+        spec = self.spec
+        if spec.windows is not None or spec.ttl_ms is not None:
+            msg = f"Table {self.name} has {'a ttl' if spec.windows is None else 'windows'} already"
+            raise ConfigError(msg, hint="Declare windows once, and give them expires, not a ttl")
+        windows = declared(self.name, size, step, expires)
+        self.spec = replace(spec, windows=windows, ttl_ms=windows.expires_ms)
+        self.codec = row_codec(spec.value_type, is_timed=True)
+        self._is_lasting, self._atoms = False, self.codec.atoms
+        return WindowedTable(self, windows)
 
     # --- inside ----------------------------------------------------------------------------------
 
@@ -307,9 +333,11 @@ class Table(MutableMapping[Any, Any]):
         except EncodeError as exc:
             msg = f"Table {self.name}, key {key!r:.80}: {exc.message}"
             raise EncodeError(msg, hint=exc.hint) from exc
+        windows = self.spec.windows
+        lives_from = scope.now_ms if windows is None else windows.end_of(key)
         if self.spec.ttl_ms is None:
             return Packed(data)
-        return Packed(scope.now_ms.to_bytes(8, "big", signed=True) + data)
+        return Packed(lives_from.to_bytes(8, "big", signed=True) + data)
 
     def _value(self, held: object) -> Any:
         if type(held) is not Packed:

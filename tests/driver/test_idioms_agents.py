@@ -246,10 +246,3 @@ async def test_timer_task_and_page(bench: Bench) -> None:
 def test_tables_that_are_not_offered_are_refused(bench: Bench, name: str) -> None:
     with pytest.raises(UsageError, match=name):
         getattr(bench.app(), name)("t")
-
-
-def test_windows_are_refused(bench: Bench) -> None:
-    table = bench.app().Table("t", default=int)
-    for declare in (lambda: table.tumbling(10), lambda: table.hopping(10, 5)):
-        with pytest.raises(UsageError, match="ttl"):
-            declare()
