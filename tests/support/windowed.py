@@ -39,9 +39,9 @@ class WindowedBench(TableBench):
 
     def _open(self) -> Any:
         size, step, expires = self._windows
-        given = None if expires is None else f"{expires}ms"
         table = super()._open()
-        windowed = table.hopping(f"{size}ms", f"{step}ms", given)
+        lasts = None if expires is None else expires / 1_000
+        windowed = table.hopping(size / 1_000, step / 1_000, lasts)
         for shard in table.shards.values():
             shard._codec = table.codec  # which the windows have changed
         self.windowed = WindowedTable(table, windowed.grid, clock_ms=lambda: self.clock_ms)
@@ -49,10 +49,15 @@ class WindowedBench(TableBench):
 
     @contextmanager
     def record(
-        self, timestamp_ms: int, partition: int = 0, value: object = None
+        self,
+        timestamp_ms: int,
+        partition: int = 0,
+        value: object = None,
+        *,
+        tracks_always: bool = False,
     ) -> Iterator[EventScope]:
         """Run the body as the event of a record; it counts unless it raises."""
-        scope = EventScope()
+        scope = EventScope(tracks_always=tracks_always)
         self.now_ms = max(self.now_ms, timestamp_ms)
         source = Record(timestamp_ms, self.now_ms, value)
         scope.enter(source, partition, self.table.partitions)
