@@ -1,0 +1,113 @@
+"""All pipelines of a worker: their topics, tables and feeds are declared, their stages run."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from streamapp.engine.policy import policy_of
+from streamapp.engine.stage_build import Builder
+from streamapp.engine.stages import StageFeed, StageRunner
+from streamapp.errors import ConfigError, PartitionMismatchError
+from streamapp.pipelines.nodes import Regroup, Stateful, ToTable, ToTopic
+
+if TYPE_CHECKING:
+    from streamapp.engine.engine import Engine
+    from streamapp.pipelines.pipeline import Pipeline
+    from streamapp.pipelines.plan import StagePlan
+    from streamapp.state.table import Table
+
+
+class Pipelines:
+    """The stages of all pipelines; see ``StageRunner``."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.runners: list[StageRunner] = []
+        self._engine = engine
+
+    async def declare(self) -> None:
+        """Make the topics and the feeds of all stages; tables get the partitions of their stage.
+
+        Raises:
+            ConfigError: A pipeline cannot run as it is declared.
+            PartitionMismatchError: Topics that a stage reads together have not the same number.
+        """
+        for pipeline in self._engine.app.pipelines.values():
+            regrouped: dict[str, int] = {}
+            for plan in pipeline.stages():
+                if plan.name in self._engine.app.agents:
+                    msg = f"Pipeline {plan.name} has the name of an agent"
+                    raise ConfigError(msg, hint="Both keep positions under it: rename one")
+                builder = Builder(self._engine, plan)
+                builder.partitions = await self._partitions(plan)
+                builder.before.update(regrouped)
+                await self._declare_targets(plan, builder.partitions, regrouped)
+                self.runners.append(self._runner(pipeline, builder))
+
+    def start(self) -> None:
+        """Run all stages."""
+        for runner in self.runners:
+            self._engine.watch(asyncio.create_task(runner.run(), name=f"pipeline-{runner.name}"))
+
+    def tick(self) -> None:
+        """Bring all stages to where a commit may be made."""
+        for runner in self.runners:
+            runner.tick()
+
+    async def _partitions(self, plan: StagePlan) -> int:
+        """Return how many partitions the inputs of a stage have: all the same."""
+        counts: dict[str, int] = {}
+        for of in plan.inputs:
+            for name in of.topic.topics:
+                counts[name] = await self._engine.topics.ensure(of.topic, name)
+        if len(set(counts.values())) > 1:
+            told = ", ".join(f"{name} has {count}" for name, count in counts.items())
+            msg = f"Pipeline {plan.name} reads topics with different partitions: {told}"
+            raise PartitionMismatchError(msg, hint="Repartition one of them with .group_by(...)")
+        return next(iter(counts.values()))
+
+    async def _declare_targets(
+        self, plan: StagePlan, partitions: int, regrouped: dict[str, int]
+    ) -> None:
+        for unit in plan.units:
+            node = unit.node
+            if isinstance(node, Stateful):
+                self._check_table(plan, node.reads, partitions)
+            table = node.table if isinstance(node, Stateful | ToTable) else None
+            if table is not None:
+                table.spec = replace(table.spec, partitions=partitions)
+            if isinstance(node, Regroup):
+                node.topic.partitions = node.topic.partitions or partitions
+                regrouped[node.topic.get_topic_name()] = partitions
+            if isinstance(node, Regroup | ToTopic):
+                await self._engine.topics.ensure(node.topic)
+
+    def _check_table(self, plan: StagePlan, table: Table | None, partitions: int) -> None:
+        if table is None:
+            return
+        has = table.spec.partitions or self._engine.app.conf.topic_partitions
+        if has != partitions:
+            msg = (
+                f"Pipeline {plan.name} has {partitions} partitions where it joins table "
+                f"{table.name}, which has {has}"
+            )
+            raise PartitionMismatchError(
+                msg, hint=f"Declare the table with partitions={partitions}, or use group_by"
+            )
+
+    def _runner(self, pipeline: Pipeline, builder: Builder) -> StageRunner:
+        runner = StageRunner(self._engine, builder)
+        topics = {name: of.topic for of in builder.plan.inputs for name in of.topic.topics}
+
+        def decode(batch: Any) -> list[Any]:
+            return topics[batch.tp.topic].decode_batch(batch)
+
+        def make(plan: Any) -> StageFeed:
+            return StageFeed(plan, runner)
+
+        policy = policy_of(pipeline.on_error)
+        runner.feed = self._engine.subscriptions.add(
+            builder.plan.name, tuple(topics), decode, policy, make
+        )
+        return runner

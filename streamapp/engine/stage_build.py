@@ -1,0 +1,162 @@
+"""Builds what works on one partition of a stage: units, clocks, state and sinks."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from streamapp.core.batch import TP, RecordBatch
+from streamapp.engine.policy import Verdict
+from streamapp.engine.stage_sinks import ReadScope, RegroupSink, TableSink, TopicSink
+from streamapp.engine.stage_work import Outputs, StageWork, read_note
+from streamapp.operators.fused import Fused
+from streamapp.pipelines.clock import RegroupedInput, SourceInput, TaskClock
+from streamapp.pipelines.codecs import StateCodec
+from streamapp.pipelines.nodes import Place, Regroup, Stateful, ToTable, ToTopic
+from streamapp.pipelines.task import Task, Unit
+from streamapp.serde.ordered_keys import encode_key
+from streamapp.state.operator_table import ShardView
+from streamapp.state.scope import Instant
+
+if TYPE_CHECKING:
+    from streamapp.core.rows import Rows
+    from streamapp.engine.engine import Engine
+    from streamapp.engine.stages import StageRunner
+    from streamapp.operators.operator import Operator, RowError
+    from streamapp.pipelines.clock import Input
+    from streamapp.pipelines.plan import InputPlan, StagePlan, UnitPlan
+    from streamapp.state.table import Table
+
+log = logging.getLogger(__name__)
+
+
+class Builder:
+    """Knows the plan of a stage, and how many partitions each regrouped input has before it."""
+
+    def __init__(self, engine: Engine, plan: StagePlan) -> None:
+        self.plan = plan
+        #: Partitions of the stage, and of the stage before each input; known when topics are.
+        self.partitions = 0
+        self.before: dict[str, int] = {}
+        self._engine = engine
+
+    def build(self, runner: StageRunner, partition: int, notes: Mapping[str, str]) -> StageWork:
+        """Return a partition as it was when the notes (by topic) were committed."""
+        reader, outputs = ReadScope(), Outputs()
+        read = {topic: read_note(text) for topic, text in notes.items()}
+        watermark_ms = max(note.watermark_ms for note in read.values())
+        clock = TaskClock([self._input(of, read) for of in self.plan.inputs], watermark_ms)
+        units = [self._unit(plan, partition, outputs) for plan in self.plan.units]
+        for unit, plan in zip(units, self.plan.units, strict=True):
+            unit.to += [(units[at], side) for at, side in plan.to]
+            unit.late_to += [(units[at], side) for at, side in plan.late_to]
+            if unit.operator is not None:
+                unit.operator.restore(watermark_ms)
+        task = Task(
+            units,
+            [[(units[at], side) for at, side in of.to] for of in self.plan.inputs],
+            BadRows(runner, partition, outputs),
+            watermark_ms,
+        )
+        reader.enter(Instant(watermark_ms), partition, self.partitions)
+        return StageWork(
+            task,
+            clock,
+            {name: (n, of) for n, of in enumerate(self.plan.inputs) for name in of.topic.topics},
+            [unit.sink for unit in units if isinstance(unit.sink, RegroupSink)],
+            [
+                (plan.node.table, unit.operator)
+                for plan, unit in zip(self.plan.units, units, strict=True)
+                if isinstance(plan.node, Stateful) and plan.node.table and unit.operator
+            ],
+            outputs,
+            reader,
+            partition,
+        )
+
+    def _input(self, of: InputPlan, notes: Mapping[str, Any]) -> Input:
+        found: Input
+        if of.is_regrouped:
+            found = RegroupedInput(self.before[of.topic.get_topic_name()])
+        else:
+            found = SourceInput(of.topic.event_time)
+        for name in of.topic.topics:
+            found.restore(notes[name].of_input)
+        return found
+
+    def _unit(self, plan: UnitPlan, partition: int, outputs: Outputs) -> Unit:
+        node = plan.node
+        if plan.steps:
+            return Unit(node.name, fused=Fused(plan.steps))
+        if isinstance(node, Stateful):
+            return Unit(node.name, operator=self._operator(node, partition))
+        if isinstance(node, ToTable):
+            return Unit(
+                node.name, sink=TableSink(node.table, partition, is_windowed=node.is_windowed)
+            )
+        topics = self._engine.topics
+        if isinstance(node, Regroup):
+            name = node.topic.get_topic_name()
+            codec = StateCodec(node.value_type)
+            return Unit(
+                node.name,
+                sink=RegroupSink(name, codec, topics.counts[name], partition, outputs.add),
+            )
+        if isinstance(node, ToTopic):
+            count = topics.counts[node.topic.get_topic_name()]
+            return Unit(node.name, sink=TopicSink(node, count, topics.choose, outputs.add))
+        msg = f"{node.name} is no step that runs"
+        raise TypeError(msg)
+
+    def _operator(self, node: Stateful, partition: int) -> Operator:
+        def read(table: Table, key: Any) -> Any:
+            return table.get(key)
+
+        state: Any = None
+        if node.table is not None:
+            state = ShardView(node.table.shards[partition])
+        return node.make(Place(partition, state, read, _now_ms))
+
+
+class BadRows:
+    """Deals with a row behind an operator that a step cannot use: it belongs to no one record."""
+
+    def __init__(self, runner: StageRunner, partition: int, outputs: Outputs) -> None:
+        self._runner = runner
+        self._partition = partition
+        self._outputs = outputs
+
+    def __call__(self, step: str, rows: Rows, error: RowError) -> None:
+        """Write the row to the dead letters, or count it, as the pipeline's policy says."""
+        runner = self._runner
+        rejects = runner.feed.plan.rejects
+        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+        verdict = rejects.policy.verdict(rejects.policy.retries + 1, is_retriable=False)
+        rejects.stats.count_error(cause)
+        log.warning("Pipeline %s, %s: a row cannot be used: %s", runner.name, step, cause)
+        if verdict is Verdict.STOP:
+            runner.must_stop = cause
+        if verdict is Verdict.SKIP:
+            rejects.stats.skipped += 1
+            return
+        rejects.stats.dead_letters += 1
+        batch = _batch_of(TP(f"{runner.name}/{step}", self._partition), rows)
+        self._outputs.add(rejects.letter(batch, 0, cause, 1))
+
+
+def _batch_of(tp: TP, rows: Rows) -> RecordBatch:
+    """Return a row as a record that never was in a topic."""
+    try:
+        value = msgspec.json.encode(rows.values[0])
+    except (TypeError, ValueError):
+        value = ascii(rows.values[0]).encode()
+    time_ms = max(rows.times[0], 0)
+    return RecordBatch(tp, (-1,), (time_ms,), (encode_key(rows.keys[0]),), (value,), None, 0, 0)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

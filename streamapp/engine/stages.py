@@ -1,0 +1,182 @@
+"""A stage of a pipeline in a worker: its feed, and a ``StageWork`` for each partition it owns."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from streamapp.core.batch import TP
+from streamapp.engine.chunk_feed import ChunkFeed
+from streamapp.engine.rejects import AgentStoppedError
+from streamapp.errors import StateError
+from streamapp.serde.codecs import Bad
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from streamapp.engine.engine import Engine
+    from streamapp.engine.feed import FeedPlan
+    from streamapp.engine.stage_build import Builder
+    from streamapp.engine.stage_work import StageWork
+    from streamapp.engine.work import Chunk
+
+log = logging.getLogger(__name__)
+
+#: Records of one run, and seconds of runs before other tasks get their turn.
+_RUN = 5_000
+_TURN_S = 0.01
+#: Changed rows of state for which a commit is asked before its interval: bounds their memory.
+_MANY_CHANGED = 100_000
+
+
+class StageFeed(ChunkFeed):
+    """A feed that keeps watermarks with its positions."""
+
+    def __init__(self, plan: FeedPlan, runner: StageRunner) -> None:
+        super().__init__(plan)
+        self._runner = runner
+
+    def start(self, tp: TP, offset: int, time_ms: int, note: str = "") -> None:
+        """See ``Feed.start``."""
+        super().start(tp, offset, time_ms, note)
+        self._runner.begin(tp, note)
+
+    def revoke(self, tps: Iterable[TP]) -> None:
+        """See ``Feed.revoke``."""
+        gone = set(tps)
+        super().revoke(gone)
+        self._runner.forget(gone)
+
+    def note(self, tp: TP) -> str:
+        """See ``Feed.note``."""
+        return self._runner.note(tp)
+
+    def silent_ms(self, tp: TP) -> int:
+        """Return for how long no record of the partition has come or waited, by the clock."""
+        now = time.monotonic()
+        if self.buffered(tp) or tp in self.plan.paused:
+            self._busy_at[tp] = now
+        return int((now - self._busy_at[tp]) * 1_000)
+
+
+class StageRunner:
+    """Runs a stage; ``feed`` is set before ``run``."""
+
+    feed: StageFeed
+
+    def __init__(self, engine: Engine, builder: Builder) -> None:
+        self.plan = builder.plan
+        self.name = builder.plan.name
+        self.works: dict[int, StageWork] = {}
+        self.must_stop: Exception | None = None
+        self._engine = engine
+        self._builder = builder
+        self._topics = [name for of in self.plan.inputs for name in of.topic.topics]
+        self._notes: dict[TP, str] = {}
+        self._emitted_at = time.monotonic()
+        self._interval_s = engine.app.options.commit_interval_ms / 1_000
+
+    # --- partitions ------------------------------------------------------------------------------
+
+    def begin(self, tp: TP, note: str) -> None:
+        """A partition begins where ``note`` was made; earlier work on it is void."""
+        self._notes[tp] = note
+        self.works.pop(tp.partition, None)
+
+    def forget(self, tps: Iterable[TP]) -> None:
+        """Partitions are given up, with what was not committed."""
+        for tp in tps:
+            self._notes.pop(tp, None)
+            self.works.pop(tp.partition, None)
+
+    def note(self, tp: TP) -> str:
+        """Return what is to be found again with the position of a partition."""
+        work = self.works.get(tp.partition)
+        return self._notes.get(tp, "") if work is None else work.note(tp)
+
+    def tick(self) -> None:
+        """Bring all partitions to where a commit may be made."""
+        now = time.monotonic()
+        may_emit = now - self._emitted_at >= self._interval_s
+        if may_emit:
+            self._emitted_at = now
+        for partition in {tp.partition for tp in self._notes}:
+            work = self._work(partition)
+            if work is not None:
+                silences = {
+                    topic: self.feed.silent_ms(TP(topic, partition)) for topic in self._topics
+                }
+                work.tick(silences, may_emit=may_emit)
+                self._engine.outbox.add(work.outputs.take())
+
+    def _work(self, partition: int) -> StageWork | None:
+        """Return what works on a partition; ``None`` while not all of its inputs have begun."""
+        work = self.works.get(partition)
+        if work is None:
+            tps = [TP(topic, partition) for topic in self._topics]
+            if not all(tp in self._notes for tp in tps):
+                return None
+            work = self.works[partition] = self._builder.build(
+                self, partition, {tp.topic: self._notes[tp] for tp in tps}
+            )
+        return work
+
+    # --- records ---------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Work on records until the worker stops."""
+        task = asyncio.current_task()
+        if task is None:
+            return
+        self.feed.tasks.add(task)
+        while True:
+            try:
+                await self._follow()
+            except AgentStoppedError as exc:
+                log.error("Pipeline %s stops, as its policy says: %s", self.name, exc.__cause__)  # noqa: TRY400
+                self.feed.stop()
+                return
+            except StateError as exc:
+                await self._engine.on_state_error(exc)
+            except asyncio.CancelledError:
+                if not self.feed.was_interrupted(task) or task.cancelling():
+                    raise
+
+    async def _follow(self) -> None:
+        feed = self.feed
+        while True:
+            turn = perf_counter() + _TURN_S
+            chunk = feed.chunk or await feed.begin()
+            while chunk.at < chunk.end and chunk is feed.chunk:
+                await self._step(chunk)
+                if perf_counter() > turn:
+                    await asyncio.sleep(0)
+                    turn = perf_counter() + _TURN_S
+                if feed.plan.gate.closed:
+                    await feed.plan.gate.wait(feed)
+            feed.end(chunk)
+            await asyncio.sleep(0)
+
+    async def _step(self, chunk: Chunk) -> None:
+        """Work on the next run of a chunk, or on the one record that cannot be used."""
+        first = chunk.values[chunk.at]
+        work = self._work(chunk.tp.partition)
+        if work is None:
+            # The other inputs of this partition are on their way; nothing is lost meanwhile.
+            await asyncio.sleep(_TURN_S)
+            return
+        if first.__class__ is Bad:
+            failure: Exception | None = first.error  # type: ignore[attr-defined]
+        else:
+            failure = work.run(chunk, chunk.run(_RUN))
+            self._engine.outbox.add(work.outputs.take())
+            if work.changed > _MANY_CHANGED:
+                self._engine.outbox.wanted.set()
+        if failure is not None:
+            chunk.given = chunk.at + 1
+            await self.feed.fail(chunk, failure)
+        if self.must_stop is not None:
+            raise AgentStoppedError from self.must_stop
