@@ -1,0 +1,62 @@
+"""The table join: each record with the row of its key in a table of the same partition."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Hashable
+from typing import Literal
+
+from streamapp.core.rows import Rows
+from streamapp.operators.join import Combine
+from streamapp.operators.operator import Operator, RowError
+
+
+class TableJoin(Operator):
+    """Joins records with what a table says at the moment at which they are processed.
+
+    ``read`` returns a row, or ``None``: then an inner join leaves the record out. Nothing is kept,
+    and a later change of the table changes no result.
+    """
+
+    has_state = False
+
+    def __init__(
+        self,
+        read: Callable[[Hashable], object],
+        kind: Literal["inner", "left"],
+        combine: Combine,
+    ) -> None:
+        super().__init__()
+        self._read = read
+        self._is_inner = kind == "inner"
+        self._combine = combine
+
+    def process(self, rows: Rows, side: int = 0) -> Rows:
+        """See ``Operator.process``."""
+        del side
+        places: list[int] = []
+        values: list[object] = []
+        place = 0
+        try:
+            for place, (key, value) in enumerate(zip(rows.keys, rows.values, strict=True)):
+                row = self._read(key)
+                if row is None and self._is_inner:
+                    continue
+                values.append(self._combine(value, row))
+                places.append(place)
+        except Exception as exc:  # whatever the user's function raises
+            origin = rows.origins[place]
+            count = bisect_left(places, bisect_left(rows.origins, origin))
+            brought = _picked(rows, places[:count], values[:count])
+            raise RowError(origin, brought) from exc
+        return _picked(rows, places, values)
+
+
+def _picked(rows: Rows, places: list[int], values: list[object]) -> Rows:
+    return Rows(
+        [rows.keys[place] for place in places],
+        [rows.times[place] for place in places],
+        values,
+        [rows.marks[place] for place in places],
+        [rows.origins[place] for place in places],
+    )
