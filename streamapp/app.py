@@ -35,7 +35,7 @@ from streamapp.engine.engine import Engine, ends_the_worker
 from streamapp.engine.registry import TopicRegistry, UnusedConsumer
 from streamapp.engine.replies import ReplyConsumer
 from streamapp.engine.stream import Stream
-from streamapp.engine.topic import Topic
+from streamapp.engine.topic import DeclaresTopics, Topic
 from streamapp.errors import ConfigError, UsageError
 from streamapp.state.rows import row_codec
 from streamapp.state.table import Table, TableSpec
@@ -83,7 +83,7 @@ class BootStrategy(FaustBootStrategy):
         return self._chain(self.kafka_producer(), [self.app._reply_consumer])  # noqa: SLF001 - see above
 
 
-class App(faust.App):
+class App(DeclaresTopics, faust.App):
     """A streaming application.
 
     Args:

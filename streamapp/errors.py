@@ -66,6 +66,14 @@ class EncodeError(InputError):
     """
 
 
+class EventTimeError(InputError):
+    """A record does not say when it happened, or not in a form that means one moment."""
+
+
+class FutureTimeError(EventTimeError):
+    """A record claims to happen later than its topic believes: it would close every window."""
+
+
 class TooLargeError(InputError):
     """A record exceeds a bound (depth, bytes) that protects the worker."""
 

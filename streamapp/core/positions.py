@@ -12,39 +12,66 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from streamapp.core.times import NEVER_MS
+
 
 class _Note(msgspec.Struct, omit_defaults=True):
     ahead: dict[str, int] = {}
     time_ms: int | None = None
+    times: dict[str, int] = {}
+    notes: dict[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How far one agent is: its next offset, the greatest event time before it, its own note."""
+
+    offset: int
+    time_ms: int = NEVER_MS
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The next offset of each agent in one partition.
+    """The place of each agent in one partition.
 
-    ``offset`` is that of agents that ``ahead`` does not name. ``time_ms`` is the greatest event
-    time seen before ``offset``; ``None`` if there was none.
+    ``offset`` and ``time_ms`` are those of agents that ``ahead`` and ``times`` do not name; the
+    time is the greatest event time that they have seen, ``NEVER_MS`` if there was none. ``notes``
+    are the agents' own words.
     """
 
     offset: int
     ahead: Mapping[str, int] = field(default_factory=dict)
-    time_ms: int | None = None
+    time_ms: int = NEVER_MS
+    times: Mapping[str, int] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, agent: str) -> int:
         """Return the next offset of an agent."""
         return max(self.offset, self.ahead.get(agent, self.offset))
 
+    def place_of(self, agent: str) -> Place:
+        """Return where an agent goes on; one that is new begins with the slowest one."""
+        time_ms = self.times.get(agent, self.time_ms)
+        return Place(self.of(agent), time_ms, self.notes.get(agent, ""))
+
     def metadata(self) -> str:
         """Return the note that the broker keeps beside the offset; empty if there is none."""
-        if not self.ahead and self.time_ms is None:
-            return ""
-        return msgspec.json.encode(_Note(dict(self.ahead), self.time_ms)).decode()
+        time_ms = None if self.time_ms == NEVER_MS else self.time_ms
+        note = _Note(dict(self.ahead), time_ms, dict(self.times), dict(self.notes))
+        return "" if note == _Note() else msgspec.json.encode(note).decode()
 
 
-def progress_of(agents: Mapping[str, int], time_ms: int | None = None) -> Progress:
-    """Return the position of a partition out of the next offset of each agent (at least one)."""
-    least = min(agents.values())
-    return Progress(least, {name: at for name, at in agents.items() if at > least}, time_ms)
+def progress_of(agents: Mapping[str, Place]) -> Progress:
+    """Return the position of a partition out of the place of each agent (at least one)."""
+    slowest = min(agents.values(), key=lambda place: (place.offset, place.time_ms))
+    return Progress(
+        slowest.offset,
+        {name: at.offset for name, at in agents.items() if at.offset > slowest.offset},
+        slowest.time_ms,
+        {name: at.time_ms for name, at in agents.items() if at.time_ms != slowest.time_ms},
+        {name: at.note for name, at in agents.items() if at.note},
+    )
 
 
 def parse_progress(offset: int, metadata: str) -> Progress:
@@ -53,4 +80,5 @@ def parse_progress(offset: int, metadata: str) -> Progress:
         note = msgspec.json.decode(metadata or "{}", type=_Note)
     except msgspec.MsgspecError:
         note = _Note()
-    return Progress(offset, note.ahead, note.time_ms)
+    time_ms = NEVER_MS if note.time_ms is None else note.time_ms
+    return Progress(offset, note.ahead, time_ms, note.times, note.notes)

@@ -26,9 +26,9 @@ class ChunkFeed(Feed):
         self.chunk: Chunk | None = None
         self._conflicts = 0
 
-    def start(self, tp: TP, offset: int, time_ms: int) -> None:
+    def start(self, tp: TP, offset: int, time_ms: int, note: str = "") -> None:
         """See ``Feed.start``."""
-        super().start(tp, offset, time_ms)
+        super().start(tp, offset, time_ms, note)
         if self.chunk is not None and self.chunk.tp == tp:
             self.chunk = None
 
@@ -96,7 +96,7 @@ class ChunkFeed(Feed):
             more = next((batch for batch in self._queue if batch.tp == chunk.tp), None)
             if more is not None:
                 self._queue.remove(more)
-                chunk.extend(more, self.plan.decode(more))
+                chunk.extend(self._decoded(more, chunk.time_at(chunk.end - 1)))
                 self.times[chunk.tp] = chunk.time_at(chunk.end - 1)
                 continue
             if self._queue:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -65,11 +66,11 @@ class Engine(Service):
         self.phase = EngineState.STARTING
         self.is_ready = asyncio.Event()
         self.owned: frozenset[TP] = frozenset()
-        self.paused: set[TP] = set()
         self.problem = ""
         self.subscriptions = Subscriptions(
             self.gate, self.outbox, f"{app.conf.id}-dead-letters", self._on_room
         )
+        self.paused = self.subscriptions.paused
         self.topics = Topics(app)
         self.subscriptions.counts = self.topics.counts
         self.keeper: Keeper
@@ -169,6 +170,8 @@ class Engine(Service):
             partitions=count,
             internal=True,
         )
+        # Records come to it with the time of the event that sends them.
+        topic.event_time = replace(source.event_time, field=None)
         return topic
 
     async def call(self, function: Callable[..., _T], *args: Any) -> _T:

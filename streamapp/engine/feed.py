@@ -7,13 +7,19 @@ a partition is the offset of the first record that is not done, which is what a 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from streamapp.core.event_time import RECORD_TIME, EventTime
+from streamapp.core.positions import Place
+from streamapp.core.times import NEVER_MS
+from streamapp.core.watermarks import Headway
 from streamapp.engine.rejects import Rejects
 from streamapp.engine.work import Chunk
+from streamapp.serde.codecs import Bad
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,7 +37,11 @@ _RECORD_BYTES = 200
 
 @dataclass(frozen=True, slots=True)
 class FeedPlan:
-    """What a feed is made of. ``decode`` turns a batch into one value (or ``Bad``) per record."""
+    """What a feed is made of.
+
+    ``decode`` turns a batch into one value (or ``Bad``) per record. ``paused`` are partitions whose
+    records wait in the broker.
+    """
 
     name: str
     topics: tuple[str, ...]
@@ -41,6 +51,8 @@ class FeedPlan:
     outbox: Outbox
     partitions_of: Callable[[str], int]
     on_room: Callable[[TP], None]
+    event_time: EventTime = RECORD_TIME
+    paused: Container[TP] = frozenset()
 
 
 class Feed:
@@ -53,8 +65,12 @@ class Feed:
         self.is_stopped = False
         self.tasks: set[asyncio.Task[Any]] = set()
         self._queue: deque[RecordBatch] = deque()
-        #: Event time of each partition: the greatest timestamp of the batches that were opened.
+        #: Event time of each partition: the greatest of the records of batches that were opened.
         self.times: dict[TP, int] = {}
+        #: What was told of each partition's watermark: it never goes back.
+        self._watermarks: dict[TP, int] = {}
+        #: When each partition was last found with records, by the monotonic clock.
+        self._busy_at: dict[TP, float] = {}
         self._next: dict[TP, int] = {}
         self._held: set[TP] = set()
         self._buffered: dict[TP, int] = {}
@@ -63,12 +79,18 @@ class Feed:
 
     # --- the engine's side -----------------------------------------------------------------------
 
-    def start(self, tp: TP, offset: int, time_ms: int) -> None:
-        """Begin a partition at this offset and event time; earlier records are done."""
+    def start(self, tp: TP, offset: int, time_ms: int, note: str = "") -> None:
+        """Begin a partition at this offset and event time; earlier records are done.
+
+        ``note`` is what ``note`` returned when that was committed.
+        """
+        del note
         self._next[tp] = offset
         self._held.discard(tp)
         self._buffered[tp] = 0
         self.times[tp] = time_ms
+        self._watermarks.setdefault(tp, NEVER_MS)
+        self._busy_at[tp] = time.monotonic()
 
     def put(self, batch: RecordBatch) -> int:
         """Queue what is not done of a batch; return the bytes now buffered of its partition."""
@@ -76,9 +98,6 @@ class Feed:
         if self.is_stopped or tp not in self._next or tp in self._held:
             return 0
         rest = batch.since(self._next[tp])
-        if rest is not batch:
-            seen = len(batch) - (len(rest) if rest is not None else 0)
-            self.times[tp] = max(self.times[tp], *batch.timestamps[:seen])
         if rest is None:
             if not self._buffered[tp]:
                 self._skip_to(tp, batch.next_offset)
@@ -112,6 +131,27 @@ class Feed:
     def time(self, tp: TP) -> int:
         """Return the event time of the partition at ``position``."""
         return self.times[tp]
+
+    def note(self, tp: TP) -> str:  # noqa: ARG002 - for feeds that have something to note
+        """Return what is to be committed beside ``position``, for the next ``start``."""
+        return ""
+
+    def place(self, tp: TP) -> Place:
+        """Return how far the partition is done: what a commit may contain."""
+        return Place(self.position(tp), self.time(tp), self.note(tp))
+
+    def headway(self, tp: TP) -> Headway:
+        """Return the watermark of the partition, and whether it is idle; it never goes back."""
+        found = self.plan.event_time.headway(self.time(tp), self.silent_ms(tp))
+        watermark = self._watermarks[tp] = max(found.watermark_ms, self._watermarks[tp])
+        return Headway(watermark, found.is_idle)
+
+    def silent_ms(self, tp: TP) -> int:
+        """Return for how long no record of the partition has come or waited, by the clock."""
+        now = time.monotonic()
+        if self._buffered[tp] or tp in self.plan.paused:
+            self._busy_at[tp] = now
+        return int((now - self._busy_at[tp]) * 1_000)
 
     def buffered(self, tp: TP) -> int:
         """Return the bytes of the partition that are queued or in hand."""
@@ -170,12 +210,29 @@ class Feed:
 
     def _chunk_of(self, batch: RecordBatch) -> Chunk:
         start_ms = self.times[batch.tp]
-        self.times[batch.tp] = max(start_ms, *batch.timestamps)
-        return Chunk(batch, self.plan.decode(batch), start_ms)
+        chunk = self._decoded(batch, start_ms)
+        self.times[batch.tp] = max(start_ms, max(chunk.times))  # noqa: PLW3301 - no copy of them
+        return chunk
+
+    def _decoded(self, batch: RecordBatch, start_ms: int) -> Chunk:
+        """Return a batch with its values and their times; a record with no time is ``Bad``."""
+        values, how = self.plan.decode(batch), self.plan.event_time
+        times, errors = how.times_of(values, batch.timestamps, time.time_ns() // 1_000_000)
+        for index, error in errors.items():
+            if values[index].__class__ is not Bad:
+                values[index] = Bad(error)
+        if how.field is not None and Bad in set(map(type, values)):
+            # A function of the value takes whatever comes, also what could not be decoded.
+            times = [
+                NEVER_MS if value.__class__ is Bad else time_ms
+                for value, time_ms in zip(values, times, strict=True)
+            ]
+        return Chunk(batch, values, start_ms, times)
 
     def _done_with(self, batch: RecordBatch) -> None:
         tp = batch.tp
         if tp in self._buffered:
+            self._busy_at[tp] = time.monotonic()
             self._buffered[tp] -= _cost(batch)
             self.stats.bytes += batch.size_bytes
             self.plan.on_room(tp)

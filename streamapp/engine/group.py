@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from streamapp.core.batch import TP
-from streamapp.core.positions import Progress, parse_progress, progress_of
+from streamapp.core.positions import Place, Progress, parse_progress, progress_of
+from streamapp.core.times import NEVER_MS
 from streamapp.engine.commit import Cut, StoreWriter
+from streamapp.engine.event_clock import EventClock
 from streamapp.engine.intake import Intake
 from streamapp.engine.progress import show
 from streamapp.engine.restore import RestoreProgress, RestoreStoppedError
@@ -38,8 +40,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Event time before the first record: less than any timestamp, and it fits 64 bits with room.
-NEVER_MS = -(1 << 62)
 #: Seconds that an event in hand may take to finish when its partition is given up; others wait.
 _DRAIN_S = 2.0
 #: The same at the end of the worker, where only its operator waits.
@@ -87,6 +87,7 @@ class GroupFollower:
         self._pressing = 0
         self._events: asyncio.Queue[_Event] = asyncio.Queue()
         self._rejoin: asyncio.TimerHandle | None = None
+        self._clock = EventClock(engine)
 
     def put(self, event: Any) -> None:
         """Queue an event. What makes a running restore pointless ends it."""
@@ -225,9 +226,9 @@ class GroupFollower:
                     *tp, position.offset, ranges[tp].earliest - 1,
                 )  # fmt: skip
             progress = parse_progress(*position)
-            time_ms = NEVER_MS if progress.time_ms is None else progress.time_ms
             for feed in engine.subscriptions.readers(tp.topic):
-                feed.start(tp, progress.of(feed.name), time_ms)
+                place = progress.place_of(feed.name)
+                feed.start(tp, place.offset, place.time_ms, place.note)
             starts[tp] = progress.offset
         self.committed = {tp: committed[tp] for tp in tps if tp in committed}
         engine.owned = tps
@@ -356,29 +357,28 @@ class GroupFollower:
 
     def progress(self, tp: TP) -> Progress | None:
         """Return how far the agents are in a partition; ``None`` if nobody reads it."""
-        feeds = [f for f in self._engine.subscriptions.readers(tp.topic) if f.owns(tp)]
-        if not feeds:
-            return None
-        last = min(feeds, key=lambda feed: feed.position(tp))
-        time_ms = last.time(tp)
-        agents: dict[str, int] = {}
-        for feed in feeds:
-            # One agent may read a topic twice (alone, and with others): its slower stream counts.
-            at = feed.position(tp)
-            agents[feed.name] = min(at, agents.get(feed.name, at))
-        return progress_of(agents, None if time_ms == NEVER_MS else time_ms)
+        agents: dict[str, Place] = {}
+        for feed in self._engine.subscriptions.readers(tp.topic):
+            if feed.owns(tp):
+                place = feed.place(tp)
+                known = agents.setdefault(feed.name, place)
+                # One agent may read a topic twice (alone, and with others): its slower stream
+                # counts.
+                if place.offset < known.offset:
+                    agents[feed.name] = place
+        return progress_of(agents) if agents else None
 
     def now_ms(self, table: Table, partition: int) -> int:
-        """Return the event time of a table's partition: that of its sources that is furthest."""
-        counts = self._engine.topics.counts
-        times = (
-            feed.time(tp)
-            for tp in self._engine.owned
-            if tp.partition == partition and counts.get(tp.topic) == table.partitions
-            for feed in self._engine.subscriptions.readers(tp.topic)
-            if feed.owns(tp)
-        )
-        return max(times, default=NEVER_MS)
+        """Return the event time of a table's partition: the least that its events may still have.
+
+        A row whose life is over by then is expired for all of them.
+        """
+        watermark = self.watermark_ms(table.partitions, partition)
+        return watermark if watermark == NEVER_MS else watermark + 1
+
+    def watermark_ms(self, partitions: int, partition: int) -> int:
+        """See ``EventClock.watermark_ms``."""
+        return self._clock.watermark_ms(partitions, partition)
 
     def _from_earliest(self) -> bool:
         return bool(self._engine.app.conf.consumer_auto_offset_reset == "earliest")

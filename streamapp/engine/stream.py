@@ -69,8 +69,8 @@ class Stream(faust.Stream):
                 yield event.key, event.value
             return
         async for value in self:
-            batch, index = self._in_hand()
-            yield self.channel.decode_key_of(batch, index), value
+            chunk, index = self._in_hand()
+            yield self.channel.decode_key_of(chunk.batch, index), value
 
     async def take(self, max_: int, within: Any = 0) -> AsyncIterator[list[Any]]:
         """Iterate over lists of up to ``max_`` values of one partition.
@@ -93,9 +93,9 @@ class Stream(faust.Stream):
                 yield list(events)
             return
         async for values, places in self._groups(max_, within):
-            batch, index = self._in_hand()
+            chunk, index = self._in_hand()
             yield [
-                self._event(value, batch, index + i)
+                self._event(value, chunk, index + i)
                 for value, i in zip(values, places, strict=True)
             ]
 
@@ -131,7 +131,7 @@ class Stream(faust.Stream):
 
     async def _singly(self, feed: WindowFeed) -> AsyncIterator[Any]:
         async for slot in self._windowed(feed, 1):
-            yield slot.values[0]
+            yield slot.value
 
     async def _straight(self, feed: ChunkFeed) -> AsyncIterator[Any]:  # noqa: C901 - the hot loop
         gate = feed.plan.gate
@@ -261,10 +261,11 @@ class Stream(faust.Stream):
         if not isinstance(self.channel, Topic):
             return True
         try:
-            batch, index = self._in_hand()
+            chunk, index = self._in_hand()
         except UsageError:
             return False
-        return batch.headers is not None and bool(batch.headers[index])
+        headers = chunk.batch.headers
+        return headers is not None and bool(headers[index])
 
     @property
     def current_event(self) -> Any:
@@ -272,38 +273,35 @@ class Stream(faust.Stream):
         if not isinstance(self.channel, Topic):
             return self._current
         try:
-            batch, index = self._in_hand()
+            chunk, index = self._in_hand()
         except UsageError:
             return None
-        return self._event(self._value_in_hand(), batch, index)
+        return self._event(chunk.values[index], chunk, index)
 
     @current_event.setter
     def current_event(self, event: Any) -> None:
         self._current = event
 
-    def _event(self, value: Any, batch: RecordBatch | None = None, index: int = 0) -> Any:
+    def _event(self, value: Any, chunk: Chunk | None = None, index: int = 0) -> Any:
         if not isinstance(self.channel, Topic):
             return self._current
-        if batch is None:
-            batch, index = self._in_hand()
+        if chunk is None:
+            chunk, index = self._in_hand()
+        batch = chunk.batch
         key = self.channel.decode_key_of(batch, index)
         headers = dict(batch.headers[index]) if batch.headers is not None else {}
-        return self.app.create_event(key, value, headers, _message(batch, index))
+        event = self.app.create_event(key, value, headers, _message(batch, index))
+        event.event_time_ms = chunk.times[index]
+        return event
 
-    def _in_hand(self) -> tuple[RecordBatch, int]:
+    def _in_hand(self) -> tuple[Chunk, int]:
         if self._slot is not None:
-            return self._slot.batch, self._slot.start
+            return self._slot.chunk, self._slot.start
         chunk = self.feed.chunk if isinstance(self.feed, ChunkFeed) else None
         if chunk is None or not chunk.is_held:
             msg = "No event is in hand"
             raise UsageError(msg, hint="Ask for it inside of `async for ... in stream`")
-        return chunk.batch, chunk.at
-
-    def _value_in_hand(self) -> Any:
-        if self._slot is not None:
-            return self._slot.values[0]
-        chunk = cast("Chunk", cast("ChunkFeed", self.feed).chunk)
-        return chunk.values[chunk.at]
+        return chunk, chunk.at
 
     def _finish_left_over(self, feed: ChunkFeed) -> None:
         # The agent left the loop with `break` and now goes on: the event before has succeeded.

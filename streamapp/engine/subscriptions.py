@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from faust.agents.agent import current_agent
@@ -21,11 +21,12 @@ from streamapp.state.scope import current_scope
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from streamapp.core.batch import TP
+    from streamapp.core.batch import TP, RecordBatch
     from streamapp.engine.gate import Gate
     from streamapp.engine.outbox import Outbox
     from streamapp.engine.stream import Stream
 
+_F = TypeVar("_F", bound=Feed)
 
 #: The task whose work begins anew after an interruption; its children do not.
 _supervised: ContextVar[asyncio.Task[Any] | None] = ContextVar("supervised", default=None)
@@ -39,6 +40,8 @@ class Subscriptions:
     ) -> None:
         self.policies: dict[str, ErrorPolicy] = {}
         self.counts: Mapping[str, int] = {}
+        #: Partitions whose records wait in the broker: their buffers are full.
+        self.paused: set[TP] = set()
         self.on_change: Callable[[], None] = lambda: None
         self._feeds: dict[tuple[str, tuple[str, ...]], Feed] = {}
         self._streams: WeakKeyDictionary[asyncio.Task[Any], list[Stream]] = WeakKeyDictionary()
@@ -71,10 +74,37 @@ class Subscriptions:
                 self._outbox,
                 self._partitions_of,
                 self._on_room,
+                channel.event_time,
+                self.paused,
             )
             kind = ChunkFeed if stream.concurrency_index is None else WindowFeed
             feed = self._feeds[key] = kind(plan)
             self.on_change()
+        return feed
+
+    def add(
+        self,
+        name: str,
+        topics: tuple[str, ...],
+        decode: Callable[[RecordBatch], list[Any]],
+        policy: ErrorPolicy,
+        make: Callable[[FeedPlan], _F],
+    ) -> _F:
+        """Add a feed that belongs to no stream; see ``FeedPlan`` for the arguments."""
+        feed = make(
+            FeedPlan(
+                name,
+                topics,
+                decode,
+                Rejects(name, self._dead_letters, policy, FeedStats()),
+                self._gate,
+                self._outbox,
+                self._partitions_of,
+                self._on_room,
+                paused=self.paused,
+            )
+        )
+        self._feeds[name, topics] = feed
         return feed
 
     def streams_of(self, task: asyncio.Task[Any] | None) -> list[Stream]:

@@ -13,6 +13,7 @@ import faust
 from faust.types.tuples import RecordMetadata
 
 from streamapp.core.batch import TP, Headers, OutRecord, RecordBatch
+from streamapp.core.event_time import RECORD_TIME, EventTime, event_time_of
 from streamapp.errors import ConfigError, UsageError
 from streamapp.serde.codecs import (
     decode_batch,
@@ -46,12 +47,13 @@ class Staged(Awaitable[RecordMetadata]):
 
 
 class Topic(faust.Topic):
-    """A topic with the types of its keys and values."""
+    """A topic with the types of its keys and values, and how its records tell their time."""
 
     app: App
 
-    def __init__(self, app: App, **kwargs: Any) -> None:
+    def __init__(self, app: App, *, event_time: EventTime = RECORD_TIME, **kwargs: Any) -> None:
         super().__init__(app, **kwargs)
+        self.event_time = event_time
         if self.pattern:
             msg = f"Topic pattern {self.pattern.pattern!r} is not supported"
             raise ConfigError(msg, hint="Name the topics: app.topic('a', 'b')")
@@ -66,6 +68,15 @@ class Topic(faust.Topic):
     def _codec(self, part: str) -> str | None:
         named = getattr(self.schema, f"{part}_serializer", None)
         return named if isinstance(named, str) else None
+
+    def _clone_args(self) -> Mapping[str, Any]:
+        return {**super()._clone_args(), "event_time": self.event_time}
+
+    def derive_topic(self, **options: Any) -> Topic:
+        """Return a topic like this one, but for these options; see Faust's ``derive_topic``."""
+        topic: Topic = super().derive_topic(**options)
+        topic.event_time = self.event_time
+        return topic
 
     # --- records in ------------------------------------------------------------------------------
 
@@ -140,6 +151,52 @@ class Topic(faust.Topic):
             make = key_encoder if part == "key" else value_encoder
             encode = self._encoders[part, codec] = make(declared, codec or self._codec(part))
         return encode(given)
+
+
+class DeclaresTopics:
+    """The part of an application that declares topics; stands before Faust's ``App``."""
+
+    def topic(  # noqa: PLR0913 - the settings
+        self,
+        *topics: str,
+        event_time: str | Callable[[Any], Any] | None = None,
+        out_of_order: Any = 0,
+        idle_after: Any = "5s",
+        max_future: Any = "1d",
+        advance_on_idle: str = "no",
+        time_unit: str = "ms",
+        **options: Any,
+    ) -> Any:
+        """Declare a topic; see Faust's ``App.topic`` for the rest.
+
+        Args:
+            topics: Its name (or several that are read together).
+            event_time: Where a record says when it happened: a field of the value, or a function of
+                the value. Whole numbers, dates with a zone and ISO 8601 text are times. By default
+                it is the record's timestamp.
+            out_of_order: How much older than the newest record a record may be ("5s").
+            idle_after: Silence after which nobody waits for a partition; ``None``: never.
+            max_future: A record further ahead of the clock is refused; ``None``: none is.
+            advance_on_idle: "wallclock": the time of a silent partition goes on with the clock.
+            time_unit: What numbers count: "s", "ms", "us" or "ns".
+            options: ``key_type``, ``value_type``, ``partitions`` and Faust's others.
+
+        Raises:
+            ConfigError: An option is wrong; names it and its value.
+        """
+        how = event_time_of(
+            {
+                "event_time": event_time,
+                "out_of_order": out_of_order,
+                "idle_after": idle_after,
+                "max_future": max_future,
+                "advance_on_idle": advance_on_idle,
+                "time_unit": time_unit,
+            }
+        )
+        topic = super().topic(*topics, **options)  # type: ignore[misc] # Faust's, beside this class
+        topic.event_time = how
+        return topic
 
 
 def _headers(given: Any) -> Headers:

@@ -29,9 +29,9 @@ class WindowFeed(Feed):
         self._chunk: Chunk | None = None
         self._again: deque[Slot] = deque()
 
-    def start(self, tp: TP, offset: int, time_ms: int) -> None:
+    def start(self, tp: TP, offset: int, time_ms: int, note: str = "") -> None:
         """See ``Feed.start``."""
-        super().start(tp, offset, time_ms)
+        super().start(tp, offset, time_ms, note)
         self._windows[tp] = Window(offset, time_ms)
         if self._chunk is not None and self._chunk.tp == tp:
             self._chunk = None
@@ -165,9 +165,7 @@ class WindowFeed(Feed):
         if len(window.slots) >= _WINDOW:
             return None
         start, stop = chunk.at, chunk.run(size)
-        times = [chunk.time_at(index) for index in range(start, stop)]
-        partitions = self.plan.partitions_of(chunk.tp.topic)
-        slot = open_slot(chunk.batch, start, chunk.values[start:stop], times, partitions)
+        slot = open_slot(chunk, start, stop, self.plan.partitions_of(chunk.tp.topic))
         if not window.slots:
             # Records before this one may have been done by others, or skipped.
             window.time_ms = chunk.time_at(start - 1)

@@ -31,15 +31,23 @@ class Chunk:
     """
 
     __slots__ = (
-        "_failed_at", "_times", "at", "batch", "end", "failures", "given", "single_until",
-        "start_ms", "values",
+        "_failed_at", "_running", "at", "batch", "end", "failures", "given", "single_until",
+        "start_ms", "times", "values",
     )  # fmt: skip
 
-    def __init__(self, batch: RecordBatch, values: list[object], start_ms: int) -> None:
+    def __init__(
+        self,
+        batch: RecordBatch,
+        values: list[object],
+        start_ms: int,
+        times: Sequence[int] | None = None,
+    ) -> None:
         self.batch = batch
         #: Event time of the partition before the first record.
         self.start_ms = start_ms
-        self._times: list[int] | None = None
+        #: Event time of each record: by default its timestamp. ``NEVER_MS``: it has none.
+        self.times: Sequence[int] = batch.timestamps if times is None else times
+        self._running: list[int] | None = None
         self.values = values
         self.at = 0
         self.given = 0
@@ -68,7 +76,12 @@ class Chunk:
     @property
     def timestamp_ms(self) -> int:
         """See ``state.scope.Source``."""
-        return self.batch.timestamps[self.at]
+        return self.times[self.at]
+
+    @property
+    def value(self) -> object:
+        """Value of the (first) record in hand: tables that are relative to a field ask for it."""
+        return self.values[self.at]
 
     @property
     def now_ms(self) -> int:
@@ -77,9 +90,9 @@ class Chunk:
 
     def time_at(self, index: int) -> int:
         """Return the event time of the partition at a record; -1 is before the first."""
-        if self._times is None:
-            self._times = list(accumulate(self.batch.timestamps, max, initial=self.start_ms))
-        return self._times[index + 1]
+        if self._running is None:
+            self._running = list(accumulate(self.times, max, initial=self.start_ms))
+        return self._running[index + 1]
 
     def run(self, most: int) -> int:
         """Return where a run of up to ``most`` records from ``at`` ends; a bad one is alone."""
@@ -89,12 +102,13 @@ class Chunk:
                 stop += 1
         return stop
 
-    def extend(self, batch: RecordBatch, values: list[object]) -> None:
-        """Append the records of the batch that follows."""
-        self.batch = self.batch.joined(batch)
-        self.values = [*self.values, *values]
+    def extend(self, more: Chunk) -> None:
+        """Append the records of the chunk that follows."""
+        self.batch = self.batch.joined(more.batch)
+        self.values = [*self.values, *more.values]
+        self.times = [*self.times, *more.times]
         self.end = len(self.values)
-        self._times = None
+        self._running = None
 
     def fail(self) -> int:
         """Note a failure of the records in hand; return how often they have failed in a row."""
@@ -119,15 +133,12 @@ class Chunk:
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """Records ``[start, stop)`` of a batch with the effects they have, until they retire."""
+    """Records ``[start, stop)`` of a chunk with the effects they have, until they retire."""
 
-    batch: RecordBatch
+    chunk: Chunk
     start: int
     stop: int
-    values: list[object]
     scope: EventScope
-    #: Event time of the partition at each of the records.
-    times: Sequence[int]
     #: In whose hands the records are; ``None`` when they are finished or must run again.
     task: Task[Any] | None = None
     is_finished: bool = False
@@ -136,14 +147,29 @@ class Slot:
     conflicts: int = 0
 
     @property
+    def batch(self) -> RecordBatch:
+        """The batch that the records are of."""
+        return self.chunk.batch
+
+    @property
+    def values(self) -> list[object]:
+        """The records' values."""
+        return self.chunk.values[self.start : self.stop]
+
+    @property
     def timestamp_ms(self) -> int:
         """See ``state.scope.Source``."""
-        return self.batch.timestamps[self.start]
+        return self.chunk.times[self.start]
+
+    @property
+    def value(self) -> object:
+        """See ``Chunk.value``."""
+        return self.chunk.values[self.start]
 
     @property
     def now_ms(self) -> int:
         """See ``state.scope.Source``."""
-        return self.times[-1]
+        return self.chunk.time_at(self.stop - 1)
 
     @property
     def next_offset(self) -> int:
@@ -152,16 +178,11 @@ class Slot:
         return batch.offsets[self.stop] if self.stop < len(batch) else batch.next_offset
 
 
-def open_slot(
-    batch: RecordBatch, start: int, values: list[object], times: Sequence[int], partitions: int
-) -> Slot:
-    """Begin the records from ``start`` on, in a scope of their own.
-
-    ``partitions`` is how many the topic has, ``times`` the event time at each record.
-    """
+def open_slot(chunk: Chunk, start: int, stop: int, partitions: int) -> Slot:
+    """Begin records of a chunk, in a scope of their own; the topic has so many ``partitions``."""
     scope = EventScope(tracks_always=True)
-    slot = Slot(batch, start, start + len(values), values, scope, times)
-    scope.enter(slot, batch.tp.partition, partitions)
+    slot = Slot(chunk, start, stop, scope)
+    scope.enter(slot, chunk.tp.partition, partitions)
     return slot
 
 
@@ -178,10 +199,8 @@ class Window:
         at = self.slots.index(slot)
         del self.slots[at]
         singles = [
-            open_slot(
-                slot.batch, slot.start + i, [value], slot.times[i : i + 1], slot.scope.partitions
-            )
-            for i, value in enumerate(slot.values)
+            open_slot(slot.chunk, index, index + 1, slot.scope.partitions)
+            for index in range(slot.start, slot.stop)
         ]
         for single in reversed(singles):
             self.slots.insert(at, single)

@@ -15,7 +15,7 @@ from uuid import UUID
 
 import msgspec
 
-from streamapp.errors import ConfigError, DecodeError
+from streamapp.errors import ConfigError, DecodeError, InputError
 from streamapp.serde import faust_records
 from streamapp.serde.coders import MAX_BYTES, Decoder, guarded, only
 from streamapp.serde.hooks import check_type, decode_hook, encode_hook, type_name
@@ -48,7 +48,7 @@ _RAW_BY_DEFAULT: dict[Any, str] = {bytes: "raw", str: "str"}
 class Bad:
     """What stands in a decoded batch for a record that is not what its topic declares."""
 
-    error: DecodeError
+    error: InputError
 
 
 def value_decoder(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import strategies as st
 
 from streamapp.core.batch import TP, RecordBatch
-from streamapp.engine.work import Slot, Window, open_slot
+from streamapp.engine.work import Chunk, Slot, Window, open_slot
 from streamapp.serde.ordered_keys import decode_key
 from streamapp.state.memory import MemoryStore
 from streamapp.state.rows import row_codec
@@ -227,7 +227,7 @@ class World:
             agent.scope.source = Instant(index)
             event = Event(program, agent.scope)
         else:
-            slot = open_slot(_batch_of(index), 0, [program], [index], 1)
+            slot = open_slot(Chunk(_batch_of(index), [program], index), 0, 1, 1)
             agent.window.slots.append(slot)
             event = Event(program, slot.scope, slot=slot)
         agent.in_hand.append(event)

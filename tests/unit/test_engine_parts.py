@@ -9,7 +9,8 @@ import pytest
 from support.feeds import batch
 
 from streamapp.core.batch import TP, OutRecord
-from streamapp.core.positions import Progress, parse_progress, progress_of
+from streamapp.core.positions import Place, Progress, parse_progress, progress_of
+from streamapp.core.times import NEVER_MS
 from streamapp.engine import gate as gates
 from streamapp.engine.gate import Gate
 from streamapp.engine.outbox import Outbox
@@ -88,21 +89,36 @@ def test_wrong_policy_is_refused(options: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("agents", "time_ms", "progress"),
+    ("agents", "progress"),
     [
-        ({"a": 5}, None, Progress(5)),
-        ({"a": 5, "b": 5}, 7, Progress(5, {}, 7)),
-        ({"a": 5, "b": 9, "c": 6}, -3, Progress(5, {"b": 9, "c": 6}, -3)),
+        ({"a": Place(5)}, Progress(5)),
+        ({"a": Place(5, 7), "b": Place(5, 7)}, Progress(5, {}, 7)),
+        (
+            {"a": Place(5, -3), "b": Place(9, 4, "b's"), "c": Place(6, -3)},
+            Progress(5, {"b": 9, "c": 6}, -3, {"b": 4}, {"b": "b's"}),
+        ),
+        # The slowest of those that are equally far; one that has had no time stays without.
+        ({"a": Place(5, 8), "b": Place(5, 7)}, Progress(5, {}, 7, {"a": 8})),
+        ({"a": Place(5, 7), "b": Place(6)}, Progress(5, {"b": 6}, 7, {"b": NEVER_MS})),
+        ({"a": Place(5), "b": Place(6, 0)}, Progress(5, {"b": 6}, NEVER_MS, {"b": 0})),
     ],
 )
-def test_progress_survives_the_broker(
-    agents: dict[str, int], time_ms: int | None, progress: Progress
-) -> None:
-    assert progress_of(agents, time_ms) == progress
+def test_progress_survives_the_broker(agents: dict[str, Place], progress: Progress) -> None:
+    assert progress_of(agents) == progress
     again = parse_progress(progress.offset, progress.metadata())
     assert again == progress
-    assert {agent: again.of(agent) for agent in agents} == agents
-    assert again.of("new") == progress.offset
+    assert {agent: again.place_of(agent) for agent in agents} == agents
+    assert again.place_of("new") == Place(progress.offset, progress.time_ms)
+
+
+def test_position_of_an_earlier_version_is_read() -> None:
+    progress = parse_progress(5, '{"ahead":{"b":9},"time_ms":7}')
+    assert (progress.place_of("a"), progress.place_of("b")) == (Place(5, 7), Place(9, 7))
+
+
+def test_note_alone_makes_another_position() -> None:
+    notes = [progress_of({"a": Place(5, 7, note)}).metadata() for note in ("", "x", "y")]
+    assert len(set(notes)) == 3
 
 
 @pytest.mark.parametrize("note", ["", "{}", "not ours", '{"ahead": 7}', '{"ahead":{"a":"x"}}'])
@@ -287,8 +303,17 @@ def test_chunk_knows_position_and_time() -> None:
     assert (chunk.position, chunk.timestamp_ms, chunk.now_ms) == (8, 2, 5)
     chunk.advance()
     assert chunk.position == 12
-    chunk.extend(batch(12, [3], times=[9]), [3])
+    chunk.extend(Chunk(batch(12, [3], times=[9]), [3], 5))
     assert (chunk.position, chunk.end, chunk.now_ms) == (12, 3, 9)
+
+
+def test_chunk_with_times_of_its_own_leaves_the_timestamps_alone() -> None:
+    chunk = Chunk(batch(0, [1, 2], times=[50, 60]), [1, 2], 4, [7, NEVER_MS])
+    assert [(chunk.time_at(i), chunk.times[i]) for i in (0, 1)] == [(7, 7), (7, NEVER_MS)]
+    assert chunk.timestamp_ms == 7
+    chunk.extend(Chunk(batch(2, [3], times=[70]), [3], 7, [6]))
+    assert (list(chunk.times), chunk.time_at(2)) == ([7, NEVER_MS, 6], 7)
+    assert list(chunk.batch.timestamps) == [50, 60, 70]
 
 
 def test_failures_count_in_a_row_only() -> None:
@@ -300,8 +325,8 @@ def test_failures_count_in_a_row_only() -> None:
 
 def test_window_retires_finished_heads() -> None:
     window = Window(0, 0)
-    records = batch(0, [1, 2, 3], times=[4, 9, 2])
-    slots = [open_slot(records, i, [i], [time], 1) for i, time in enumerate((4, 9, 9))]
+    chunk = Chunk(batch(0, [1, 2, 3], times=[4, 9, 2]), [1, 2, 3], 0)
+    slots = [open_slot(chunk, i, i + 1, 1) for i in range(3)]
     window.slots.extend(slots)
     slots[1].is_finished = True
     assert window.retire() == ([], None)
