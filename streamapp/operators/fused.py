@@ -9,14 +9,13 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import cast
 
 from streamapp.core.rows import NO_ROWS, Rows
 from streamapp.operators.keys import FieldOrFunction, checked_key, getter, not_awaited
 from streamapp.operators.operator import Operator, RowError
+from streamapp.operators.pick import column
 from streamapp.serde.ordered_keys import PLAIN_KEYS
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,16 +133,12 @@ class Fused(Operator):
             times, marks, origins = part.times, part.marks, part.origins
             return Rows(keys if self._has_keys else part.keys, times, values, marks, origins)
         return Rows(
-            keys if self._has_keys else _picked(rows.keys, places),
-            _picked(rows.times, places),
+            keys if self._has_keys else column(rows.keys, places),
+            column(rows.times, places),
             values,
-            _picked(rows.marks, places),
-            _picked(rows.origins, places),
+            column(rows.marks, places),
+            column(rows.origins, places),
         )
-
-
-def _picked(column: Sequence[T], places: list[int]) -> list[T]:
-    return [column[place] for place in places]
 
 
 def _source(steps: Sequence[Step], *, has_keys: bool, has_gaps: bool) -> str:

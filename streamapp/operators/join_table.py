@@ -9,6 +9,7 @@ from typing import Literal
 from streamapp.core.rows import Rows
 from streamapp.operators.join import Combine
 from streamapp.operators.operator import Operator, RowError
+from streamapp.operators.pick import picked
 
 
 class TableJoin(Operator):
@@ -47,16 +48,11 @@ class TableJoin(Operator):
         except Exception as exc:  # whatever the user's function raises
             origin = rows.origins[place]
             count = bisect_left(places, bisect_left(rows.origins, origin))
-            brought = _picked(rows, places[:count], values[:count])
+            brought = _with_values(rows, places[:count], values[:count])
             raise RowError(origin, brought) from exc
-        return _picked(rows, places, values)
+        return _with_values(rows, places, values)
 
 
-def _picked(rows: Rows, places: list[int], values: list[object]) -> Rows:
-    return Rows(
-        [rows.keys[place] for place in places],
-        [rows.times[place] for place in places],
-        values,
-        [rows.marks[place] for place in places],
-        [rows.origins[place] for place in places],
-    )
+def _with_values(rows: Rows, places: list[int], values: list[object]) -> Rows:
+    at = picked(rows, places)
+    return Rows(at.keys, at.times, values, at.marks, at.origins)
