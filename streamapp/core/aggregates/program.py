@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from textwrap import indent
 from typing import cast
 
-from streamapp.core.aggregates.parts import KINDS, Functions, Part
+from streamapp.core.aggregates.layout import Layout, Placed
+from streamapp.core.aggregates.parts import KINDS, Functions
 from streamapp.core.aggregates.values import Field
 
 AddAll = Callable[[object, list[list[object]], Sequence[int], int, int], None]
@@ -37,24 +38,21 @@ class Program:
     merge: Merge
 
 
-#: A part, and the index of its first slot.
-Placed = tuple[Part, int]
-
-
-def program(fields: Sequence[Field], placed: Sequence[Placed]) -> Program:
-    """Compile the loops of these parts; ``fields`` are in the order of the lists."""
+def program(layout: Layout) -> Program:
+    """Compile the loops of these parts."""
     names: dict[str, object] = {"AddError": AddError}
-    for part, slot in placed:
+    for part, slot in layout.placed:
         if isinstance(part.param, Functions):
             names[f"add{slot}"] = part.param.add
             names[f"merge{slot}"] = part.param.merge
-    for source in sources(fields, placed):
+    for source in sources(layout):
         exec(compile(source, "<aggregates>", "exec"), names)  # noqa: S102 - our own text, see above
     return Program(cast("AddAll", names["add_all"]), cast("Merge", names["merge"]))
 
 
-def sources(fields: Sequence[Field], placed: Sequence[Placed]) -> tuple[str, str]:
+def sources(layout: Layout) -> tuple[str, str]:
     """Return the source of ``add_all`` and of ``merge``."""
+    fields, placed = layout.fields, layout.placed
     return _add_all(fields, placed), _merge(fields, placed)
 
 
