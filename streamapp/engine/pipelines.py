@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from streamapp.engine.policy import policy_of
-from streamapp.engine.stage_build import Builder
-from streamapp.engine.stages import StageFeed, StageRunner
+from streamapp.engine.stage_build import Builder, Surroundings
+from streamapp.engine.stages import StageRunner
 from streamapp.errors import ConfigError, PartitionMismatchError
 from streamapp.pipelines.nodes import Regroup, Stateful, ToTable, ToTopic
 
 if TYPE_CHECKING:
     from streamapp.engine.engine import Engine
-    from streamapp.pipelines.pipeline import Pipeline
     from streamapp.pipelines.plan import StagePlan
     from streamapp.state.table import Table
 
@@ -35,15 +34,16 @@ class Pipelines:
         """
         for pipeline in self._engine.app.pipelines.values():
             regrouped: dict[str, int] = {}
+            topics, policy = self._engine.topics, policy_of(pipeline.on_error)
             for plan in pipeline.stages():
                 if plan.name in self._engine.app.agents:
                     msg = f"Pipeline {plan.name} has the name of an agent"
                     raise ConfigError(msg, hint="Both keep positions under it: rename one")
-                builder = Builder(self._engine, plan)
-                builder.partitions = await self._partitions(plan)
-                builder.before.update(regrouped)
-                await self._declare_targets(plan, builder.partitions, regrouped)
-                self.runners.append(self._runner(pipeline, builder))
+                partitions = await self._partitions(plan)
+                around = Surroundings(topics.counts, topics.choose, dict(regrouped))
+                await self._declare_targets(plan, partitions, regrouped)
+                builder = Builder(plan, partitions, around)
+                self.runners.append(StageRunner(self._engine, builder, policy))
 
     def start(self) -> None:
         """Run all stages."""
@@ -95,19 +95,3 @@ class Pipelines:
             raise PartitionMismatchError(
                 msg, hint=f"Declare the table with partitions={partitions}, or use group_by"
             )
-
-    def _runner(self, pipeline: Pipeline, builder: Builder) -> StageRunner:
-        runner = StageRunner(self._engine, builder)
-        topics = {name: of.topic for of in builder.plan.inputs for name in of.topic.topics}
-
-        def decode(batch: Any) -> list[Any]:
-            return topics[batch.tp.topic].decode_batch(batch)
-
-        def make(plan: Any) -> StageFeed:
-            return StageFeed(plan, runner)
-
-        policy = policy_of(pipeline.on_error)
-        runner.feed = self._engine.subscriptions.add(
-            builder.plan.name, tuple(topics), decode, policy, make
-        )
-        return runner

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from streamapp.core.batch import TP, RecordBatch
+from streamapp.core.batch import TP, OutRecord, RecordBatch
 from streamapp.engine.policy import Verdict
 from streamapp.engine.stage_sinks import ReadScope, RegroupSink, TableSink, TopicSink
 from streamapp.engine.stage_work import Outputs, StageWork, read_note
@@ -17,15 +18,14 @@ from streamapp.operators.fused import Fused
 from streamapp.pipelines.clock import RegroupedInput, SourceInput, TaskClock
 from streamapp.pipelines.codecs import StateCodec
 from streamapp.pipelines.nodes import Place, Regroup, Stateful, ToTable, ToTopic
-from streamapp.pipelines.task import Task, Unit
+from streamapp.pipelines.task import OnBadRow, Task, Unit
 from streamapp.serde.ordered_keys import encode_key
 from streamapp.state.operator_table import ShardView
 from streamapp.state.scope import Instant
 
 if TYPE_CHECKING:
     from streamapp.core.rows import Rows
-    from streamapp.engine.engine import Engine
-    from streamapp.engine.stages import StageRunner
+    from streamapp.engine.rejects import Rejects
     from streamapp.operators.operator import Operator, RowError
     from streamapp.pipelines.clock import Input
     from streamapp.pipelines.plan import InputPlan, StagePlan, UnitPlan
@@ -34,17 +34,31 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+#: Chooses the partition of a record: ``(topic, key, partitions)``.
+Choose = Callable[[str, bytes | None, int], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a stage needs to know of topics: their partitions, and how one is chosen.
+
+    ``before`` holds the partitions of the stage that writes to each regrouped topic.
+    """
+
+    counts: Mapping[str, int]
+    choose: Choose
+    before: Mapping[str, int]
+
+
 class Builder:
-    """Knows the plan of a stage, and how many partitions each regrouped input has before it."""
+    """Knows the plan of a stage and how many ``partitions`` it has."""
 
-    def __init__(self, engine: Engine, plan: StagePlan) -> None:
+    def __init__(self, plan: StagePlan, partitions: int, around: Surroundings) -> None:
         self.plan = plan
-        #: Partitions of the stage, and of the stage before each input; known when topics are.
-        self.partitions = 0
-        self.before: dict[str, int] = {}
-        self._engine = engine
+        self.partitions = partitions
+        self._around = around
 
-    def build(self, runner: StageRunner, partition: int, notes: Mapping[str, str]) -> StageWork:
+    def build(self, partition: int, notes: Mapping[str, str], bad_rows: BadRows) -> StageWork:
         """Return a partition as it was when the notes (by topic) were committed."""
         reader, outputs = ReadScope(), Outputs()
         read = {topic: read_note(text) for topic, text in notes.items()}
@@ -59,7 +73,7 @@ class Builder:
         task = Task(
             units,
             [[(units[at], side) for at, side in of.to] for of in self.plan.inputs],
-            BadRows(runner, partition, outputs),
+            bad_rows.of(partition, outputs),
             watermark_ms,
         )
         reader.enter(Instant(watermark_ms), partition, self.partitions)
@@ -81,7 +95,7 @@ class Builder:
     def _input(self, of: InputPlan, notes: Mapping[str, Any]) -> Input:
         found: Input
         if of.is_regrouped:
-            found = RegroupedInput(self.before[of.topic.get_topic_name()])
+            found = RegroupedInput(self._around.before[of.topic.get_topic_name()])
         else:
             found = SourceInput(of.topic.event_time)
         for name in of.topic.topics:
@@ -89,7 +103,7 @@ class Builder:
         return found
 
     def _unit(self, plan: UnitPlan, partition: int, outputs: Outputs) -> Unit:
-        node = plan.node
+        node, counts = plan.node, self._around.counts
         if plan.steps:
             return Unit(node.name, fused=Fused(plan.steps))
         if isinstance(node, Stateful):
@@ -98,17 +112,17 @@ class Builder:
             return Unit(
                 node.name, sink=TableSink(node.table, partition, is_windowed=node.is_windowed)
             )
-        topics = self._engine.topics
         if isinstance(node, Regroup):
             name = node.topic.get_topic_name()
             codec = StateCodec(node.value_type)
             return Unit(
                 node.name,
-                sink=RegroupSink(name, codec, topics.counts[name], partition, outputs.add),
+                sink=RegroupSink(name, codec, counts[name], partition, outputs.add),
             )
         if isinstance(node, ToTopic):
-            count = topics.counts[node.topic.get_topic_name()]
-            return Unit(node.name, sink=TopicSink(node, count, topics.choose, outputs.add))
+            count = counts[node.topic.get_topic_name()]
+            choose = self._around.choose
+            return Unit(node.name, sink=TopicSink(node, count, choose, outputs.add))
         msg = f"{node.name} is no step that runs"
         raise TypeError(msg)
 
@@ -122,30 +136,40 @@ class Builder:
         return node.make(Place(partition, state, read, _now_ms))
 
 
+@dataclass(slots=True)
 class BadRows:
-    """Deals with a row behind an operator that a step cannot use: it belongs to no one record."""
+    """Deals with rows behind an operator that a step cannot use: they belong to no one record.
 
-    def __init__(self, runner: StageRunner, partition: int, outputs: Outputs) -> None:
-        self._runner = runner
-        self._partition = partition
-        self._outputs = outputs
+    ``stopped_by`` is set when the policy is to stop: everything that was begun has been done then.
+    """
 
-    def __call__(self, step: str, rows: Rows, error: RowError) -> None:
-        """Write the row to the dead letters, or count it, as the pipeline's policy says."""
-        runner = self._runner
-        rejects = runner.feed.plan.rejects
+    stage: str
+    rejects: Rejects
+    stopped_by: Exception | None = field(default=None)
+
+    def of(self, partition: int, outputs: Outputs) -> OnBadRow:
+        """Return what deals with the rows of a partition, whose dead letters go to ``outputs``."""
+
+        def deal(step: str, rows: Rows, error: RowError) -> None:
+            letter = self._judge(TP(f"{self.stage}/{step}", partition), rows, error)
+            if letter is not None:
+                outputs.add(letter)
+
+        return deal
+
+    def _judge(self, place: TP, rows: Rows, error: RowError) -> OutRecord | None:
+        rejects = self.rejects
         cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
         verdict = rejects.policy.verdict(rejects.policy.retries + 1, is_retriable=False)
         rejects.stats.count_error(cause)
-        log.warning("Pipeline %s, %s: a row cannot be used: %s", runner.name, step, cause)
+        log.warning("Pipeline %s: a row cannot be used: %s", place.topic, cause)
         if verdict is Verdict.STOP:
-            runner.must_stop = cause
+            self.stopped_by = cause
         if verdict is Verdict.SKIP:
             rejects.stats.skipped += 1
-            return
+            return None
         rejects.stats.dead_letters += 1
-        batch = _batch_of(TP(f"{runner.name}/{step}", self._partition), rows)
-        self._outputs.add(rejects.letter(batch, 0, cause, 1))
+        return rejects.letter(_batch_of(place, rows), 0, cause, 1)
 
 
 def _batch_of(tp: TP, rows: Rows) -> RecordBatch:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any
 
-from streamapp.core.batch import TP, OutRecord
+from streamapp.core.batch import TP, Headers, OutRecord
 from streamapp.core.rows import Rows
 from streamapp.core.times import NEVER_MS
 from streamapp.errors import UsageError
@@ -101,7 +101,7 @@ class RegroupSink:
                 raise RowError(rows.origins[index]) from exc
             target = partition_for_key(key, len(told))
             mark = rows.marks[index]
-            headers = ()
+            headers: Headers = ()
             if mark > told[target]:
                 told[target] = mark
                 headers = watermark_header(self._partition, mark)

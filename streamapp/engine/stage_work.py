@@ -173,11 +173,11 @@ class StageWork:
 
 def _key_of(raw: bytes | None, of_input: InputPlan) -> Hashable:
     if of_input.is_regrouped:
-        return _NO_KEY if raw is None else decode_key(raw)  # type: ignore[no-any-return]
+        return _NO_KEY if raw is None else decode_key(raw)
     if raw is None:
         msg = "The record has no key"
         raise DecodeError(msg, hint="Give it one with .key_by(...) or .group_by(...)")
-    return of_input.topic.decode_key(raw)  # type: ignore[no-any-return]
+    return of_input.topic.decode_key(raw)
 
 
 def _without_signals(rows: Rows, batch: RecordBatch, start: int) -> Rows:

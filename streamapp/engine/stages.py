@@ -6,19 +6,22 @@ import asyncio
 import logging
 import time
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from streamapp.core.batch import TP
 from streamapp.engine.chunk_feed import ChunkFeed
 from streamapp.engine.rejects import AgentStoppedError
+from streamapp.engine.stage_build import BadRows
 from streamapp.errors import StateError
 from streamapp.serde.codecs import Bad
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from streamapp.core.batch import RecordBatch
     from streamapp.engine.engine import Engine
     from streamapp.engine.feed import FeedPlan
+    from streamapp.engine.policy import ErrorPolicy
     from streamapp.engine.stage_build import Builder
     from streamapp.engine.stage_work import StageWork
     from streamapp.engine.work import Chunk
@@ -63,18 +66,19 @@ class StageFeed(ChunkFeed):
 
 
 class StageRunner:
-    """Runs a stage; ``feed`` is set before ``run``."""
+    """Runs a stage."""
 
-    feed: StageFeed
-
-    def __init__(self, engine: Engine, builder: Builder) -> None:
+    def __init__(self, engine: Engine, builder: Builder, policy: ErrorPolicy) -> None:
         self.plan = builder.plan
         self.name = builder.plan.name
         self.works: dict[int, StageWork] = {}
-        self.must_stop: Exception | None = None
+        self._topics = {name: of.topic for of in builder.plan.inputs for name in of.topic.topics}
+        self.feed: StageFeed = engine.subscriptions.add(
+            self.name, tuple(self._topics), self._decode, policy, self._feed
+        )
+        self.bad_rows = BadRows(self.name, self.feed.plan.rejects)
         self._engine = engine
         self._builder = builder
-        self._topics = [name for of in self.plan.inputs for name in of.topic.topics]
         self._notes: dict[TP, str] = {}
         self._emitted_at = time.monotonic()
         self._interval_s = engine.app.options.commit_interval_ms / 1_000
@@ -119,10 +123,15 @@ class StageRunner:
             tps = [TP(topic, partition) for topic in self._topics]
             if not all(tp in self._notes for tp in tps):
                 return None
-            work = self.works[partition] = self._builder.build(
-                self, partition, {tp.topic: self._notes[tp] for tp in tps}
-            )
+            notes = {tp.topic: self._notes[tp] for tp in tps}
+            work = self.works[partition] = self._builder.build(partition, notes, self.bad_rows)
         return work
+
+    def _feed(self, plan: FeedPlan) -> StageFeed:
+        return StageFeed(plan, self)
+
+    def _decode(self, batch: RecordBatch) -> list[Any]:
+        return self._topics[batch.tp.topic].decode_batch(batch)
 
     # --- records ---------------------------------------------------------------------------------
 
@@ -169,7 +178,7 @@ class StageRunner:
             await asyncio.sleep(_TURN_S)
             return
         if first.__class__ is Bad:
-            failure: Exception | None = first.error  # type: ignore[attr-defined]
+            failure: Exception | None = first.error
         else:
             failure = work.run(chunk, chunk.run(_RUN))
             self._engine.outbox.add(work.outputs.take())
@@ -178,5 +187,5 @@ class StageRunner:
         if failure is not None:
             chunk.given = chunk.at + 1
             await self.feed.fail(chunk, failure)
-        if self.must_stop is not None:
-            raise AgentStoppedError from self.must_stop
+        if self.bad_rows.stopped_by is not None:
+            raise AgentStoppedError from self.bad_rows.stopped_by

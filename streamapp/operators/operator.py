@@ -68,6 +68,10 @@ class Operator:
         """
         raise NotImplementedError
 
+    def restore(self, watermark_ms: int) -> None:
+        """Go on from a state that was kept, at this watermark; called before all else."""
+        del watermark_ms
+
     def dues(self, rows: Rows, side: int = 0) -> Sequence[int] | None:
         """Return for each row the least watermark at which ``advance`` has work because of it.
 

@@ -10,7 +10,9 @@ from streamapp.core.windows import WindowSpec
 from streamapp.errors import ConfigError
 from streamapp.operators.dedup import Dedup
 from streamapp.operators.fused import Filter, FlatMap, KeyBy, Map, Peek, Step
-from streamapp.operators.join import AsOfJoin, Pair, TableJoin, WindowJoin
+from streamapp.operators.join import Interval, JoinKind, Pair, WindowJoin
+from streamapp.operators.join_asof import AsOfJoin
+from streamapp.operators.join_table import TableJoin
 from streamapp.operators.limit import RateLimit
 from streamapp.pipelines.codecs import StateCodec
 from streamapp.pipelines.nodes import Merge, Node, Place, Regroup, Stateful, Stateless
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from streamapp.state.table import Table
 
 Field = str | Callable[[Any], Any]
-JoinKind = Literal["inner", "left", "outer"]
 
 
 class Flow:
@@ -94,8 +95,9 @@ class Flow:
         """
         keyed = self.key_by(key)
         label = name or (key if isinstance(key, str) else self._label("group"))
-        codec = StateCodec(self.value_type)
-        topic = self.pipeline.app.regroup_topic(self.pipeline.name, label, codec, partitions)
+        topic = self.pipeline.app.regroup_topic(
+            self.pipeline.name, label, self.value_type, partitions
+        )
         node = self._add(
             Regroup(self._label("group-by"), (keyed.node,), topic=topic, value_type=self.value_type)
         )
@@ -139,24 +141,33 @@ class Flow:
         A record at ``t`` meets those at ``[t - before, t + after]``, both included. Rows without a
         partner (``kind`` left, outer) come when no partner can come any more.
         """
-        bounds = to_ms(before), to_ms(after)
+        near = Interval(to_ms(before), to_ms(after))
         codecs = StateCodec(self.value_type), StateCodec(other.value_type)
         return self._stateful(
             "join",
-            lambda place: WindowJoin(*bounds, kind, combine, place.state, codecs),
+            lambda place: WindowJoin(near, kind, combine, place.state, codecs),
             (self, other),
             _returned(combine),
         )
 
     def join_as_of(
-        self, other: Flow, *, within: Duration, combine: Callable[[Any, Any], Any] = Pair
+        self,
+        other: Flow,
+        *,
+        within: Duration | None = None,
+        kind: Literal["inner", "left"] = "inner",
+        combine: Callable[[Any, Any], Any] = Pair,
     ) -> Flow:
-        """Join each record with the latest one of the other flow at or before its time."""
-        within_ms = to_ms(within)
+        """Join each record with the latest one of the other flow at or before its time.
+
+        ``within`` is how much older that may be; ``None`` for no limit, which keeps the latest
+        record of each key for good.
+        """
+        within_ms = None if within is None else to_ms(within)
         codecs = StateCodec(self.value_type), StateCodec(other.value_type)
         return self._stateful(
             "as-of",
-            lambda place: AsOfJoin(within_ms, combine, place.state, codecs),
+            lambda place: AsOfJoin(within_ms, kind, combine, place.state, codecs),
             (self, other),
             _returned(combine),
         )

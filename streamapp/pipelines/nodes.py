@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from streamapp.engine.topic import Topic
     from streamapp.operators.fused import Step
     from streamapp.state.operator_table import OperatorTable
+    from streamapp.state.result_table import ResultTable
     from streamapp.state.table import Table
 
 
@@ -94,7 +95,7 @@ class ToTopic(Node):
 class ToTable(Node):
     """Rows become rows of a table; window rows under (key, start)."""
 
-    table: Table = field(kw_only=True)
+    table: ResultTable = field(kw_only=True)
     is_windowed: bool = field(kw_only=True)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from streamapp.core.rows import NO_ROWS, Rows
 from streamapp.core.times import FOREVER_MS, NEVER_MS
 from streamapp.operators.fused import Fused
+from streamapp.operators.join import StreamJoin
 from streamapp.operators.operator import Operator, RowError
 
 #: Told of a row that a step behind an operator cannot use: it belongs to no single record.
@@ -123,6 +124,7 @@ class Task:
             operator = unit.operator
             if operator is not None and operator.next_due_ms <= watermark_ms:
                 self._emit(unit, self._marked(operator.advance(watermark_ms)))
+                self._tell_failed(unit, operator)
         self.watermark_ms = max(self.watermark_ms, watermark_ms)
 
     def commit(self) -> None:
@@ -234,6 +236,15 @@ class Task:
                 index = bisect_left(rows.origins, exc.origin)
                 self._on_bad_row(unit.name, rows.part(index, index + 1), exc)
                 rows = rows.part(index + 1, len(rows))
+
+    def _tell_failed(self, unit: Unit, operator: Operator) -> None:
+        if not isinstance(operator, StreamJoin):
+            return
+        for failed in operator.take_failed():
+            error = RowError(0)
+            error.__cause__ = failed.error
+            rows = Rows((failed.key,), (failed.time_ms,), (failed.pair,), (self._mark,), (0,))
+            self._on_bad_row(unit.name, rows, error)
 
     def _marked(self, rows: Rows) -> Rows:
         """Give results the watermark under which they came to be."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamapp.core.aggregates import Aggregate, AggregateSet
 from streamapp.core.duration import to_ms
-from streamapp.core.windows import Count, Emission, Global, Session, WindowSpec
+from streamapp.core.windows import Count, Emission, Global, OnLate, Session, WindowSpec
 from streamapp.errors import ConfigError
 from streamapp.operators.results import CORRECTION, FINAL, LATE, RETRACT, row_type
 from streamapp.operators.windowing import WINDOW_OPERATORS
@@ -86,10 +86,11 @@ class Windowed:
         return result
 
     def _with_late(self, spec: WindowSpec, on_late: Any) -> WindowSpec:
-        if isinstance(on_late, str) and on_late in ("drop", "correct"):
+        kind: OnLate = "side"
+        if on_late == "drop" or on_late == "correct":  # noqa: PLR1714 - narrows the type
             kind = on_late
         else:
-            kind, self._late_topic = "side", on_late
+            self._late_topic = on_late
         if kind == "drop" or isinstance(spec, (Count, Global)):
             return spec
         return replace(spec, late=replace(spec.late, on_late=kind))

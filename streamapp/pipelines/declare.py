@@ -1,0 +1,92 @@
+"""The part of an application that declares pipelines, and the topics and tables that they need."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from streamapp.core.names import NAME_HINT, is_topic_name
+from streamapp.errors import ConfigError
+from streamapp.serde.codecs import value_decoder, value_encoder
+from streamapp.state.operator_table import OperatorTable, View
+from streamapp.state.result_table import ResultTable
+from streamapp.state.rows import RowCodec
+from streamapp.state.table import TableSpec
+
+if TYPE_CHECKING:
+    from streamapp.engine.topic import Topic
+    from streamapp.pipelines.pipeline import Pipeline
+    from streamapp.state.table import Table
+
+
+class DeclaresPipelines:
+    """Stands before Faust's ``App``; ``conf`` and ``topic`` are the application's."""
+
+    conf: Any
+    tables: dict[str, Table]
+
+    @cached_property
+    def pipelines(self) -> dict[str, Pipeline]:
+        """The pipelines by name."""
+        return {}
+
+    def pipeline(self, name: str, *, on_error: Any = None) -> Pipeline:
+        """Declare a pipeline; go on with ``.source(topic)``.
+
+        Args:
+            name: Its name, unique in the application; part of the names of its topics and tables.
+            on_error: What becomes of a record that a step cannot use: an ``ErrorPolicy`` or one of
+                "retry", "dead_letter", "skip", "stop", as for agents.
+
+        Raises:
+            ConfigError: The name is taken or cannot be one.
+        """
+        if name in self.pipelines:
+            msg = f"There are two pipelines named {name!r}"
+            raise ConfigError(msg, hint="Rename one of them")
+        from streamapp.pipelines.pipeline import Pipeline  # noqa: PLC0415 - brings numpy
+
+        made = self.pipelines[name] = Pipeline(self, name, on_error)  # type: ignore[arg-type] # the App
+        return made
+
+    # --- what pipelines ask for ------------------------------------------------------------------
+
+    def operator_table(self, name: str, view: View, help_: str) -> OperatorTable:
+        """Declare the table that shows the state of an operator."""
+        table = OperatorTable(TableSpec(self._free(name), help=help_), view)
+        self.tables[name] = table
+        return table
+
+    def result_table(
+        self, name: str, value_type: Any, keep_ms: int | None, help_: str
+    ) -> ResultTable:
+        """Declare a table that a pipeline writes its results to."""
+        codec = RowCodec(value_encoder(value_type, "json"), value_decoder(value_type, "json"), {})
+        spec = TableSpec(self._free(name), value_type=value_type, ttl_ms=keep_ms, help=help_)
+        table = ResultTable(spec, codec)
+        self.tables[name] = table
+        return table
+
+    def regroup_topic(
+        self, pipeline: str, label: str, value_type: Any, partitions: int | None
+    ) -> Topic:
+        """Declare the topic through which a ``group_by`` sends its records."""
+        topic: Topic = self.topic(  # type: ignore[attr-defined] # the application's
+            f"{self.conf.id}-{pipeline}-{label}-repartition",
+            value_type=value_type,
+            value_serializer="json",
+            partitions=partitions,
+            internal=True,
+            allow_empty=True,
+            max_future=None,
+        )
+        return topic
+
+    def _free(self, name: str) -> str:
+        if name in self.tables:
+            msg = f"There are two tables named {name!r}"
+            raise ConfigError(msg, hint="Rename one of them")
+        if not is_topic_name(name):
+            msg = f"{name!r} is no name for a table"
+            raise ConfigError(msg, hint=NAME_HINT)
+        return name
