@@ -14,7 +14,8 @@ tag     key
 0x20    ``float``: IEEE 754, sign folded; NaN is refused
 0x30    ``bytes``, to the end
 0x40    ``str``: UTF-8, to the end
-0x50    ``tuple``: parts in order, text and bytes escaped (00 -> 00 FF) and ended by 00 01
+0x50    ``tuple``: parts in order, text and bytes escaped (00 -> 00 FF) and ended by 00 01; a tuple
+        inside of it (``encode_under`` only) is its tag and parts, ended likewise
 0x60    anything else that msgspec encodes, as JSON with sorted names; read back through the type
 ======  ==========================================================================================
 """
@@ -74,6 +75,21 @@ def decode_key(data: bytes, key_type: object = Any) -> Any:  # noqa: ANN401 - ke
             parts.append(part)
         return tuple(parts)
     return _read_scalar(data, 0)[0]
+
+
+def encode_under(head: bytes, key: object) -> bytes:
+    """Return the bytes of a tuple that continues a tuple's bytes (``head``) with one more part.
+
+    For rows of operators, whose keys may be tuples themselves: those are kept as one part.
+
+    Raises:
+        InputError: As ``encode_key``.
+    """
+    if type(key) is str:
+        return head + _STR + _utf8(key).replace(b"\x00", b"\x00\xff") + _END
+    if type(key) is tuple:
+        return head + _TUPLE + b"".join(_part(part) for part in key) + _END
+    return head + _part(key)
 
 
 def encode_prefix(prefix: str | bytes) -> bytes:
@@ -144,10 +160,20 @@ def _part(part: object) -> bytes:
 
 def _read_part(data: bytes, at: int) -> tuple[object, int]:
     tag = data[at : at + 1]
+    if tag == _TUPLE:
+        return _read_inner(data, at + 1)
     if tag not in (_STR, _BYTES, JSON_KEY):
         return _read_scalar(data, at)
     end = data.index(_END, at)
     return decode_key(tag + data[at + 1 : end].replace(b"\x00\xff", b"\x00")), end + len(_END)
+
+
+def _read_inner(data: bytes, at: int) -> tuple[object, int]:
+    parts: list[object] = []
+    while not data.startswith(_END, at):
+        part, at = _read_part(data, at)
+        parts.append(part)
+    return tuple(parts), at + len(_END)
 
 
 def _read_scalar(data: bytes, at: int) -> tuple[object, int]:

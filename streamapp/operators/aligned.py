@@ -1,0 +1,252 @@
+"""Tumbling and hopping windows: records into cells, windows out of cells when they close."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Final, NoReturn, cast
+
+import numpy as np
+
+from streamapp.core.aggregates import AddError, AggregateSet, Inputs, InputsError
+from streamapp.core.rows import NO_ROWS, Rows, joined
+from streamapp.core.times import FOREVER_MS, NEVER_MS
+from streamapp.core.windows import Emission, Grid, Hopping, Tumbling, floor_to
+from streamapp.operators.aligned_cells import Cells
+from streamapp.operators.aligned_place import Entries, Placed, is_many, place, taken
+from streamapp.operators.aligned_results import Results
+from streamapp.operators.aligned_rows import view_of
+from streamapp.operators.operator import AT_ONCE, Operator, RowError, StateView
+from streamapp.operators.results import CORRECTION, FINAL, LATE, UPDATE, WindowRow
+
+_COUNTED: Final = {"drop": "dropped", "side": "side", "correct": "corrected"}
+#: Rows of the result of ``process``: with the index of the row that each is for.
+_Corrections = list[tuple[int, WindowRow]]
+
+
+class AlignedWindows(Operator):
+    """Windows that lie alike for all keys (``Tumbling``, ``Hopping``).
+
+    Results of one call come in the order of the windows' ends, then of the keys' bytes. A record is
+    late, and counted, when it is late for all of its windows; one that is late for some counts in
+    the others. With ``correct`` each window that is closed for a record gets its correction, and
+    the record is counted if there is any.
+    """
+
+    viewer = staticmethod(view_of)
+
+    def __init__(
+        self,
+        spec: Tumbling | Hopping,
+        aggregates: AggregateSet,
+        row: type[WindowRow],
+        emission: Emission,
+        state: StateView,
+    ) -> None:
+        super().__init__()
+        self._grid = Grid.of(spec)
+        self._aggregates = aggregates
+        self._on_late = spec.late.on_late
+        self._emission = emission
+        self._cells = Cells(self._grid, aggregates, state, notes_touched=emission.kind != "close")
+        self._results = Results(self._grid, aggregates, self._cells, row)
+        #: The greatest watermark seen: windows whose last instant it has reached have fired.
+        self._watermark = NEVER_MS
+        #: Windows that have fired and changed since, with their keys.
+        self._again: dict[int, set[Hashable]] = {}
+        self._late_rows: list[Rows] = []
+        self.is_immediate = self._on_late == "correct"
+
+    def restore(self, watermark_ms: int) -> None:
+        """Take up the state as of a commit with this watermark; before the first row."""
+        self._watermark = watermark_ms
+        self._cells.restore(watermark_ms)
+        self._set_due()
+
+    # --- records ---------------------------------------------------------------------------------
+
+    def process(self, rows: Rows, side: int = 0) -> Rows:
+        """See ``Operator.process``. Brings corrections only."""
+        del side
+        if not len(rows):
+            return NO_ROWS
+        try:
+            inputs = self._aggregates.extract(rows.values)
+        except InputsError as exc:
+            self._refuse(rows, exc.index, exc.__cause__)
+        many = is_many(self._grid, rows)
+        placed = place(self._grid, rows, many=many)
+        try:
+            corrections = self._corrections(rows, inputs, placed)
+        except AddError as exc:
+            self._refuse(rows, exc.index, exc.__cause__)
+        entries = placed.entries(rows, inputs)
+        try:
+            self._add(entries, many=many)
+        except AddError as exc:
+            origin = entries.rows.origins[exc.index]
+            stop = bisect_left(rows.origins, origin)
+            brought = self._finish(rows, placed, corrections, stop)
+            raise RowError(origin, brought) from exc.__cause__
+        return self._finish(rows, placed, corrections, len(rows))
+
+    def _refuse(self, rows: Rows, index: int, cause: BaseException | None) -> NoReturn:
+        """Process what comes before the origin of a row, which was not begun."""
+        origin = rows.origins[index]
+        brought = self.process(rows.part(0, bisect_left(rows.origins, origin)))
+        raise RowError(origin, brought) from cause
+
+    def _add(self, entries: Entries, *, many: bool) -> None:
+        columns = self._cells.columns
+        if many and columns is not None:
+            self._cells.add_many(columns, entries)
+        else:
+            self._cells.add(entries)
+
+    def _corrections(self, rows: Rows, inputs: Inputs, placed: Placed) -> _Corrections:
+        """Aggregate each record by itself that closed windows take no more."""
+        found: _Corrections = []
+        for index, start in placed.closed if self._on_late == "correct" else ():
+            alone = self._aggregates.new()
+            self._aggregates.add_all([alone], inputs, rows, index, index + 1)
+            results = ([result] for result in self._aggregates.results(alone))
+            made = self._results.rows(start, CORRECTION, [rows.keys[index]], results)
+            found += [(index, row) for row in made]
+        return found
+
+    def _finish(self, rows: Rows, placed: Placed, corrections: _Corrections, stop: int) -> Rows:
+        """Do what follows from the rows ``[0, stop)``, which have been added."""
+        if not stop:
+            return NO_ROWS
+        self._watermark = max(self._watermark, rows.marks[stop - 1])
+        for index, start in placed.again:
+            if index < stop:
+                self._again.setdefault(start, set()).add(rows.keys[index])
+        corrections = corrections[: bisect_left(corrections, stop, key=lambda made: made[0])]
+        late = placed.late[: bisect_left(placed.late, stop)]
+        if self._on_late == "side" and late:
+            self._late_rows.append(taken(rows, late))
+        counted = {index for index, _ in corrections} if self._on_late == "correct" else late
+        if counted:
+            self.late[_COUNTED[self._on_late]] += len(counted)
+        self._set_due()
+        made = [row for _, row in corrections]
+        return Rows(
+            [row.key for row in made],
+            [row.end - 1 for row in made],
+            made,
+            [rows.marks[index] for index, _ in corrections],
+            [rows.origins[index] for index, _ in corrections],
+        )
+
+    def take_late(self) -> Rows:
+        """See ``Operator.take_late``."""
+        late, self._late_rows = self._late_rows, []
+        return joined(late)
+
+    # --- work at a watermark ---------------------------------------------------------------------
+
+    def dues(self, rows: Rows, side: int = 0) -> Sequence[int] | None:
+        """See ``Operator.dues``; ``None`` if no row makes work before what is due already."""
+        del side
+        stop = bisect_left(rows.marks, self.next_due_ms)
+        if not stop:
+            return None
+        least = self._grid.fire_ms(self._grid.first_start(min(rows.times[:stop])))
+        if min(least, self._tick_ms(rows.marks[0])) > rows.marks[stop - 1]:
+            return None
+        if is_many(self._grid, rows):
+            return self._dues_of_many(rows)
+        due = self._grid.due_ms
+        pairs = zip(rows.times, rows.marks, strict=True)
+        return [
+            found if found in (AT_ONCE, FOREVER_MS) else min(found, self._tick_ms(mark))
+            for found, mark in ((due(time, mark), mark) for time, mark in pairs)
+        ]
+
+    def _dues_of_many(self, rows: Rows) -> Sequence[int]:
+        times = np.fromiter(rows.times, np.int64, len(rows))
+        marks = np.fromiter(rows.marks, np.int64, len(rows))
+        found = self._grid.dues_ms(times, marks)
+        if self._emission.kind == "every":
+            ticks = floor_to(marks, self._emission.every_ms, 0) + self._emission.every_ms
+            found = np.where(found == FOREVER_MS, found, np.minimum(found, ticks))
+        return cast("Sequence[int]", found)
+
+    def advance(self, watermark_ms: int) -> Rows:
+        """See ``Operator.advance``."""
+        found = [self._results.of_window(at, LATE, self._again[at]) for at in sorted(self._again)]
+        self._again.clear()
+        grid, cells = self._grid, self._cells
+        tick = self._tick_ms(self._watermark)
+        start = cells.next_window(grid.open_from(self._watermark))
+        while start is not None and grid.fire_ms(start) <= watermark_ms:
+            found.append(self._results.of_window(start, FINAL))
+            start = cells.next_window(start + grid.slide_ms)
+        self._watermark = max(self._watermark, watermark_ms)
+        if tick <= watermark_ms:
+            found += self._updates()
+        cells.drop_until(self._watermark)
+        self._set_due()
+        return _rows_of(found)
+
+    def on_commit(self) -> Rows:
+        """See ``Operator.on_commit``."""
+        return _rows_of(self._updates()) if self._emission.kind == "update" else NO_ROWS
+
+    def _updates(self) -> Iterable[list[WindowRow]]:
+        """Return the rows of what has changed since the last call in windows that are open."""
+        if not self._cells.has_touched:
+            return []
+        changed: dict[int, set[Hashable]] = {}
+        first = self._grid.open_from(self._watermark)
+        for cell, keys in self._cells.take_touched().items():
+            for start in self._grid.windows_over(cell):
+                if start >= first:
+                    changed.setdefault(start, set()).update(keys)
+        return [self._results.of_window(at, UPDATE, changed[at]) for at in sorted(changed)]
+
+    def _tick_ms(self, mark_ms: int) -> int:
+        """Return when an update of what changes at this watermark is due."""
+        if self._emission.kind != "every":
+            return FOREVER_MS
+        return floor_to(mark_ms, self._emission.every_ms, 0) + self._emission.every_ms
+
+    def _set_due(self) -> None:
+        cells = self._cells
+        due = self._tick_ms(self._watermark) if cells.has_touched else FOREVER_MS
+        start = cells.next_window(self._grid.open_from(self._watermark))
+        if start is not None:
+            due = min(due, self._grid.fire_ms(start))
+        if cells.starts:
+            due = min(due, cells.clean_ms(cells.starts[0]))
+        self.next_due_ms = AT_ONCE if self._again else due
+
+    # --- state -----------------------------------------------------------------------------------
+
+    def drain(self) -> Mapping[bytes, bytes | None]:
+        """See ``Operator.drain``."""
+        is_every = self._emission.kind == "every"
+        return self._cells.drain(self._tick_ms(self._watermark) if is_every else None)
+
+    def trim(self, rows: int) -> None:
+        """See ``Operator.trim``."""
+        self._cells.trim(rows)
+
+    @property
+    def size(self) -> int:
+        """See ``Operator.size``."""
+        return len(self._cells)
+
+    @property
+    def changed(self) -> int:
+        """See ``Operator.changed``."""
+        return self._cells.changed
+
+
+def _rows_of(windows: Iterable[list[WindowRow]]) -> Rows:
+    rows = [row for window in windows for row in window]
+    if not rows:
+        return NO_ROWS
+    times = [row.end - 1 for row in rows]
+    return Rows([row.key for row in rows], times, rows, [NEVER_MS] * len(rows), [0] * len(rows))

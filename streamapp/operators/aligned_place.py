@@ -1,0 +1,140 @@
+"""Where rows go: into which cells of aligned windows, and for which windows they are late.
+
+A row is judged by its own mark, window by window, so results do not depend on the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from streamapp.core.aggregates import Inputs
+from streamapp.core.rows import Rows
+from streamapp.core.times import COLUMN_LIMIT_MS
+from streamapp.core.windows import Grid, IntArray, floor_to
+
+#: Rows from which on columns pay: below, their calls cost more than a loop.
+MANY: Final = 256
+
+
+@dataclass(slots=True)
+class Placed:
+    """What becomes of rows. Windows are starts; pairs are ``(index of the row, window)``.
+
+    Entry ``i`` is row ``indices[i]`` (``None``: row ``i``) in the cell that starts at
+    ``starts[i]``. ``late`` rows are late for all of their windows. ``again`` has the windows that
+    have fired and take the row, ``closed`` those that take it no more.
+    """
+
+    starts: Sequence[int] = ()
+    indices: Sequence[int] | None = None
+    late: list[int] = field(default_factory=list)
+    again: list[tuple[int, int]] = field(default_factory=list)
+    closed: list[tuple[int, int]] = field(default_factory=list)
+
+    def entries(self, rows: Rows, inputs: Inputs) -> Entries:
+        """Return the rows as they go into cells."""
+        if self.indices is None:
+            return Entries(rows, self.starts, inputs)
+        return Entries(taken(rows, self.indices), self.starts, inputs.take(self.indices))
+
+    def judge(self, grid: Grid, index: int, time_ms: int, mark_ms: int) -> bool:
+        """Note which windows of a row have fired; return whether one takes it."""
+        windows = grid.windows_at(time_ms)
+        for start in windows:
+            if grid.fire_ms(start) > mark_ms:
+                return True
+            pairs = self.again if grid.clean_ms(start) > mark_ms else self.closed
+            pairs.append((index, start))
+        if not windows:
+            return False  # between two windows: late for none
+        if grid.clean_ms(windows[-1]) > mark_ms:
+            return True
+        self.late.append(index)
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """Rows as they go into cells: entry ``i`` goes into the cell that starts at ``starts[i]``."""
+
+    rows: Rows
+    starts: Sequence[int]
+    inputs: Inputs
+
+
+def taken(rows: Rows, indices: Sequence[int]) -> Rows:
+    """Return these rows, in this order."""
+    return Rows(
+        [rows.keys[i] for i in indices],
+        [rows.times[i] for i in indices],
+        [rows.values[i] for i in indices],
+        [rows.marks[i] for i in indices],
+        [rows.origins[i] for i in indices],
+    )
+
+
+def is_many(grid: Grid, rows: Rows) -> bool:
+    """Whether rows may be worked on as columns, and are enough for it to pay."""
+    return len(rows) >= MANY and grid.fits_columns and _fit(rows.times) and _fit(rows.marks[-1:])
+
+
+def place(grid: Grid, rows: Rows, *, many: bool) -> Placed:
+    """Find the cells of rows, and what they are late for; ``many`` if they fit columns."""
+    if not grid.in_panes:
+        return _in_windows(grid, rows)
+    found = Placed(_cells_of(grid, rows, many=many))
+    refused = {
+        index
+        for index in _suspects(grid, rows, many=many)
+        if not found.judge(grid, index, rows.times[index], rows.marks[index])
+    }
+    if refused:
+        found.indices = [index for index in range(len(rows)) if index not in refused]
+        found.starts = [found.starts[index] for index in found.indices]
+    return found
+
+
+def _fit(times: Sequence[int]) -> bool:
+    return min(times) >= -2 * COLUMN_LIMIT_MS and max(times) <= COLUMN_LIMIT_MS
+
+
+def _cells_of(grid: Grid, rows: Rows, *, many: bool) -> list[int]:
+    if many:
+        starts: list[int] = floor_to(_array(rows.times), grid.step_ms, grid.offset_ms).tolist()
+        return starts
+    step, offset = grid.step_ms, grid.offset_ms
+    return [time - (time - offset) % step for time in rows.times]
+
+
+def _suspects(grid: Grid, rows: Rows, *, many: bool) -> Iterable[int]:
+    """Return the rows that may be late for a window, or in none."""
+    if grid.has_gaps:
+        return range(len(rows))
+    if grid.fire_ms(grid.first_start(min(rows.times))) > rows.marks[-1]:
+        return ()
+    if not many:
+        return range(len(rows))
+    fires = grid.first_start(_array(rows.times)) + (grid.size_ms - 1)
+    suspects: list[int] = np.flatnonzero(fires <= _array(rows.marks)).tolist()
+    return suspects
+
+
+def _in_windows(grid: Grid, rows: Rows) -> Placed:
+    found = Placed()
+    starts: list[int] = []
+    indices: list[int] = []
+    for index, (time, mark) in enumerate(zip(rows.times, rows.marks, strict=True)):
+        if found.judge(grid, index, time, mark):
+            cells = [start for start in grid.cells_at(time) if grid.clean_ms(start) > mark]
+            starts += cells
+            indices += [index] * len(cells)
+    found.starts, found.indices = starts, indices
+    return found
+
+
+def _array(times: Sequence[int]) -> IntArray:
+    return np.fromiter(times, np.int64, len(times))

@@ -1,0 +1,112 @@
+"""What aligned windows say: the rows of a window, for all of its keys or for some."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from itertools import repeat
+from typing import Any, Final
+
+import numpy as np
+
+from streamapp.core.aggregates import Acc, AggregateSet
+from streamapp.core.times import plus
+from streamapp.core.windows import Grid
+from streamapp.operators.aligned_cells import Cell, Cells
+from streamapp.operators.aligned_columns import CellColumns, columns_of, rows_of
+from streamapp.operators.results import WindowRow
+from streamapp.serde.ordered_keys import PLAIN_KEYS, encode_key
+
+#: Keys below which a window is put together key by key: columns cost some dozens of calls.
+_FEW_KEYS: Final = 64
+#: Keys, and the results of each aggregate for all of them.
+_Found = tuple[Sequence[Hashable], Iterable[Iterable[object]]]
+
+
+class Results:
+    """Makes the rows of windows out of their cells.
+
+    The rows of a window are in the order of their keys' bytes, and the cells of a key are merged in
+    the order of time: results do not depend on how the cells are kept.
+    """
+
+    def __init__(
+        self, grid: Grid, aggregates: AggregateSet, cells: Cells, row: type[WindowRow]
+    ) -> None:
+        self._grid = grid
+        self._aggregates = aggregates
+        self._cells = cells
+        self._row: Any = row
+
+    def of_window(
+        self, start_ms: int, kind: str, some: set[Hashable] | None = None
+    ) -> list[WindowRow]:
+        """Return the rows of a window, or those of some of its keys."""
+        cells = self._cells.of_window(start_ms)
+        if some is None:
+            for cell in cells:
+                self._cells.complete(cell)
+        columns = self._cells.columns
+        few = some is not None and len(some) < _FEW_KEYS
+        if columns is None or few or not any(cell.slots for cell in cells):
+            keys, results = self._by_key(cells, some)
+        else:
+            keys, results = self._by_column(columns, cells, some)
+        return self.rows(start_ms, kind, keys, results)
+
+    def rows(
+        self,
+        start_ms: int,
+        kind: str,
+        keys: Iterable[Hashable],
+        results: Iterable[Iterable[object]],
+    ) -> list[WindowRow]:
+        """Return rows of a window; ``results`` are columns."""
+        start, end = plus(start_ms, 0), plus(start_ms, self._grid.size_ms)
+        return [*map(self._row, keys, repeat(start), repeat(end), repeat(kind), *results)]
+
+    def _by_key(self, cells: Sequence[Cell], some: set[Hashable] | None) -> _Found:
+        keys = in_order(_keys_of(cells) if some is None else some)
+        results = [self._aggregates.results(self._merged(cells, key)) for key in keys]
+        return keys, zip(*results, strict=True)
+
+    def _merged(self, cells: Sequence[Cell], key: Hashable) -> Acc:
+        found = [acc for cell in cells if (acc := self._cells.find(cell, key)) is not None]
+        if len(found) == 1:
+            return found[0]
+        merged = self._aggregates.new()
+        for acc in found:
+            self._aggregates.merge(merged, acc)
+        return merged
+
+    def _by_column(
+        self, columns: CellColumns, cells: Sequence[Cell], some: set[Hashable] | None
+    ) -> _Found:
+        for cell in cells:
+            self._cells.fetch(cell, some or ())
+            self._cells.to_columns(columns, cell)
+        keys = in_order(_keys_of(cells) if some is None else some)
+        if self._grid.is_single:
+            (cell,) = cells
+            return keys, columns.columns.results(rows_of(cell.slots, keys))
+        place = dict(zip(keys, range(len(keys)), strict=True))
+        merged = columns_of(self._aggregates)
+        merged.reserve(len(keys))
+        for cell in cells:
+            here = cell.slots if some is None else [*some & cell.slots.keys()]
+            merged.merge(rows_of(place, here), columns.columns, rows_of(cell.slots, here))
+        return keys, merged.results(np.arange(len(keys)))
+
+
+def in_order(keys: Iterable[Hashable]) -> list[Any]:
+    """Return the keys in the order of their bytes in the state."""
+    found: list[Any] = [*keys]
+    kinds = {*map(type, found)}
+    if len(kinds) == 1 and kinds <= PLAIN_KEYS:
+        found.sort()  # within one kind, that is the order of the bytes
+    else:
+        found.sort(key=encode_key)
+    return found
+
+
+def _keys_of(cells: Iterable[Cell]) -> set[Hashable]:
+    return {key for cell in cells for held in (cell.accs, cell.slots) for key in held}
