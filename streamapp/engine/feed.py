@@ -142,7 +142,7 @@ class Feed:
 
     def headway(self, tp: TP) -> Headway:
         """Return the watermark of the partition, and whether it is idle; it never goes back."""
-        found = self.plan.event_time.headway(self.time(tp), self.silent_ms(tp))
+        found = self._event_time_of(tp.topic).headway(self.time(tp), self.silent_ms(tp))
         watermark = self._watermarks[tp] = max(found.watermark_ms, self._watermarks[tp])
         return Headway(watermark, found.is_idle)
 
@@ -215,19 +215,10 @@ class Feed:
         return chunk
 
     def _decoded(self, batch: RecordBatch, start_ms: int) -> Chunk:
-        """Return a batch with its values and their times; a record with no time is ``Bad``."""
-        values, how = self.plan.decode(batch), self.plan.event_time
-        times, errors = how.times_of(values, batch.timestamps, time.time_ns() // 1_000_000)
-        for index, error in errors.items():
-            if values[index].__class__ is not Bad:
-                values[index] = Bad(error)
-        if how.field is not None and Bad in set(map(type, values)):
-            # A function of the value takes whatever comes, also what could not be decoded.
-            times = [
-                NEVER_MS if value.__class__ is Bad else time_ms
-                for value, time_ms in zip(values, times, strict=True)
-            ]
-        return Chunk(batch, values, start_ms, times)
+        return decoded(batch, self.plan.decode, self._event_time_of(batch.tp.topic), start_ms)
+
+    def _event_time_of(self, topic: str) -> EventTime:  # noqa: ARG002 - for feeds of several topics
+        return self.plan.event_time
 
     def _done_with(self, batch: RecordBatch) -> None:
         tp = batch.tp
@@ -247,6 +238,27 @@ class Feed:
 
     async def _pause(self, failures: int) -> None:
         await asyncio.sleep(self.plan.rejects.policy.pause_ms(failures) / 1_000)
+
+
+def decoded(
+    batch: RecordBatch,
+    decode: Callable[[RecordBatch], list[Any]],
+    how: EventTime,
+    start_ms: int,
+) -> Chunk:
+    """Return a batch with its values and their times; a record with no time is ``Bad``."""
+    values = decode(batch)
+    times, errors = how.times_of(values, batch.timestamps, time.time_ns() // 1_000_000)
+    for index, error in errors.items():
+        if values[index].__class__ is not Bad:
+            values[index] = Bad(error)
+    if how.field is not None and Bad in set(map(type, values)):
+        # A function of the value takes whatever comes, also what could not be decoded.
+        times = [
+            NEVER_MS if value.__class__ is Bad else time_ms
+            for value, time_ms in zip(values, times, strict=True)
+        ]
+    return Chunk(batch, values, start_ms, times)
 
 
 def _cost(batch: RecordBatch) -> int:

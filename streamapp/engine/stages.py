@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from streamapp.core.batch import RecordBatch
+    from streamapp.core.event_time import EventTime
     from streamapp.engine.engine import Engine
     from streamapp.engine.feed import FeedPlan
     from streamapp.engine.policy import ErrorPolicy
@@ -57,6 +58,10 @@ class StageFeed(ChunkFeed):
         """See ``Feed.note``."""
         return self._runner.note(tp)
 
+    def _event_time_of(self, topic: str) -> EventTime:
+        event_time: EventTime = self._runner.topics[topic].event_time
+        return event_time
+
     def silent_ms(self, tp: TP) -> int:
         """Return for how long no record of the partition has come or waited, by the clock."""
         now = time.monotonic()
@@ -72,9 +77,11 @@ class StageRunner:
         self.plan = builder.plan
         self.name = builder.plan.name
         self.works: dict[int, StageWork] = {}
-        self._topics = {name: of.topic for of in builder.plan.inputs for name in of.topic.topics}
+        self.topics: dict[str, Any] = {
+            name: of.topic for of in builder.plan.inputs for name in of.topic.topics
+        }
         self.feed: StageFeed = engine.subscriptions.add(
-            self.name, tuple(self._topics), self._decode, policy, self._feed
+            self.name, tuple(self.topics), self._decode, policy, self._feed
         )
         self.bad_rows = BadRows(self.name, self.feed.plan.rejects)
         self._engine = engine
@@ -111,7 +118,7 @@ class StageRunner:
             work = self._work(partition)
             if work is not None:
                 silences = {
-                    topic: self.feed.silent_ms(TP(topic, partition)) for topic in self._topics
+                    topic: self.feed.silent_ms(TP(topic, partition)) for topic in self.topics
                 }
                 work.tick(silences, may_emit=may_emit)
                 self._engine.outbox.add(work.outputs.take())
@@ -120,7 +127,7 @@ class StageRunner:
         """Return what works on a partition; ``None`` while not all of its inputs have begun."""
         work = self.works.get(partition)
         if work is None:
-            tps = [TP(topic, partition) for topic in self._topics]
+            tps = [TP(topic, partition) for topic in self.topics]
             if not all(tp in self._notes for tp in tps):
                 return None
             notes = {tp.topic: self._notes[tp] for tp in tps}
@@ -131,7 +138,7 @@ class StageRunner:
         return StageFeed(plan, self)
 
     def _decode(self, batch: RecordBatch) -> list[Any]:
-        return self._topics[batch.tp.topic].decode_batch(batch)
+        return self.topics[batch.tp.topic].decode_batch(batch)
 
     # --- records ---------------------------------------------------------------------------------
 

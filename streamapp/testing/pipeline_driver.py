@@ -1,0 +1,120 @@
+"""Runs a pipeline in this process: no broker, no worker, no clock, nothing to wait for.
+
+Topics are lists, tables and the state of operators live in a store in memory, and what works on
+records is what does so in a worker. What a commit writes is there at once and for good; ``crash``
+forgets everything else and goes on from there.
+
+Example:
+    >>> driver = PipelineDriver(per_minute)
+    >>> driver.put("events", [b'{"user": "ann", "ts": 1000}'])
+    >>> driver.commit()
+    >>> driver.table("per_minute")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from streamapp.core.batch import TP, OutRecord
+from streamapp.engine.policy import policy_of
+from streamapp.engine.rejects import FeedStats, Rejects
+from streamapp.engine.stage_build import Builder, Surroundings
+from streamapp.state.memory import MemoryStore
+from streamapp.testing.stage_driver import Log, StageDriver
+from streamapp.transport.partitioner import partition_for_key
+
+if TYPE_CHECKING:
+    from streamapp.pipelines.pipeline import Pipeline
+    from streamapp.pipelines.plan import StagePlan
+
+#: Where records go that the error policy keeps.
+DEAD_LETTERS = "dead-letters"
+
+
+class PipelineDriver:
+    """Drives one pipeline; all of its topics have ``partitions`` partitions.
+
+    ``stats`` counts what the error policy has decided.
+    """
+
+    def __init__(self, pipeline: Pipeline, *, partitions: int = 1) -> None:
+        self.stats = FeedStats()
+        self._pipeline = pipeline
+        self._partitions = partitions
+        self._store = MemoryStore()
+        self._logs: dict[TP, Log] = {}
+        rejects = Rejects(pipeline.name, DEAD_LETTERS, policy_of(pipeline.on_error), self.stats)
+        plans = pipeline.stages()
+        counts = _counts(plans, partitions)
+        around = Surroundings(counts, _choose, counts)
+        self._stages = [StageDriver(Builder(plan, partitions, around), rejects) for plan in plans]
+        self._begin()
+
+    def put(
+        self,
+        topic: str,
+        values: Sequence[bytes | None],
+        *,
+        keys: Sequence[bytes | None] | None = None,
+        timestamps: Sequence[int] | None = None,
+        partition: int = 0,
+    ) -> None:
+        """Append records to a topic and work on them, as one batch.
+
+        Without ``timestamps`` (ms since 1970) they have that of 1970.
+        """
+        tp = TP(topic, partition)
+        given = zip(
+            keys or [None] * len(values), values, timestamps or [0] * len(values), strict=True
+        )
+        self._logs.setdefault(tp, []).extend(OutRecord(tp, *record) for record in given)
+        self._work()
+
+    def commit(self, *, silent_ms: int = 0) -> None:
+        """Do what a worker does at its commit interval, until no stage has anything more to do.
+
+        ``silent_ms`` is for how long no partition has had a record.
+        """
+        while True:
+            outputs = [
+                record for stage in self._stages for record in stage.commit(self._store, silent_ms)
+            ]
+            if not outputs:
+                return
+            for record in outputs:
+                self._logs.setdefault(record.tp, []).append(record)
+            self._work()
+
+    def crash(self) -> None:
+        """Lose all that is not committed, and go on from there."""
+        self._begin()
+        self._work()
+
+    def records(self, topic: str) -> list[OutRecord]:
+        """Return the records of a topic, partition by partition."""
+        return [r for tp, log in sorted(self._logs.items()) if tp.topic == topic for r in log]
+
+    def table(self, name: str) -> dict[Any, Any]:
+        """Return the rows of a table, as of the last commit where it is an operator's."""
+        return dict(self._pipeline.app.tables[name].items())
+
+    def _begin(self) -> None:
+        for stage in self._stages:
+            stage.begin(self._store)
+
+    def _work(self) -> None:
+        for stage in self._stages:
+            stage.work(self._logs)
+
+
+def _counts(plans: Sequence[StagePlan], partitions: int) -> Mapping[str, int]:
+    units = [unit.node for plan in plans for unit in plan.units]
+    topics = [node.topic for node in units if hasattr(node, "topic")]
+    topics += [of.topic for plan in plans for of in plan.inputs]
+    return {name: partitions for topic in topics for name in topic.topics}
+
+
+def _choose(topic: str, key: bytes | None, partitions: int) -> int:
+    del topic
+    return 0 if key is None else partition_for_key(key, partitions)

@@ -1,0 +1,141 @@
+"""One stage of a pipeline over topics that are lists; see ``pipeline_driver``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from streamapp.core.batch import TP, OutRecord, RecordBatch
+from streamapp.core.times import NEVER_MS
+from streamapp.engine.feed import decoded
+from streamapp.engine.policy import Verdict
+from streamapp.engine.stage_build import BadRows, Builder
+from streamapp.pipelines.nodes import Stateful, ToTable
+from streamapp.serde.codecs import Bad
+from streamapp.state.shard import CacheBudget, Shard
+from streamapp.state.store import shard_prefix
+
+if TYPE_CHECKING:
+    from streamapp.engine.rejects import Rejects
+    from streamapp.engine.stage_work import StageWork
+    from streamapp.engine.work import Chunk
+    from streamapp.state.memory import MemoryStore
+    from streamapp.state.table import Table
+
+Log = list[OutRecord]
+_CACHE_BYTES = 64 << 20
+
+
+class StageDriver:
+    """Works on what is new in its topics; ``begin`` goes back to what was committed."""
+
+    def __init__(self, builder: Builder, rejects: Rejects) -> None:
+        self._builder = builder
+        self._rejects = rejects
+        self._topics: dict[str, Any] = {
+            name: of.topic for of in builder.plan.inputs for name in of.topic.topics
+        }
+        self._committed: dict[TP, tuple[int, str]] = {
+            TP(topic, number): (0, "")
+            for topic in self._topics
+            for number in range(builder.partitions)
+        }
+        self._next: dict[TP, int] = {}
+        self._works: dict[int, StageWork] = {}
+        self._letters: Log = []
+
+    def begin(self, store: MemoryStore) -> None:
+        """Go on from what was committed: tables from the store, records from the positions."""
+        budget = CacheBudget(_CACHE_BYTES)
+        partitions = self._builder.partitions
+        for table in self._tables():
+            table.spec = replace(table.spec, partitions=partitions)
+            table.partitions = partitions
+            for number in range(partitions):
+                table.shards[number] = Shard(
+                    table.name,
+                    number,
+                    partitions=partitions,
+                    prefix=shard_prefix(table.name, number),
+                    store=store,
+                    codec=table.codec,
+                    budget=budget,
+                )
+        self._letters.clear()
+        self._next = {tp: offset for tp, (offset, _) in self._committed.items()}
+        bad_rows = BadRows(self._builder.plan.name, self._rejects)
+        self._works = {
+            number: self._builder.build(
+                number,
+                {topic: self._committed[TP(topic, number)][1] for topic in self._topics},
+                bad_rows,
+            )
+            for number in range(partitions)
+        }
+
+    def work(self, logs: Mapping[TP, Log]) -> None:
+        """Work on all records that are new."""
+        for tp, start in self._next.items():
+            records = logs.get(tp, [])[start:]
+            if records:
+                self._next[tp] = start + len(records)
+                self._run(_batch(tp, records, start))
+
+    def commit(self, store: MemoryStore, silent_ms: int) -> Log:
+        """Bring everything to a commit and make it; return the records that it writes."""
+        outputs, self._letters = self._letters, []
+        for number, work in self._works.items():
+            work.tick(dict.fromkeys(self._topics, silent_ms), may_emit=True)
+            outputs += work.outputs.take()
+            for topic in self._topics:
+                tp = TP(topic, number)
+                self._committed[tp] = self._next[tp], work.note(tp)
+        for table in self._tables():
+            for shard in table.shards.values():
+                changes = shard.take()
+                store.apply({shard.prefix + key: value for key, value in changes.items()})
+                shard.flushed(changes)
+        return outputs
+
+    def _run(self, batch: RecordBatch) -> None:
+        topic = self._topics[batch.tp.topic]
+        chunk = decoded(batch, topic.decode_batch, topic.event_time, NEVER_MS)
+        work = self._works[batch.tp.partition]
+        while chunk.at < chunk.end:
+            first = chunk.values[chunk.at]
+            error = first.error if isinstance(first, Bad) else work.run(chunk, chunk.run(chunk.end))
+            if error is not None:
+                self._reject(chunk, error)
+
+    def _reject(self, chunk: Chunk, error: Exception) -> None:
+        rejects = self._rejects
+        rejects.stats.count_error(error)
+        verdict = rejects.policy.verdict(rejects.policy.retries + 1, is_retriable=False)
+        if verdict is Verdict.STOP:
+            raise error
+        if verdict is Verdict.SKIP:
+            rejects.stats.skipped += 1
+        else:
+            rejects.stats.dead_letters += 1
+            self._letters.append(rejects.letter(chunk.batch, chunk.at, error, 1))
+        chunk.advance()
+
+    def _tables(self) -> list[Table]:
+        nodes = [unit.node for unit in self._builder.plan.units]
+        found = [node.table for node in nodes if isinstance(node, Stateful | ToTable)]
+        return [table for table in found if table is not None]
+
+
+def _batch(tp: TP, records: Log, start: int) -> RecordBatch:
+    has_headers = any(record.headers for record in records)
+    return RecordBatch(
+        tp,
+        range(start, start + len(records)),
+        [record.timestamp_ms for record in records],
+        [record.key for record in records],
+        [record.value for record in records],
+        [record.headers for record in records] if has_headers else None,
+        start + len(records),
+        sum(len(record.value or b"") for record in records),
+    )
