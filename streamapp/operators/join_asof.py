@@ -11,7 +11,7 @@ from streamapp.core.rows import NO_ROWS, Rows
 from streamapp.core.times import FOREVER_MS, plus
 from streamapp.errors import ConfigError
 from streamapp.operators.expiring import rounded_up, step_of
-from streamapp.operators.join import LEFT, RIGHT, Combine, Pair, StreamJoin
+from streamapp.operators.join_base import LEFT, RIGHT, Combine, Pair, StreamJoin
 from streamapp.operators.join_state import Bucket, Codec, Held, JoinState
 from streamapp.operators.operator import RowError, StateView
 
@@ -29,10 +29,10 @@ class AsOfJoin(StreamJoin):
     def __init__(
         self,
         within_ms: int | None,
-        kind: Literal["inner", "left"],
         combine: Combine,
         state: StateView,
         codecs: tuple[Codec, Codec],
+        kind: Literal["inner", "left"] = "left",
     ) -> None:
         if within_ms is not None and within_ms < 0:
             msg = f"An as-of join within {within_ms} ms joins nothing"

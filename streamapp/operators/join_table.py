@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable
 from typing import Literal
 
 from streamapp.core.rows import Rows
-from streamapp.operators.join import Combine
+from streamapp.operators.join_base import Combine
 from streamapp.operators.operator import Operator, RowError
 from streamapp.operators.pick import picked
 

@@ -15,10 +15,10 @@ def join(within: int | None, kind: Any) -> Driver:
     return Driver(
         lambda view: AsOfJoin(
             within,
-            kind,
             lambda left, right: (left, right),
             view,
             (JsonCodec(), JsonCodec()),
+            kind,
         )
     )
 

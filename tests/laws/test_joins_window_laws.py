@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from support.join_models import Driver, JsonCodec, Record, arrivals, window_join, with_marks
 
-from streamapp.operators.join import Interval, JoinKind, WindowJoin
+from streamapp.operators.join import JoinKind, WindowJoin
 
 CUTS = (1, 7, 100)
 KINDS: tuple[JoinKind, ...] = ("inner", "left", "outer")
@@ -17,7 +17,8 @@ SCALES = st.sampled_from([1, 50])
 def join(before: int, after: int, kind: JoinKind) -> Driver:
     return Driver(
         lambda view: WindowJoin(
-            Interval(before, after),
+            before,
+            after,
             kind,
             lambda left, right: (left, right),
             view,
