@@ -13,6 +13,7 @@ from streamapp.core.aggregates.parts import Aggregate
 from streamapp.core.aggregates.program import AddError, program
 from streamapp.core.aggregates.values import read
 from streamapp.core.rows import Rows
+from streamapp.errors import ConfigError
 
 
 class AggregateSet(Mapping[str, Aggregate]):
@@ -22,15 +23,23 @@ class AggregateSet(Mapping[str, Aggregate]):
     depend on how records were cut into batches, bit for bit. ``merge`` is associative and has
     ``new()`` as its neutral element: exactly for integers, up to rounding for floats, within the
     bound of the error for ``top_k``.
+
+    Raises:
+        ConfigError: One of them is no aggregate, or its field neither a name nor a function.
     """
 
     def __init__(self, aggregates: Mapping[str, Aggregate]) -> None:
         self._aggregates = dict(aggregates)
+        for name, one in self._aggregates.items():
+            if not isinstance(one, Aggregate):
+                message = f"Aggregate {name!r} is {one!r}"
+                raise ConfigError(message, hint='Give one like streamapp.sum("amount")')
         self.names = tuple(self._aggregates)
         self._layout = Layout(self._aggregates)
         self._program = program(self._layout)
         kinds = {part.kind for part, _ in self._layout.placed}
-        self._fails = "functions" in kinds
+        #: Whether ``add_all`` may raise: there is an aggregate of the application.
+        self.may_fail = "functions" in kinds
         self._has_columns = kinds <= COLUMN_KINDS
 
     def __getitem__(self, name: str) -> Aggregate:
@@ -52,7 +61,7 @@ class AggregateSet(Mapping[str, Aggregate]):
 
     def new(self) -> Acc:
         """Return the state of no row at all."""
-        return self._layout.new()
+        return self._program.new()
 
     def add_all(
         self, accs: Sequence[Acc], inputs: Inputs, rows: Rows, start: int, stop: int
@@ -63,7 +72,7 @@ class AggregateSet(Mapping[str, Aggregate]):
             AddError: A function of the application failed. Rows of earlier origins have been
                 added; what others of the same origin did in this call is undone.
         """
-        origins = rows.origins[start:stop] if self._fails else ()
+        origins = rows.origins[start:stop] if self.may_fail else ()
         if len({*origins}) == len(origins):
             self._program.add_all(accs, inputs.lists, rows.times, start, stop)
             return
@@ -87,7 +96,7 @@ class AggregateSet(Mapping[str, Aggregate]):
 
     def results(self, acc: Acc) -> tuple[object, ...]:
         """Return the results in the order of ``names``; they share nothing with ``acc``."""
-        return self._layout.results(acc)
+        return self._program.results(acc)
 
     def pack(self, acc: Acc) -> list[object]:
         """Return the state as JSON keeps it, one entry for each slot.
@@ -95,7 +104,7 @@ class AggregateSet(Mapping[str, Aggregate]):
         Raises:
             UsageError: The state of an aggregate of the application would not survive.
         """
-        return self._layout.pack(acc)
+        return self._program.pack(acc)
 
     def unpack(self, packed: Sequence[object]) -> Acc:
         """Return the state that ``pack`` wrote."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from streamapp.core.aggregates.parts import KINDS, Aggregate, Part
+from streamapp.core.aggregates.parts import KINDS, Aggregate, Codec, Part
 from streamapp.core.aggregates.values import Check, Field
+from streamapp.errors import ConfigError
 
 #: The state of all aggregates of one window: one slot after the other.
 Acc = list[object]
@@ -16,7 +17,7 @@ Placed = tuple[Part, int]
 class Layout:
     """Distinct fields with their checks, distinct parts with their slots, and the results."""
 
-    __slots__ = ("_codecs", "_results", "checks", "placed", "size")
+    __slots__ = ("checks", "codecs", "placed", "results", "size")
 
     def __init__(self, aggregates: Mapping[str, Aggregate]) -> None:
         parts = [part for one in aggregates.values() for part in one.parts]
@@ -27,10 +28,12 @@ class Layout:
         for part in parts:
             if _key(part) not in places:
                 self.placed.append((part, self.size))
-                places[_key(part)] = range(self.size, self.size + len(KINDS[part.kind].zero(part)))
+                places[_key(part)] = range(self.size, self.size + len(KINDS[part.kind].zero))
                 self.size = places[_key(part)].stop
-        self._codecs = [(part, KINDS[part.kind]) for part, _ in self.placed for _ in _slots(part)]
-        self._results = [
+        #: For each slot; ``None`` where it is stored as it is.
+        self.codecs = [_codec(part) for part, _ in self.placed for _ in KINDS[part.kind].zero]
+        #: For each aggregate, its result and the slots that it needs.
+        self.results = [
             (one.result, [slot for part in one.parts for slot in places[_key(part)]])
             for one in aggregates.values()
         ]
@@ -40,37 +43,22 @@ class Layout:
         """The distinct fields, in the order of ``Inputs.lists``."""
         return [*self.checks]
 
-    def new(self) -> Acc:
-        """Return the slots of no row at all."""
-        return [zero for part, _ in self.placed for zero in KINDS[part.kind].zero(part)]
-
-    def results(self, acc: Acc) -> tuple[object, ...]:
-        """Return the results of one accumulator."""
-        return tuple([result(*[acc[slot] for slot in slots]) for result, slots in self._results])
-
     def results_of(self, slots: Sequence[Sequence[object]]) -> list[list[object]]:
         """Return a list for each aggregate, from a list for each slot."""
-        return [[*map(result, *[slots[slot] for slot in used])] for result, used in self._results]
-
-    def pack(self, acc: Iterable[object]) -> list[object]:
-        """Return the slots as JSON keeps them."""
-        return [
-            slot if kind.pack is None else kind.pack(part, slot)
-            for (part, kind), slot in zip(self._codecs, acc, strict=True)
-        ]
+        return [[*map(result, *[slots[slot] for slot in used])] for result, used in self.results]
 
     def unpack(self, packed: Sequence[object]) -> Acc:
-        """Return the slots that ``pack`` wrote."""
+        """Return the slots of one accumulator that was packed."""
         return [
-            slot if kind.unpack is None else kind.unpack(part, slot)
-            for (part, kind), slot in zip(self._codecs, packed, strict=True)
+            slot if codec is None else codec[1](slot)
+            for codec, slot in zip(self.codecs, packed, strict=True)
         ]
 
     def pack_slots(self, slots: Sequence[Sequence[object]]) -> list[list[object]]:
         """Return a packed accumulator for each window, from a list for each slot."""
         packed = [
-            values if kind.pack is None else [kind.pack(part, value) for value in values]
-            for (part, kind), values in zip(self._codecs, slots, strict=True)
+            values if codec is None else map(codec[0], values)
+            for codec, values in zip(self.codecs, slots, strict=True)
         ]
         return [*map(list, zip(*packed, strict=True))]
 
@@ -80,8 +68,9 @@ def _key(part: Part) -> tuple[object, ...]:
     return part.kind, part.field, part.by, part.param
 
 
-def _slots(part: Part) -> range:
-    return range(len(KINDS[part.kind].zero(part)))
+def _codec(part: Part) -> Codec | None:
+    codec = KINDS[part.kind].codec
+    return None if codec is None else codec(part)
 
 
 def _checks(parts: Sequence[Part]) -> dict[Field, Check]:
@@ -90,5 +79,8 @@ def _checks(parts: Sequence[Part]) -> dict[Field, Check]:
     for part in parts:
         for field, check in ((part.field, part.check), (part.by, Check.NUMBER)):
             if field is not None:
+                if not (isinstance(field, str) or callable(field)):
+                    message = f"A field of an aggregate is {field!r}, neither a name nor a function"
+                    raise ConfigError(message, hint='Write it like sum("amount")')
                 checks[field] = max(check, checks.get(field, check))
     return checks

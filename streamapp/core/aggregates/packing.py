@@ -7,13 +7,14 @@ from typing import Final, cast
 
 _LEAST: Final = -(1 << 63)
 _GREATEST: Final = (1 << 63) - 1
+_AS_THEY_ARE: Final = {float, str, bool, type(None)}
 
 
 def pack_value(value: object) -> object:
     """Return a value that survives JSON: itself, or a list of one text that holds it."""
-    if isinstance(value, list | dict) or (type(value) is int and not _LEAST <= value <= _GREATEST):
-        return [json.dumps(value)]  # its integers have no bound
-    return value
+    if type(value) in _AS_THEY_ARE or (type(value) is int and _LEAST <= value <= _GREATEST):
+        return value
+    return [json.dumps(value)]  # its integers have no bound
 
 
 def unpack_value(packed: object) -> object:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol, cast
 
 import msgspec
@@ -75,32 +76,40 @@ class Part:
     param: object = None
 
 
+#: How a slot becomes something that JSON keeps, and back.
+Codec = tuple[Callable[[object], object], Callable[[object], object]]
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How the slots of one kind of part come to be, are packed and grow."""
+    """How the slots of one kind of part begin, grow, merge and are stored.
 
-    zero: Callable[[Part], tuple[object, ...]]
+    ``zero`` has an expression for each slot; ``zero{0}`` in it is what ``make`` returns. ``codec``
+    is that of every slot; without one they are stored as they are.
+    """
+
+    zero: tuple[str, ...]
     add: str
     merge: str
-    pack: Callable[[Part, object], object] | None = None
-    unpack: Callable[[Part, object], object] | None = None
-    #: Whether ``new`` may share the zeros of all accumulators.
-    fixed: bool = True
+    make: Callable[[Part], Callable[[], object]] | None = None
+    codec: Callable[[Part], Codec] | None = None
 
 
-def _number(part: Part, value: object) -> object:
+def _numbers(part: Part) -> Codec:
     del part
-    return pack_value(value)
+    return pack_value, unpack_value
 
 
-def _from_number(part: Part, packed: object) -> object:
-    del part
-    return unpack_value(packed)
+class _Packs(Protocol):
+    def pack(self) -> object: ...
 
 
-def _sketch(part: Part, sketch: object) -> object:
-    del part
-    return cast("Distinct | Quantiles | Frequent | Greatest | Collected", sketch).pack()
+def _packed(sketch: object) -> object:
+    return cast("_Packs", sketch).pack()
+
+
+def _bounded(part: Part) -> Callable[[], Frequent | Greatest | Collected]:
+    return partial(_BOUNDED[part.kind], cast("int", part.param))
 
 
 _BOUNDED: Final[dict[str, Callable[[int], Frequent | Greatest | Collected]]] = {
@@ -110,50 +119,39 @@ _BOUNDED: Final[dict[str, Callable[[int], Frequent | Greatest | Collected]]] = {
 }
 
 
-def _bounded(part: Part) -> Frequent | Greatest | Collected:
-    return _BOUNDED[part.kind](cast("int", part.param))
-
-
-def _from_bounded(part: Part, packed: object) -> object:
-    return _bounded(part).unpack(cast("list[object]", packed))
+def _bounded_codec(part: Part) -> Codec:
+    make = _bounded(part)
+    return _packed, lambda packed: make().unpack(cast("list[object]", packed))
 
 
 def _functions(part: Part) -> Functions:
     return cast("Functions", part.param)
 
 
-_SKETCH_MERGE = "into[{0}].merge(other[{0}])"
-_LIST = Kind(
-    lambda part: (_bounded(part),),
-    "acc[{0}].add(x)",
-    _SKETCH_MERGE,
-    _sketch,
-    _from_bounded,
-    fixed=False,
-)
+_ZERO: Final = ("zero{0}()",)
+_MERGE: Final = "into[{0}].merge(other[{0}])"
+_LIST: Final = Kind(_ZERO, "acc[{0}].add(x)", _MERGE, _bounded, _bounded_codec)
 
 #: ``x + 0`` makes one zero of the two, so that it does not matter which one was there first.
 KINDS: Final[dict[str, Kind]] = {
-    "rows": Kind(lambda _: (0,), "acc[{0}] += 1", "into[{0}] += other[{0}]"),
-    "count": Kind(lambda _: (0,), "acc[{0}] = n = acc[{0}] + 1", "into[{0}] = a + b"),
-    "sum": Kind(lambda _: (0,), "acc[{0}] += x", "into[{0}] += other[{0}]", _number, _from_number),
+    "rows": Kind(("0",), "acc[{0}] += 1", "into[{0}] += other[{0}]"),
+    "count": Kind(("0",), "acc[{0}] = n = acc[{0}] + 1", "into[{0}] = a + b"),
+    "sum": Kind(("0",), "acc[{0}] += x", "into[{0}] += other[{0}]", codec=_numbers),
     "min": Kind(
-        lambda _: (None,),
+        ("None",),
         "if n == 1 or x < acc[{0}]: acc[{0}] = x + 0",
         "if not a or other[{0}] < into[{0}]: into[{0}] = other[{0}]",
-        _number,
-        _from_number,
+        codec=_numbers,
     ),
     "max": Kind(
-        lambda _: (None,),
+        ("None",),
         "if n == 1 or x > acc[{0}]: acc[{0}] = x + 0",
         "if not a or other[{0}] > into[{0}]: into[{0}] = other[{0}]",
-        _number,
-        _from_number,
+        codec=_numbers,
     ),
     # Welford 1962; Chan, Golub, LeVeque 1979.
     "moments": Kind(
-        lambda _: (0.0, 0.0),
+        ("0.0", "0.0"),
         "apart = x - acc[{0}]\n"
         "acc[{0}] = mean = acc[{0}] + apart / n\n"
         "acc[{1}] += apart * (x - mean)",
@@ -163,53 +161,35 @@ KINDS: Final[dict[str, Kind]] = {
         "into[{1}] += other[{1}] + apart * apart * (a * share)",
     ),
     "first": Kind(
-        lambda _: (None, None),
+        ("None", "None"),
         "if n == 1 or t < acc[{0}]: acc[{0}] = t; acc[{1}] = x",
         "if not a or other[{0}] < into[{0}]: into[{0}] = other[{0}]; into[{1}] = other[{1}]",
-        _number,
-        _from_number,
+        codec=_numbers,
     ),
     "last": Kind(
-        lambda _: (None, None),
+        ("None", "None"),
         "if n == 1 or t >= acc[{0}]: acc[{0}] = t; acc[{1}] = x",
         "if not a or other[{0}] >= into[{0}]: into[{0}] = other[{0}]; into[{1}] = other[{1}]",
-        _number,
-        _from_number,
+        codec=_numbers,
     ),
     "distinct": Kind(
-        lambda _: (Distinct(),),
-        "acc[{0}].add(x)",
-        _SKETCH_MERGE,
-        _sketch,
-        lambda _, packed: Distinct.unpack(packed),
-        fixed=False,
+        _ZERO, "acc[{0}].add(x)", _MERGE, lambda _: Distinct, lambda _: (_packed, Distinct.unpack)
     ),
     "quantiles": Kind(
-        lambda _: (Quantiles(),),
-        "acc[{0}].add(x)",
-        _SKETCH_MERGE,
-        _sketch,
-        lambda _, packed: Quantiles.unpack(packed),
-        fixed=False,
+        _ZERO, "acc[{0}].add(x)", _MERGE, lambda _: Quantiles, lambda _: (_packed, Quantiles.unpack)
     ),
     "frequent": _LIST,
     "collect": _LIST,
     "greatest": Kind(
-        lambda part: (_bounded(part),),
-        "if y is not None: acc[{0}].add(x, y)",
-        _SKETCH_MERGE,
-        _sketch,
-        _from_bounded,
-        fixed=False,
+        _ZERO, "if y is not None: acc[{0}].add(x, y)", _MERGE, _bounded, _bounded_codec
     ),
     # Its step may fail, so it is computed before anything of the row is stored.
     "functions": Kind(
-        lambda part: (_functions(part).zero(),),
+        _ZERO,
         "acc[{0}] = new{0}",
         "into[{0}] = merge{0}(into[{0}], other[{0}])",
-        lambda part, state: _functions(part).pack(state),
-        lambda part, packed: _functions(part).unpack(packed),
-        fixed=False,
+        lambda part: _functions(part).zero,
+        lambda part: (_functions(part).pack, _functions(part).unpack),
     ),
 }
 

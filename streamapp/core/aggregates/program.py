@@ -1,22 +1,20 @@
-"""Writes the loops of a set of aggregates as one function each, and compiles them.
+"""Writes the functions of a set of aggregates and compiles them.
 
 A loop that calls a method for each part of each row takes four times as long. The source holds
-nothing of the application but its functions, under names; ``sources`` shows it.
+nothing of the application but its functions, under names; ``source_of`` shows it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from dataclasses import fields as fields_of
 from textwrap import indent
 from typing import cast
 
-from streamapp.core.aggregates.layout import Layout, Placed
+from streamapp.core.aggregates.layout import Acc, Layout, Placed
 from streamapp.core.aggregates.parts import KINDS, Functions
 from streamapp.core.aggregates.values import Field
-
-AddAll = Callable[[object, list[list[object]], Sequence[int], int, int], None]
-Merge = Callable[[list[object], list[object]], None]
 
 
 class AddError(Exception):
@@ -32,28 +30,61 @@ class AddError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """``add_all(accs, lists, times, start, stop)`` and ``merge(into, other)``."""
+    """What ``AggregateSet`` does to one accumulator, and to many."""
 
-    add_all: AddAll
-    merge: Merge
+    new: Callable[[], Acc]
+    #: ``accs, lists, times, start, stop``
+    add_all: Callable[[Sequence[Acc], list[list[object]], Sequence[int], int, int], None]
+    #: ``into, other``
+    merge: Callable[[Acc, Acc], None]
+    results: Callable[[Acc], tuple[object, ...]]
+    pack: Callable[[Acc], list[object]]
 
 
 def program(layout: Layout) -> Program:
-    """Compile the loops of these parts."""
+    """Compile the functions of a layout."""
+    names = _names(layout)
+    exec(compile(source_of(layout), "<aggregates>", "exec"), names)  # noqa: S102 - our own text
+    return Program(*[names[field.name] for field in fields_of(Program)])  # type: ignore[arg-type]  # named alike
+
+
+def source_of(layout: Layout) -> str:
+    """Return the functions as text."""
+    zeros = [zero.format(slot) for part, slot in layout.placed for zero in KINDS[part.kind].zero]
+    results = [
+        f"result{i}({', '.join(f'acc[{slot}]' for slot in slots)})"
+        for i, (_, slots) in enumerate(layout.results)
+    ]
+    packed = [
+        f"acc[{slot}]" if codec is None else f"pack{slot}(acc[{slot}])"
+        for slot, codec in enumerate(layout.codecs)
+    ]
+    return "\n".join(
+        (
+            _function("new()", [f"return [{', '.join(zeros)}]"]),
+            _add_all(layout.fields, layout.placed),
+            _merge(layout.fields, layout.placed),
+            _function("results(acc)", [f"return ({''.join(f'{one}, ' for one in results)})"]),
+            _function("pack(acc)", [f"return [{', '.join(packed)}]"]),
+        )
+    )
+
+
+def _names(layout: Layout) -> dict[str, object]:
+    """Return what the source calls."""
     names: dict[str, object] = {"AddError": AddError}
     for part, slot in layout.placed:
+        if (make := KINDS[part.kind].make) is not None:
+            names[f"zero{slot}"] = make(part)
         if isinstance(part.param, Functions):
             names[f"add{slot}"] = part.param.add
             names[f"merge{slot}"] = part.param.merge
-    for source in sources(layout):
-        exec(compile(source, "<aggregates>", "exec"), names)  # noqa: S102 - our own text, see above
-    return Program(cast("AddAll", names["add_all"]), cast("Merge", names["merge"]))
-
-
-def sources(layout: Layout) -> tuple[str, str]:
-    """Return the source of ``add_all`` and of ``merge``."""
-    fields, placed = layout.fields, layout.placed
-    return _add_all(fields, placed), _merge(fields, placed)
+    for slot, codec in enumerate(layout.codecs):
+        if codec is not None:
+            names[f"pack{slot}"] = codec[0]
+    for i, (result, _) in enumerate(layout.results):
+        names[f"result{i}"] = result
+    return names
 
 
 def _add_all(fields: Sequence[Field], placed: Sequence[Placed]) -> str:

@@ -19,7 +19,8 @@ Field = str | Callable[[object], object]
 
 #: Greatest number: its square, summed up 2**64 times, is still a float.
 MAX_NUMBER: Final = 1e140
-_NUMBERS: Final = {int, float, type(None)}
+_EXACT: Final = {int, float}
+_NUMBERS: Final = _EXACT | {type(None)}
 _SCALARS: Final = _NUMBERS | {str, bool}
 
 
@@ -76,11 +77,11 @@ def _passes(column: list[object], check: Check) -> bool:
     kinds = {*map(type, column)}
     if not kinds <= (_NUMBERS if check == Check.NUMBER else _SCALARS):
         return False
-    if not kinds & {int, float}:
+    if not kinds & _EXACT:
         return True
-    if kinds <= {int, float}:
+    if kinds <= _EXACT:
         return _bounded(cast("list[float]", column))
-    return _bounded([x for x in column if isinstance(x, int | float)])
+    return _bounded([x for x in cast("list[float]", column) if type(x) in _EXACT])
 
 
 def _bounded(numbers: list[float]) -> bool:
