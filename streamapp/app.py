@@ -35,6 +35,7 @@ from streamapp.engine.engine import Engine, ends_the_worker
 from streamapp.engine.registry import TopicRegistry, UnusedConsumer
 from streamapp.engine.replies import ReplyConsumer
 from streamapp.engine.stream import Stream
+from streamapp.engine.timers_declare import DeclaresTimers
 from streamapp.engine.topic import DeclaresTopics, Topic
 from streamapp.errors import ConfigError, UsageError
 from streamapp.state.rows import row_codec
@@ -83,7 +84,7 @@ class BootStrategy(FaustBootStrategy):
         return self._chain(self.kafka_producer(), [self.app._reply_consumer])  # noqa: SLF001 - see above
 
 
-class App(DeclaresTopics, faust.App):
+class App(DeclaresTopics, DeclaresTimers, faust.App):
     """A streaming application.
 
     Args:

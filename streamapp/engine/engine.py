@@ -28,6 +28,7 @@ from streamapp.engine.rejects import AgentStoppedError
 from streamapp.engine.states import EngineState, follow
 from streamapp.engine.subscriptions import Subscriptions, fail_in_hand, run_with_policy
 from streamapp.engine.sweep import Sweeper
+from streamapp.engine.timers_run import TimerRunner
 from streamapp.engine.topics import Topics
 from streamapp.errors import FencedError, StateError, StreamappError
 from streamapp.transport.broker import MemberEvent
@@ -72,6 +73,7 @@ class Engine(Service):
         )
         self.paused = self.subscriptions.paused
         self.topics = Topics(app)
+        self.timers = TimerRunner(self)
         self.subscriptions.counts = self.topics.counts
         self.keeper: Keeper
         self.committer: Committer
@@ -114,6 +116,7 @@ class Engine(Service):
         self.subscriptions.on_change = self.group.rejoin_soon
         self.checkpoints = self.keeper.checkpoint_maker(options.checkpoints_kept)
         self.add_future(self._commit_forever())
+        self.add_future(self.timers.run())
         self.add_future(self._checkpoint_forever(options.checkpoint_interval_ms / 1_000))
         self._following = asyncio.create_task(self.group.follow())
         self.watch(self._following)
@@ -137,6 +140,7 @@ class Engine(Service):
             self._following.cancel()
             await asyncio.gather(self._following, return_exceptions=True)
             await self.group.leave()
+            await self.timers.close()
             self.become(EngineState.STOPPED)
             await self.call(self.committer.close)
             await self.call(self.keeper.release)

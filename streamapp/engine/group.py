@@ -188,6 +188,7 @@ class GroupFollower:
             engine.owned = event.tps
             return
         engine.become(EngineState.RUNNING)
+        engine.timers.start()
         engine.gate.open("the state is rebuilt")
         engine.problem = ""
         engine.is_ready.set()
@@ -300,7 +301,7 @@ class GroupFollower:
 
     async def _drain(self, tps: Iterable[TP], limit_s: float) -> None:
         deadline = time.monotonic() + limit_s
-        feeds = list(self._engine.subscriptions)
+        feeds = [*self._engine.subscriptions, self._engine.timers]
         for feed in feeds:
             feed.hold(tps)
         while any(feed.has_in_hand(tps) for feed in feeds) and time.monotonic() < deadline:  # noqa: ASYNC110 - of all feeds at once, seldom
@@ -327,7 +328,7 @@ class GroupFollower:
         self._engine.keeper.detach()
 
     def _let_go(self, tps: Iterable[TP]) -> None:
-        for feed in self._engine.subscriptions:
+        for feed in (*self._engine.subscriptions, self._engine.timers):
             feed.revoke(tps)
         self._engine.owned = self._engine.owned - frozenset(tps)
 
