@@ -13,7 +13,7 @@ import numpy as np
 from streamapp.core.aggregates.inputs import Floats, Ints
 
 #: Windows in a round below which a loop over floats is faster than ten calls for arrays.
-_FEW: Final = 96
+FEW: Final = 96
 
 
 class Groups:
@@ -55,7 +55,7 @@ def welford(groups: Groups, x: Floats, counts: Ints, mean: Floats, m2: Floats) -
     # How many groups have a k-th row: those before the first that is too small.
     ends = np.searchsorted(-groups.sizes, -np.arange(1, groups.sizes[0] + 1), side="right")
     for k, m in enumerate([*ends.tolist(), 0]):
-        if m < _FEW:
+        if m < FEW:
             break
         v = x[starts[:m] + k]
         apart = v - mu[:m]
