@@ -21,6 +21,7 @@ import msgspec
 from streamapp.errors import StateError
 from streamapp.state.store import prefix_end
 from streamapp.web.answers import to_json
+from streamapp.web.tables_windows import shown_key
 
 if TYPE_CHECKING:
     from streamapp.engine.keeper import Keeper
@@ -85,7 +86,8 @@ async def read_page(table: Table, after: Cursor | None, limit: int) -> Page:
         if page.is_partial or len(page.rows) == limit:
             page.next = last
             return page
-        row = to_json({"key": key, "value": value, "partition": cursor.partition})
+        named = shown_key(table, key)
+        row = to_json({**named, "value": value, "partition": cursor.partition})
         page.rows.append(msgspec.Raw(row))
         size += len(row)
         last = cursor

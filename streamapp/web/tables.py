@@ -21,6 +21,7 @@ from streamapp.web.answers import answer, to_json
 from streamapp.web.keys import expected, key_of_json, keys_of_segment
 from streamapp.web.problems import absent_key, bad_key, bad_parameter, not_here, unknown_table
 from streamapp.web.scan import Cursor, Page, RowCounts, read_page
+from streamapp.web.tables_windows import about_windows, shown_key, windows_of
 from streamapp.web.tail import Tail, TailRow
 from streamapp.web.worker import members_of, require_running
 
@@ -69,13 +70,19 @@ class TableViews:
         return answer(about)
 
     async def row(self, request: Request) -> Response:
-        """Answer with the row of a key, given as a path segment or as JSON in ``?key=``."""
+        """Answer with the row of a key, given as a path segment or as JSON in ``?key=``.
+
+        Where the table has windows: with the newest ``limit`` windows of the key.
+        """
         table = self._table(request)
         keys = _keys(request, table)
+        limit = _limit(request, _LIMIT, _MOST)
         require_running(self._app)
         for key in keys:
             try:
-                found = list(table.find(key))
+                found = list(
+                    windows_of(table, key, limit) if table.spec.windows else table.find(key)
+                )
             except InputError as exc:
                 raise bad_key(table.name, str(key), expected(table.spec.key_type)) from exc
             if found:
@@ -122,7 +129,7 @@ class TableViews:
             "help": table.help,
             "key_type": type_name(spec.key_type),
             "value_type": type_name(spec.value_type),
-            "ttl_ms": spec.ttl_ms,
+            **about_windows(table),
             "partitions": table.partitions or None,
             "owned": sorted(table.shards),
             "rows": count.rows if count and count.is_all else None,
@@ -134,7 +141,8 @@ class TableViews:
         meta = self._meta() | {"positions": self._positions(table, partition)}
         if found[1:]:
             meta["also_in"] = [number for number, _ in found[1:]]
-        head = {"table": table.name, "key": key, "value": value, "partition": partition}
+        what = "windows" if table.spec.windows else "value"
+        head = {"table": table.name, "key": key, what: value, "partition": partition}
         return head | {"meta": meta}
 
     def _page(self, table: Table, page: Page) -> dict[str, Any]:
@@ -227,7 +235,7 @@ def _shown(table: Table, rows: Iterable[TailRow]) -> Iterable[msgspec.Raw]:
             return
         shown = to_json(
             {
-                "key": decode_key(row.raw_key, table.spec.key_type),
+                **shown_key(table, decode_key(row.raw_key, table.spec.key_type)),
                 "value": table.decode_row(row.value),
                 "partition": row.partition,
                 "offset": row.offset,

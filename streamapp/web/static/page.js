@@ -217,14 +217,16 @@ function updateCard(card, about) {
   });
 }
 
-const rowKey = (item) => `${item.partition} ${plain(item.key)}`;
+// A key has a row in each of its windows.
+const named = (item) => (item.window ? [item.key, new Date(Number(item.window.start_ms)).toJSON()] : item.key);
+const rowKey = (item) => `${item.partition} ${plain(named(item))}`;
 const collator = new Intl.Collator("en", { numeric: true });
 
 function showRows(card, items) {
   const { about } = card;
   const isAll = about.rows !== null && about.owned.length === about.partitions && items.length >= about.rows;
   // All rows are on the page: in the order of their keys they stay where they are.
-  if (isAll) items.sort((a, b) => collator.compare(plain(a.key), plain(b.key)) || a.partition - b.partition);
+  if (isAll) items.sort((a, b) => collator.compare(plain(named(a)), plain(named(b))) || a.partition - b.partition);
   setText(card.querySelector(".order"), isAll || !items.length ? "" : "newest first");
   const body = card.querySelector("tbody");
   card.querySelector(".none").hidden = items.length > 0;
@@ -234,9 +236,9 @@ function showRows(card, items) {
     if (row.text === text) return;
     const isNew = row.text === undefined;
     row.text = text;
-    row.cells[0].replaceChildren(...pieces(item.key));
+    row.cells[0].replaceChildren(...pieces(named(item)));
     row.cells[1].replaceChildren(...pieces(item.value));
-    row.cells[0].title = plain(item.key);
+    row.cells[0].title = plain(named(item));
     row.cells[1].title = text.slice(0, 2000);
     row.cells[2].className = "n quiet";
     setText(row.cells[2], String(item.partition));
