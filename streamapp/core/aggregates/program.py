@@ -110,13 +110,13 @@ def _add_all(fields: Sequence[Field], placed: Sequence[Placed]) -> str:
 
 def _steps(fields: Sequence[Field], placed: Sequence[Placed]) -> list[str]:
     """Return what is done for one row."""
+    # What may fail comes first: nothing of the row is stored before.
     lines = []
     for part, slot in placed:
         if part.kind == "functions":
             x = f"x{fields.index(cast('Field', part.field))}"
             lines.append(f"new{slot} = acc[{slot}] if {x} is None else add{slot}(acc[{slot}], {x})")
-        if part.field is None:
-            lines.append(KINDS[part.kind].add.format(slot))
+    lines += [KINDS[part.kind].add.format(slot) for part, slot in placed if part.field is None]
     for i, field in enumerate(fields):
         steps = []
         for part, slot in placed:

@@ -19,6 +19,8 @@ Field = str | Callable[[object], object]
 
 #: Greatest number: its square, summed up 2**64 times, is still a float.
 MAX_NUMBER: Final = 1e140
+#: Characters of a refused value in a message: it must stay a line of a log.
+_SHOWN: Final = 80
 _EXACT: Final = {int, float}
 _NUMBERS: Final = _EXACT | {type(None)}
 _SCALARS: Final = _NUMBERS | {str, bool}
@@ -55,10 +57,10 @@ def read(field: Field, check: Check, values: Sequence[object]) -> list[object]:
     """
     try:
         column = _column(field, values)
-    except Exception:  # noqa: BLE001 - read one by one, it says which value and why
-        return _one_by_one(field, check, values)
-    if _passes(column, check):
-        return column
+        if _passes(column, check):
+            return column
+    except Exception:  # noqa: BLE001, S110 - read one by one, it says which value and why
+        pass
     return _one_by_one(field, check, values)
 
 
@@ -77,6 +79,9 @@ def _passes(column: list[object], check: Check) -> bool:
     kinds = {*map(type, column)}
     if not kinds <= (_NUMBERS if check == Check.NUMBER else _SCALARS):
         return False
+    if str in kinds:
+        # A lone surrogate fails here, and is found by the slow way.
+        "".join([x for x in column if isinstance(x, str)]).encode()
     if not kinds & _EXACT:
         return True
     if kinds <= _EXACT:
@@ -129,7 +134,7 @@ def checked(field: Field, check: Check, value: object) -> object:
     if isinstance(value, int | float):
         return _number(field, value)
     if check <= Check.SCALAR and isinstance(value, str):
-        return str(value)
+        return _text(field, value)
     if check == Check.PLAIN:
         return _plain(field, value)
     wanted = "number" if check == Check.NUMBER else "text, number or boolean"
@@ -144,17 +149,31 @@ def _number(field: Field, value: float) -> object:
     return int(value) if isinstance(value, int) else float(value)
 
 
+def _text(field: Field, value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise _refused(field, value, "is no valid Unicode text") from error
+    return str(value)
+
+
 def _plain(field: Field, value: object) -> object:
     if isinstance(value, list):
         return [checked(field, Check.PLAIN, part) for part in value]
-    if isinstance(value, dict) and all(type(name) is str for name in value):
-        return {name: checked(field, Check.PLAIN, part) for name, part in value.items()}
+    if isinstance(value, dict) and all(isinstance(name, str) for name in value):
+        return {
+            _text(field, name): checked(field, Check.PLAIN, part) for name, part in value.items()
+        }
     raise _refused(field, value, "is not made of text, numbers, booleans, lists and dicts")
 
 
 def _refused(field: Field, value: object, why: str) -> InputError:
-    shown = repr(value)
-    shown = shown if len(shown) <= 80 else f"{shown[:80]}..."  # noqa: PLR2004 - a line of a log
+    try:
+        shown = repr(value)
+    except Exception:  # noqa: BLE001 - an integer of more digits than Python writes, or anything
+        shown = f"a value of type {type(value).__name__}"
+    if len(shown) > _SHOWN:
+        shown = f"{shown[:_SHOWN]}..."
     return InputError(f"Field {name_of(field)}: {shown} {why}")
 
 
