@@ -16,21 +16,109 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from streamapp.app import App
+    from streamapp.core.aggregates.constructors import (
+        aggregate,
+        avg,
+        collect,
+        count,
+        distinct_count,
+        first,
+        last,
+        max,  # noqa: A004 - read as streamapp.max
+        min,  # noqa: A004 - read as streamapp.min
+        quantile,
+        stddev,
+        stddev_sample,
+        sum,  # noqa: A004 - read as streamapp.sum
+        top_k,
+    )
     from streamapp.engine.policy import ErrorPolicy
     from streamapp.engine.stream import Stream
     from streamapp.engine.topic import Topic
+    from streamapp.operators.results import WindowRow
+    from streamapp.pipelines.pipeline import Pipeline
+    from streamapp.pipelines.words import (
+        count_window,
+        global_window,
+        hopping,
+        session,
+        sliding,
+        tumbling,
+    )
     from streamapp.records import Record
     from streamapp.state.table import Table
 
-__all__ = ["App", "ErrorPolicy", "Record", "Stream", "StreamappError", "Table", "Topic"]
+__all__ = [
+    "App",
+    "ErrorPolicy",
+    "Pipeline",
+    "Record",
+    "Stream",
+    "StreamappError",
+    "Table",
+    "Topic",
+    "WindowRow",
+    "aggregate",
+    "avg",
+    "collect",
+    "count",
+    "count_window",
+    "distinct_count",
+    "first",
+    "global_window",
+    "hopping",
+    "last",
+    "max",
+    "min",
+    "quantile",
+    "session",
+    "sliding",
+    "stddev",
+    "stddev_sample",
+    "sum",
+    "top_k",
+    "tumbling",
+]
 
 _HOME = {
     "App": "streamapp.app",
     "ErrorPolicy": "streamapp.engine.policy",
+    "Pipeline": "streamapp.pipelines.pipeline",
     "Record": "streamapp.records",
     "Stream": "streamapp.engine.stream",
     "Table": "streamapp.state.table",
     "Topic": "streamapp.engine.topic",
+    "WindowRow": "streamapp.operators.results",
+    **dict.fromkeys(
+        (
+            "aggregate",
+            "avg",
+            "collect",
+            "count",
+            "distinct_count",
+            "first",
+            "last",
+            "max",
+            "min",
+            "quantile",
+            "stddev",
+            "stddev_sample",
+            "sum",
+            "top_k",
+        ),
+        "streamapp.core.aggregates.constructors",
+    ),
+    **dict.fromkeys(
+        (
+            "count_window",
+            "global_window",
+            "hopping",
+            "session",
+            "sliding",
+            "tumbling",
+        ),
+        "streamapp.pipelines.words",
+    ),
 }
 
 

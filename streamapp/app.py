@@ -38,6 +38,7 @@ from streamapp.engine.stream import Stream
 from streamapp.engine.timers_declare import DeclaresTimers
 from streamapp.engine.topic import DeclaresTopics, Topic
 from streamapp.errors import ConfigError, UsageError
+from streamapp.pipelines.declare import DeclaresPipelines
 from streamapp.state.rows import row_codec
 from streamapp.state.table import Table, TableSpec
 
@@ -84,7 +85,7 @@ class BootStrategy(FaustBootStrategy):
         return self._chain(self.kafka_producer(), [self.app._reply_consumer])  # noqa: SLF001 - see above
 
 
-class App(DeclaresTopics, DeclaresTimers, faust.App):
+class App(DeclaresTopics, DeclaresTimers, DeclaresPipelines, faust.App):
     """A streaming application.
 
     Args:

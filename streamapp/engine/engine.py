@@ -24,6 +24,7 @@ from streamapp.engine.group import Fenced, GroupFollower
 from streamapp.engine.intake import Intake
 from streamapp.engine.keeper import Keeper
 from streamapp.engine.outbox import Outbox
+from streamapp.engine.pipelines import Pipelines
 from streamapp.engine.rejects import AgentStoppedError
 from streamapp.engine.states import EngineState, follow
 from streamapp.engine.subscriptions import Subscriptions, fail_in_hand, run_with_policy
@@ -74,6 +75,7 @@ class Engine(Service):
         self.paused = self.subscriptions.paused
         self.topics = Topics(app)
         self.timers = TimerRunner(self)
+        self.pipelines = Pipelines(self)
         self.subscriptions.counts = self.topics.counts
         self.keeper: Keeper
         self.committer: Committer
@@ -108,6 +110,7 @@ class Engine(Service):
             budget=self.keeper.budget,
             interval_s=options.commit_interval_ms / 1_000,
         )
+        await self.pipelines.declare()
         await self.topics.declare(self.subscriptions)
         await self.call(self.keeper.declare, conf.topic_partitions)
         self.topics.check_tables(self.app)
@@ -118,6 +121,7 @@ class Engine(Service):
         self.add_future(self._commit_forever())
         self.add_future(self.timers.run())
         self.add_future(self._checkpoint_forever(options.checkpoint_interval_ms / 1_000))
+        self.pipelines.start()
         self._following = asyncio.create_task(self.group.follow())
         self.watch(self._following)
 

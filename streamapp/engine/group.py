@@ -337,6 +337,7 @@ class GroupFollower:
     def take_cut(self) -> Cut:
         """Take what is finished: outputs, rows, and the positions that have moved."""
         engine = self._engine
+        engine.pipelines.tick()
         rows = []
         for table in engine.app.tables.values():
             topic = changelog_topic(engine.app.conf.id, table.name, table.partitions).name

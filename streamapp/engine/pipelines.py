@@ -43,7 +43,11 @@ class Pipelines:
                 around = Surroundings(topics.counts, topics.choose, dict(regrouped))
                 await self._declare_targets(plan, partitions, regrouped)
                 builder = Builder(plan, partitions, around)
-                self.runners.append(StageRunner(self._engine, builder, policy))
+                runner = StageRunner(self._engine, builder, policy)
+                self.runners.append(runner)
+                for table in _tables(plan):
+                    table.spec = replace(table.spec, partitions=partitions)
+                    table.now_ms = runner.watermark_ms
 
     def start(self) -> None:
         """Run all stages."""
@@ -74,9 +78,6 @@ class Pipelines:
             node = unit.node
             if isinstance(node, Stateful):
                 self._check_table(plan, node.reads, partitions)
-            table = node.table if isinstance(node, Stateful | ToTable) else None
-            if table is not None:
-                table.spec = replace(table.spec, partitions=partitions)
             if isinstance(node, Regroup):
                 node.topic.partitions = node.topic.partitions or partitions
                 regrouped[node.topic.get_topic_name()] = partitions
@@ -95,3 +96,9 @@ class Pipelines:
             raise PartitionMismatchError(
                 msg, hint=f"Declare the table with partitions={partitions}, or use group_by"
             )
+
+
+def _tables(plan: StagePlan) -> list[Table]:
+    nodes = [unit.node for unit in plan.units]
+    found = [node.table for node in nodes if isinstance(node, Stateful | ToTable)]
+    return [table for table in found if table is not None]

@@ -17,6 +17,7 @@ from streamapp.core.rows import Rows
 from streamapp.core.times import NEVER_MS
 from streamapp.engine.stage_sinks import ReadScope, RegroupSink
 from streamapp.errors import DecodeError
+from streamapp.operators.limit import Wait
 from streamapp.pipelines.clock import WATERMARK_HEADER, TaskClock
 from streamapp.serde.ordered_keys import decode_key
 from streamapp.state.operator_table import OperatorTable
@@ -201,5 +202,7 @@ def _without_signals(rows: Rows, batch: RecordBatch, start: int) -> Rows:
 
 
 def _cause(error: Exception) -> Exception:
+    if isinstance(error, Wait):
+        return error
     cause = error.__cause__
     return cause if isinstance(cause, Exception) else error

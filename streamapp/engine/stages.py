@@ -9,10 +9,12 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from streamapp.core.batch import TP
+from streamapp.core.times import NEVER_MS
 from streamapp.engine.chunk_feed import ChunkFeed
 from streamapp.engine.rejects import AgentStoppedError
 from streamapp.engine.stage_build import BadRows
 from streamapp.errors import StateError
+from streamapp.operators.limit import Wait
 from streamapp.serde.codecs import Bad
 
 if TYPE_CHECKING:
@@ -108,6 +110,11 @@ class StageRunner:
         work = self.works.get(tp.partition)
         return self._notes.get(tp, "") if work is None else work.note(tp)
 
+    def watermark_ms(self, partition: int) -> int:
+        """Return how far event time is in a partition, for views."""
+        work = self.works.get(partition)
+        return NEVER_MS if work is None else work.task.watermark_ms
+
     def tick(self) -> None:
         """Bring all partitions to where a commit may be made."""
         now = time.monotonic()
@@ -191,7 +198,9 @@ class StageRunner:
             self._engine.outbox.add(work.outputs.take())
             if work.changed > _MANY_CHANGED:
                 self._engine.outbox.wanted.set()
-        if failure is not None:
+        if isinstance(failure, Wait):
+            await asyncio.sleep(failure.ms / 1_000)
+        elif failure is not None:
             chunk.given = chunk.at + 1
             await self.feed.fail(chunk, failure)
         if self.bad_rows.stopped_by is not None:

@@ -10,17 +10,15 @@ from streamapp.core.windows import WindowSpec
 from streamapp.errors import ConfigError
 from streamapp.operators.dedup import Dedup
 from streamapp.operators.fused import Filter, FlatMap, KeyBy, Map, Peek, Step
-from streamapp.operators.join import Interval, JoinKind, Pair, WindowJoin
-from streamapp.operators.join_asof import AsOfJoin
-from streamapp.operators.join_table import TableJoin
+from streamapp.operators.join import AsOfJoin, JoinKind, Pair, TableJoin, WindowJoin
 from streamapp.operators.limit import RateLimit
 from streamapp.pipelines.codecs import StateCodec
 from streamapp.pipelines.nodes import Merge, Node, Place, Regroup, Stateful, Stateless
 from streamapp.pipelines.sinks import add_sink
-from streamapp.pipelines.windowed import Windowed
 
 if TYPE_CHECKING:
     from streamapp.pipelines.pipeline import Pipeline
+    from streamapp.pipelines.windowed import Windowed
     from streamapp.pipelines.words import Duration
     from streamapp.state.table import Table
 
@@ -113,6 +111,8 @@ class Flow:
             on_late: What becomes of records later than allowed, always counted: ``"drop"``,
                 ``"correct"`` (a row of them alone, of kind ``correction``), or a topic.
         """
+        from streamapp.pipelines.windowed import Windowed  # noqa: PLC0415 - its result is a Flow
+
         return Windowed(self, spec, on_late)
 
     def dedup(self, key: Field, *, within: Duration) -> Flow:
@@ -141,11 +141,11 @@ class Flow:
         A record at ``t`` meets those at ``[t - before, t + after]``, both included. Rows without a
         partner (``kind`` left, outer) come when no partner can come any more.
         """
-        near = Interval(to_ms(before), to_ms(after))
+        bounds = to_ms(before), to_ms(after)
         codecs = StateCodec(self.value_type), StateCodec(other.value_type)
         return self._stateful(
             "join",
-            lambda place: WindowJoin(near, kind, combine, place.state, codecs),
+            lambda place: WindowJoin(*bounds, kind, combine, place.state, codecs),
             (self, other),
             _returned(combine),
         )
@@ -167,7 +167,7 @@ class Flow:
         codecs = StateCodec(self.value_type), StateCodec(other.value_type)
         return self._stateful(
             "as-of",
-            lambda place: AsOfJoin(within_ms, kind, combine, place.state, codecs),
+            lambda place: AsOfJoin(within_ms, combine, place.state, codecs, kind),
             (self, other),
             _returned(combine),
         )

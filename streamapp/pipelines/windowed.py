@@ -11,12 +11,13 @@ from streamapp.core.duration import to_ms
 from streamapp.core.windows import Count, Emission, Global, OnLate, Session, WindowSpec
 from streamapp.errors import ConfigError
 from streamapp.operators.results import CORRECTION, FINAL, LATE, RETRACT, row_type
-from streamapp.operators.windowing import WINDOW_OPERATORS
+from streamapp.operators.windowing import Windowing
 from streamapp.pipelines.flow import Flow
 from streamapp.pipelines.nodes import Late, Place, Stateful
 from streamapp.pipelines.sinks import add_handler, add_sink
 
 if TYPE_CHECKING:
+    from streamapp.operators.operator import Operator
     from streamapp.operators.results import WindowRow
     from streamapp.pipelines.words import Duration
 
@@ -68,15 +69,14 @@ class Windowed:
         merged = AggregateSet(aggregates)
         is_session = isinstance(self._spec, Session)
         row = row_type(pipeline.name, (*(("first", "last") if is_session else ()), *aggregates))
-        kind = WINDOW_OPERATORS[type(self._spec)]
-        spec, emission = self._spec, self._emission
+        windows = Windowing(self._spec, merged, row, self._emission)
 
-        def make(place: Place) -> Any:
-            return kind(spec, merged, row, emission, place.state)
+        def make(place: Place) -> Operator:
+            return windows.operator(place.state)
 
         label = pipeline.label("windows")
         table = pipeline.state_table(
-            label, kind.viewer(spec, merged), f"State of the windows of {pipeline.name}"
+            label, windows.view(), f"Windows of {pipeline.name} that are kept"
         )
         node = Stateful(label, (flow.node,), make=make, table=table, kind="window")
         result = Aggregated(pipeline, pipeline.add(node), row)

@@ -36,7 +36,13 @@ class OperatorTable(Table):
         for raw, held in self.shards[partition].scan(start, end, reverse=reverse):
             seen = self.view(raw, held.data) if isinstance(held, Packed) else None
             if seen is not None:
-                yield raw, *seen
+                yield raw, seen[0], self._shown(seen[1], partition)
+
+    def _shown(self, value: Any, partition: int) -> Any:
+        """Say of a window whether it has closed, where only the watermark can tell."""
+        if isinstance(value, dict) and "end" in value and "is_final" not in value:
+            return {**value, "is_final": self.now_ms(partition) >= value["end"] - 1}
+        return value
 
     def find(self, key: Hashable) -> Iterator[tuple[int, Any]]:
         """See ``Table.find``."""

@@ -11,6 +11,7 @@ from streamapp.core.times import NEVER_MS
 from streamapp.engine.feed import decoded
 from streamapp.engine.policy import Verdict
 from streamapp.engine.stage_build import BadRows, Builder
+from streamapp.operators.limit import Wait
 from streamapp.pipelines.nodes import Stateful, ToTable
 from streamapp.serde.codecs import Bad
 from streamapp.state.shard import CacheBudget, Shard
@@ -105,7 +106,7 @@ class StageDriver:
         while chunk.at < chunk.end:
             first = chunk.values[chunk.at]
             error = first.error if isinstance(first, Bad) else work.run(chunk, chunk.run(chunk.end))
-            if error is not None:
+            if error is not None and not isinstance(error, Wait):
                 self._reject(chunk, error)
 
     def _reject(self, chunk: Chunk, error: Exception) -> None:
