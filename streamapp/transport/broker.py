@@ -38,7 +38,11 @@ class TopicInfo:
 
 
 class OffsetRange(NamedTuple):
-    """Readable offsets ``[earliest, end)`` of a partition; empty when both are equal."""
+    """Readable offsets ``[earliest, end)`` of a partition; empty when both are equal.
+
+    On Kafka a commit takes offsets that hold no record, so ``end`` may be beyond the last record,
+    and rise where nothing was written: compare it with ``Reader.positions``.
+    """
 
     earliest: int
     end: int
@@ -97,6 +101,13 @@ class Reader(Protocol):
 
     def poll(self, timeout_s: float, max_records: int) -> list[RecordBatch]:
         """Wait for records, ``wake`` or the time-out; return what is there, fair by partition."""
+
+    def positions(self) -> dict[TP, int]:
+        """Return where each assigned partition is: all records below were returned.
+
+        It passes what is no record too (ends of commits, what compaction removed), so at the end of
+        a partition it is the end, some time after the last record was returned.
+        """
 
     def wake(self) -> None:
         """Make a waiting ``poll`` return."""
@@ -165,7 +176,10 @@ class MemberInfo:
 
 @dataclass(frozen=True, slots=True)
 class GroupInfo:
-    """A consumer group: its generation, members and committed positions."""
+    """A consumer group: its generation, members and committed positions.
+
+    ``generation`` is 0 where those outside of a group are not told (Kafka).
+    """
 
     name: str
     generation: int
@@ -195,6 +209,9 @@ class Broker(Protocol):
 
     def append(self, records: Sequence[OutRecord]) -> list[int]:
         """Write records durably, all or none; return their offsets, in their order.
+
+        On Kafka an error in the middle leaves what was written before it: its records count one by
+        one outside of a commit. And times are at least 1 ms: its clients have none before 1970.
 
         Raises:
             UnknownTopicError: A topic or partition does not exist; nothing was written.

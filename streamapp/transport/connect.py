@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
     from streamapp.transport.broker import Broker
     from streamapp.transport.sqlite.broker import SqliteOptions
 
-_SCHEMES = "Use sqlite:// (in the data folder), sqlite:///folder or memory://name."
+_SCHEMES = (
+    "Use sqlite:// (in the data folder), sqlite:///folder, memory://name or kafka://host:port."
+)
 
 
 def open_broker(url: str, datadir: Path) -> Broker:
@@ -22,6 +25,7 @@ def open_broker(url: str, datadir: Path) -> Broker:
     ``sqlite://`` is the folder ``bus`` in ``datadir``, ``sqlite:///folder`` an absolute one,
     ``memory://name`` lives in this process. ``?session_timeout=5s`` says how long a worker of a
     ``sqlite`` group may be silent (suspended, not dead: that is seen at once) before it is evicted.
+    ``kafka://host:port,host:port`` is a cluster; ``transport.kafka.options`` has its options.
 
     Raises:
         ConfigError: The URL names no broker, or has a part that means nothing.
@@ -37,6 +41,10 @@ def open_broker(url: str, datadir: Path) -> Broker:
             from streamapp.transport.memory import memory_broker  # noqa: PLC0415  # only when used
 
             return memory_broker(parts.netloc)
+        case "kafka":
+            from streamapp.transport.kafka import KafkaBroker, parse_options  # noqa: PLC0415  # only when used
+
+            return KafkaBroker(parse_options(parts, os.environ))
         case scheme:
             msg = f"no broker has the scheme {scheme!r} of {url!r}"
             raise ConfigError(msg, hint=_SCHEMES)

@@ -227,6 +227,11 @@ class MemoryReader:
             self._is_woken = False
             return self._cursor.take(max_records)
 
+    def positions(self) -> dict[TP, int]:
+        """See ``Reader.positions``."""
+        with self._broker.changed:
+            return self._cursor.positions
+
     def wake(self) -> None:
         """See ``Reader.wake``."""
         with self._broker.changed:

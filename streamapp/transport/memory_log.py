@@ -121,6 +121,11 @@ class Cursor:
         """The partitions that have a position."""
         return frozenset(self._positions)
 
+    @property
+    def positions(self) -> dict[TP, int]:
+        """The next offset of each partition."""
+        return dict(self._positions)
+
     def clear(self) -> None:
         """Forget all positions and pauses."""
         self._positions.clear()

@@ -21,6 +21,7 @@ class SqliteReader:
         self._cursor = cursor
         self._bell = bell
         self._polling = threading.Lock()
+        self._positions: dict[TP, int] = {}
         self.is_closed = False
 
     def assign(self, positions: Mapping[TP, int]) -> None:
@@ -30,7 +31,12 @@ class SqliteReader:
             UnknownTopicError: A partition does not exist; the assignment stays as it was.
         """
         self._cursor.assign(positions)
+        self._positions = dict(positions)
         self._bell.nudge()
+
+    def positions(self) -> dict[TP, int]:
+        """See ``Reader.positions``; every offset holds a record, or the one after it says so."""
+        return dict(self._positions)
 
     def poll(self, timeout_s: float, max_records: int) -> list[RecordBatch]:
         """See ``Reader.poll``; empty at once when closed."""
@@ -38,6 +44,7 @@ class SqliteReader:
         with self._polling:
             while not self.is_closed:
                 batches = self._cursor.fetch(max_records)
+                self._positions.update((batch.tp, batch.next_offset) for batch in batches)
                 left_s = deadline - time.monotonic()
                 if batches or left_s <= 0 or self._bell.wait(left_s):
                     return batches

@@ -1,0 +1,130 @@
+"""Makes librdkafka's clients for one cluster: what all of them share, and what each kind needs.
+
+Nothing of them reaches stderr: their lines go to this module's logger at the level DEBUG, and why
+a cluster cannot be reached is remembered in ``trouble`` for the errors that are raised.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from confluent_kafka import Consumer, KafkaException, Producer
+from confluent_kafka.admin import AdminClient
+
+from streamapp.transport.kafka.failures import Trouble, failure
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from streamapp.transport.kafka.options import KafkaOptions
+
+log = logging.getLogger(__name__)
+
+#: Seconds that a call to the cluster may take before it counts as unreachable.
+CALL_S = 15.0
+#: Beats of a session: how often a member asks whether its group rebalances.
+_BEATS = 12
+
+_SHARED: dict[str, object] = {
+    "log.connection.close": False,  # brokers close idle connections all the time
+    "socket.keepalive.enable": True,
+    "reconnect.backoff.max.ms": 1_000,  # ms; a broker that is back is seen soon
+    "api.version.request.timeout.ms": 5_000,
+}
+_READING: dict[str, object] = {
+    "enable.auto.commit": False,
+    "isolation.level": "read_committed",
+    # ms for which a full local queue stops the fetcher: the default costs 9/10 of the speed.
+    "fetch.queue.backoff.ms": 10,
+    # Records and kB fetched ahead: full speed, and a bound of memory for a slow reader.
+    "queued.min.messages": 20_000,
+    "queued.max.messages.kbytes": 32_768,
+    # ms that a fetch waits for records: how late the end of a partition is seen.
+    "fetch.wait.max.ms": 100,
+    # ms after which a topic that was not there is looked for again.
+    "topic.metadata.refresh.interval.ms": 5_000,
+}
+_WRITING: dict[str, object] = {
+    "enable.idempotence": True,
+    "acks": "all",
+    "linger.ms": 1,  # ms; a call waits for its records, so they never gather for long
+    "compression.type": "lz4",
+    "queue.buffering.max.messages": 1_000_000,
+}
+
+
+class _Quiet:
+    """Takes the lines of librdkafka, which come twenty a second while a broker is down."""
+
+    def log(self, level: int, message: str, *args: object) -> None:
+        log.debug(message, *args, extra={"librdkafka_level": level})
+
+
+class Clients:
+    """Makes clients; whoever asked for one closes it."""
+
+    def __init__(self, options: KafkaOptions) -> None:
+        self.options = options
+        self.trouble = Trouble(options.servers)
+
+    def _settings(self, kind: Mapping[str, object], own: Mapping[str, object]) -> dict[str, object]:
+        return {
+            **_SHARED,
+            **kind,
+            "bootstrap.servers": self.options.servers,
+            "client.id": "streamapp",
+            "logger": _Quiet(),
+            "error_cb": self.trouble.note,
+            **self.options.settings,
+            **own,
+        }
+
+    def admin(self) -> AdminClient:
+        """Return a client for topics, offsets and groups."""
+        try:
+            return AdminClient(self._settings({}, {}))  # type: ignore[arg-type] # callbacks too
+        except KafkaException as exc:
+            raise failure(exc, "opening a client") from exc
+
+    def reader(self) -> Consumer:
+        """Return a consumer that joins no group and tells where partitions end."""
+        own = {
+            "group.id": "streamapp-reader",
+            "auto.offset.reset": "earliest",
+            "enable.partition.eof": True,
+        }
+        return self._consumer(own)
+
+    def member(self, group: str, client_id: str) -> Consumer:
+        """Return a consumer that may join a group; every position is named by a seek."""
+        options = self.options
+        own: dict[str, object] = {
+            "group.id": group,
+            "client.id": client_id,
+            "auto.offset.reset": "error",
+            "group.protocol": options.protocol,
+            "max.poll.interval.ms": max(options.rebalance_timeout_ms, options.session_timeout_ms),
+        }
+        if options.instance_id:
+            own["group.instance.id"] = options.instance_id
+        if options.protocol == "classic":
+            own["session.timeout.ms"] = options.session_timeout_ms
+            own["heartbeat.interval.ms"] = max(options.session_timeout_ms // _BEATS, 1)
+            own["partition.assignment.strategy"] = "range"
+        else:
+            own["group.remote.assignor"] = "range"
+        return self._consumer(own)
+
+    def _consumer(self, own: Mapping[str, object]) -> Consumer:
+        try:
+            return Consumer(self._settings(_READING, own))
+        except KafkaException as exc:
+            raise failure(exc, "opening a consumer") from exc
+
+    def producer(self, own: Mapping[str, object] | None = None) -> Producer:
+        """Return an idempotent producer; with ``transactional.id`` one that commits."""
+        try:
+            return Producer(self._settings(_WRITING, own or {}))
+        except KafkaException as exc:
+            raise failure(exc, "opening a producer") from exc

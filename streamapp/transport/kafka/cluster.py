@@ -1,0 +1,33 @@
+"""One cluster as seen by one broker object: its clients and what is asked of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streamapp.transport.kafka.clients import Clients
+from streamapp.transport.kafka.groups import Groups
+from streamapp.transport.kafka.names import Names
+from streamapp.transport.kafka.topics import Topics
+
+if TYPE_CHECKING:
+    from streamapp.transport.kafka.options import KafkaOptions
+
+
+class Cluster:
+    """Holds together what members and readers need; thread-safe."""
+
+    def __init__(self, options: KafkaOptions) -> None:
+        """Connect.
+
+        Raises:
+            BrokerUnavailableError: Nothing answers there; the message says why.
+        """
+        self.clients = Clients(options)
+        self.trouble = self.clients.trouble
+        self.names = Names(options.prefix)
+        self.admin = self.clients.admin()
+        self.topics = Topics(self.admin, self.names, options.replication, self.trouble)
+        self.groups = Groups(self.admin, self.names, self.trouble)
+        #: Workers that are gone and whose transactions were ended.
+        self.ended: frozenset[str] = frozenset()
+        self.topics.require(())

@@ -1,0 +1,160 @@
+"""From librdkafka's errors to ours: whose fault, what, where, and what to do next."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import TYPE_CHECKING
+
+from confluent_kafka import KafkaError, KafkaException
+
+from streamapp.errors import (
+    BrokerError,
+    BrokerUnavailableError,
+    ConfigError,
+    FencedError,
+    TooLargeError,
+    UnknownTopicError,
+)
+
+if TYPE_CHECKING:
+    from streamapp.errors import StreamappError
+
+log = logging.getLogger(__name__)
+
+#: The group or the transaction coordinator went on without this member.
+FENCES = frozenset(
+    {
+        KafkaError.UNKNOWN_MEMBER_ID,
+        KafkaError.ILLEGAL_GENERATION,
+        KafkaError.FENCED_INSTANCE_ID,
+        KafkaError.FENCED_MEMBER_EPOCH,
+        KafkaError.STALE_MEMBER_EPOCH,
+        KafkaError.PRODUCER_FENCED,
+        KafkaError.INVALID_PRODUCER_EPOCH,
+        KafkaError.INVALID_PRODUCER_ID_MAPPING,
+        KafkaError.TRANSACTION_COORDINATOR_FENCED,
+        KafkaError._FENCED,  # noqa: SLF001 - its public name
+    }
+)
+
+_CREDENTIALS = "Check the user, the password (STREAMAPP_KAFKA_PASSWORD), sasl= and tls="
+_ACL = "Give the principal of this worker the rights of docs/kafka.md, or another principal"
+_VERSION = "Kafka 2.5 or newer is needed: transactions are fenced by the group since then"
+_LARGE = "Raise max.message.bytes of the topic (and rdkafka.message.max.bytes), or send less"
+_DOWN = "Does a broker listen there, and may this host reach it?"
+
+#: What an error is to the user, by librdkafka's code.
+_KINDS: dict[int, tuple[type[StreamappError], str]] = {
+    KafkaError._AUTHENTICATION: (BrokerUnavailableError, _CREDENTIALS),  # noqa: SLF001
+    KafkaError.SASL_AUTHENTICATION_FAILED: (BrokerUnavailableError, _CREDENTIALS),
+    KafkaError.UNSUPPORTED_SASL_MECHANISM: (BrokerUnavailableError, _CREDENTIALS),
+    KafkaError._SSL: (  # noqa: SLF001
+        BrokerUnavailableError,
+        "Check the certificates (rdkafka.ssl.ca.location=FILE) and the host name in the URL",
+    ),
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: (BrokerError, _ACL),
+    KafkaError.GROUP_AUTHORIZATION_FAILED: (BrokerError, _ACL),
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: (BrokerError, _ACL),
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: (BrokerError, _ACL),
+    KafkaError.UNSUPPORTED_VERSION: (BrokerError, _VERSION),
+    KafkaError._UNSUPPORTED_FEATURE: (BrokerError, _VERSION),  # noqa: SLF001
+    KafkaError.MSG_SIZE_TOO_LARGE: (TooLargeError, _LARGE),
+    KafkaError.RECORD_LIST_TOO_LARGE: (TooLargeError, _LARGE),
+    KafkaError.UNKNOWN_TOPIC_OR_PART: (UnknownTopicError, "Create the topic first"),
+    KafkaError._UNKNOWN_TOPIC: (UnknownTopicError, "Create the topic first"),  # noqa: SLF001
+    KafkaError._UNKNOWN_PARTITION: (UnknownTopicError, "Create the topic first"),  # noqa: SLF001
+    KafkaError._INVALID_ARG: (ConfigError, "Look at the options of the broker's URL"),  # noqa: SLF001
+    KafkaError.INVALID_REPLICATION_FACTOR: (ConfigError, "Set replication= in the broker's URL"),
+    KafkaError.INVALID_SESSION_TIMEOUT: (
+        ConfigError,
+        "Set session_timeout= within the broker's group.min/max.session.timeout.ms",
+    ),
+    KafkaError._TRANSPORT: (BrokerUnavailableError, _DOWN),  # noqa: SLF001
+    KafkaError._ALL_BROKERS_DOWN: (BrokerUnavailableError, _DOWN),  # noqa: SLF001
+    KafkaError._TIMED_OUT: (BrokerUnavailableError, _DOWN),  # noqa: SLF001
+    KafkaError._RESOLVE: (BrokerUnavailableError, "The host name is unknown: look at the URL"),  # noqa: SLF001
+}
+#: What passes by itself in seconds: leaders and coordinators move.
+_MOVING = frozenset(
+    {
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.UNSTABLE_OFFSET_COMMIT,
+        KafkaError._TRANSPORT,  # noqa: SLF001 - its public name
+    }
+)
+_FENCE_HINT = "Drop the state of those partitions; the member joins again"
+#: Reasons that say more than those that follow from them.
+_ROOT_CAUSES = frozenset(
+    {KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError._RESOLVE}  # noqa: SLF001
+)
+#: How librdkafka writes a host in its reasons: ``sasl_ssl://host:port/bootstrap: Connect ...``.
+_HOST = re.compile(r"(?:\w+://)?([\w.\-\[\]:]+:\d+)/(?:bootstrap|\d+)")
+
+
+class Trouble:
+    """Remembers why brokers cannot be reached: time-outs alone do not tell.
+
+    Called by librdkafka for every client, from the threads that use them.
+    """
+
+    def __init__(self, servers: str) -> None:
+        self._servers = frozenset(servers.split(","))
+        self._last: KafkaError | None = None
+
+    def note(self, error: KafkaError) -> None:
+        """Remember an error of a connection, the cause rather than what follows from it."""
+        log.debug("librdkafka: %s", error.str())
+        last = self._last
+        is_cause = error.code() in _ROOT_CAUSES
+        is_news = error.code() != KafkaError._ALL_BROKERS_DOWN  # noqa: SLF001 - its public name
+        if last is None or is_cause or (is_news and last.code() not in _ROOT_CAUSES):
+            self._last = error
+
+    def explain(self, error: KafkaError) -> tuple[KafkaError, str]:
+        """Return the cause behind a failure, and a hint if addresses are to blame."""
+        code = error.code()
+        if self._last is None or _KINDS.get(code, (BrokerError, ""))[1] is not _DOWN:
+            return error, ""
+        host = _HOST.search(self._last.str())
+        is_foreign = host is not None and host[1] not in self._servers
+        if is_foreign and self._last.code() not in _ROOT_CAUSES - {KafkaError._RESOLVE}:  # noqa: SLF001
+            return self._last, (
+                "The cluster names this address itself: its advertised.listeners must name one "
+                "that this host can reach"
+            )
+        return self._last, ""
+
+
+def failure(
+    problem: KafkaError | KafkaException | Exception, doing: str, trouble: Trouble | None = None
+) -> StreamappError:
+    """Return what to raise when ``doing`` failed."""
+    error = error_of(problem)
+    if error is None:
+        return BrokerError(f"Kafka: {doing} failed: {problem}")
+    cause, hint = (error, "") if trouble is None else trouble.explain(error)
+    if error.code() in FENCES:
+        return FencedError(f"Kafka: {doing} was refused: {cause.str()}", hint=_FENCE_HINT)
+    kind, kinds_hint = _KINDS.get(cause.code(), (BrokerError, ""))
+    return kind(f"Kafka: {doing} failed: {cause.str()}", hint=hint or kinds_hint)
+
+
+def is_passing(problem: object) -> bool:
+    """Tell whether the same question may be answered in a moment."""
+    error = error_of(problem)
+    return error is not None and error.code() in _MOVING
+
+
+def error_of(problem: object) -> KafkaError | None:
+    """Return librdkafka's error in an exception of its binding."""
+    if isinstance(problem, KafkaException) and problem.args:
+        problem = problem.args[0]
+    return problem if isinstance(problem, KafkaError) else None

@@ -1,0 +1,157 @@
+"""How a cluster is used: the options of a ``kafka://`` URL, and secrets from the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
+
+from streamapp.core.duration import to_ms
+from streamapp.errors import ConfigError
+
+if TYPE_CHECKING:
+    from urllib.parse import SplitResult
+
+_HINT = (
+    "Use kafka://host:port[,host:port]?option=value with session_timeout, rebalance_timeout, "
+    "instance_id, protocol (classic, consumer), replication, prefix, tls, sasl, user, "
+    "or rdkafka.NAME for a setting of librdkafka"
+)
+_PROTOCOLS = ("classic", "consumer")
+_PASSTHROUGH = "rdkafka."
+_ENVIRONMENT = "STREAMAPP_KAFKA_"
+_SECRETS = ("password", "secret")
+
+#: Settings on which the guarantees rest: nobody changes them from outside.
+_OURS = frozenset(
+    {
+        "acks",
+        "auto.offset.reset",
+        "bootstrap.servers",
+        "client.id",
+        "enable.auto.commit",
+        "enable.auto.offset.store",
+        "enable.idempotence",
+        "enable.partition.eof",
+        "group.id",
+        "isolation.level",
+        "partition.assignment.strategy",
+        "request.required.acks",
+        "transactional.id",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaOptions:
+    """How a cluster is used by this process; times in ms.
+
+    ``session_timeout_ms``: silence after which a worker is taken for dead (classic protocol).
+    ``rebalance_timeout_ms``: how long it may take to let go of its partitions. ``instance_id``
+    names a worker for good: it keeps its partitions over a restart within its session, and what it
+    left half written ends at once. ``replication`` -1 is the cluster's default. ``prefix`` stands
+    before the names of all topics and groups. ``settings`` are librdkafka's.
+    """
+
+    servers: str
+    session_timeout_ms: int = 6_000
+    rebalance_timeout_ms: int = 60_000
+    instance_id: str = ""
+    protocol: str = "classic"
+    replication: int = -1
+    prefix: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+def parse_options(parts: SplitResult, environ: Mapping[str, str]) -> KafkaOptions:
+    """Read the options of a URL.
+
+    A secret comes from the environment: ``STREAMAPP_KAFKA_PASSWORD`` for SASL, and
+    ``STREAMAPP_KAFKA_SSL_KEY_PASSWORD`` and the like for librdkafka's ``ssl.key.password``.
+
+    Raises:
+        ConfigError: An option is unknown or wrong, or a secret stands in the URL.
+    """
+    if not parts.netloc or parts.path.strip("/") or "@" in parts.netloc:
+        raise _wrong(parts, "names no servers, or more than servers")
+    given = dict(parse_qsl(parts.query, keep_blank_values=True))
+    settings = {
+        name.removeprefix(_PASSTHROUGH): given.pop(name)
+        for name in list(given)
+        if name.startswith(_PASSTHROUGH)
+    }
+    for name in settings:
+        if name in _OURS:
+            raise _wrong(parts, f"changes {name}, on which the guarantees rest")
+        if name.endswith(_SECRETS):
+            raise _wrong(parts, f"holds a secret ({name}): put it into the environment")
+    settings |= _security(given, environ)
+    settings |= _secrets(environ)
+    read: dict[str, object] = {}
+    for name, text in given.items():
+        if name not in _READERS:
+            raise _wrong(parts, f"has the option {name!r}, which is unknown")
+        field_name, reader = _READERS[name]
+        try:
+            read[field_name] = reader(text)
+        except (ValueError, ConfigError) as exc:
+            raise _wrong(parts, f"has {name}={text!r}: {exc}") from exc
+    return KafkaOptions(parts.netloc, settings=settings, **read)  # type: ignore[arg-type] # by name
+
+
+def _wrong(parts: SplitResult, why: str) -> ConfigError:
+    return ConfigError(f"kafka://{parts.netloc.rpartition('@')[2]} {why}", hint=_HINT)
+
+
+def _duration(text: str) -> int:
+    value = to_ms(text)
+    if value <= 0:
+        msg = "it must be longer than nothing"
+        raise ValueError(msg)
+    return value
+
+
+def _protocol(text: str) -> str:
+    if text not in _PROTOCOLS:
+        msg = f"it is one of {', '.join(_PROTOCOLS)}"
+        raise ValueError(msg)
+    return text
+
+
+_READERS: dict[str, tuple[str, Callable[[str], object]]] = {
+    "session_timeout": ("session_timeout_ms", _duration),
+    "rebalance_timeout": ("rebalance_timeout_ms", _duration),
+    "instance_id": ("instance_id", str),
+    "protocol": ("protocol", _protocol),
+    "replication": ("replication", int),
+    "prefix": ("prefix", str),
+}
+
+
+def _security(given: dict[str, str], environ: Mapping[str, str]) -> dict[str, str]:
+    """Take ``tls``, ``sasl`` and ``user``; TLS is on with SASL unless ``tls=false``."""
+    mechanism, user = given.pop("sasl", ""), given.pop("user", "")
+    is_sasl = bool(mechanism or user)
+    is_tls = given.pop("tls", str(is_sasl)).lower() in {"true", "1", "yes", ""}
+    settings: dict[str, str] = {}
+    if is_sasl or is_tls:
+        layers = (["SASL"] if is_sasl else []) + (["SSL"] if is_tls else ["PLAINTEXT"])
+        settings["security.protocol"] = "_".join(layers)
+    if is_tls:
+        settings["ssl.endpoint.identification.algorithm"] = "https"
+    if is_sasl:
+        settings["sasl.mechanisms"] = mechanism or "PLAIN"
+    if user:
+        settings["sasl.username"] = user
+        settings["sasl.password"] = environ.get(f"{_ENVIRONMENT}PASSWORD", "")
+    return settings
+
+
+def _secrets(environ: Mapping[str, str]) -> dict[str, str]:
+    names = {name: name.removeprefix(_ENVIRONMENT) for name in environ}
+    return {
+        short.lower().replace("_", "."): environ[name]
+        for name, short in names.items()
+        if name.startswith(_ENVIRONMENT) and short != "PASSWORD"
+    }

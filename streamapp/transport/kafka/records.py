@@ -1,0 +1,119 @@
+"""Records between our columns and librdkafka's messages.
+
+A record's time is at least 1 ms after 1970: to librdkafka 0 means "now", and Kafka has none before.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from confluent_kafka import Message
+
+from streamapp.core.batch import TP, RecordBatch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from confluent_kafka import KafkaError, Producer
+
+    from streamapp.core.batch import OutRecord
+    from streamapp.transport.kafka.names import Names
+
+#: The earliest time that can be written, ms.
+EARLIEST_MS = 1
+#: Seconds to wait for room in the producer's queue before trying again.
+_ROOM_S = 0.05
+
+
+def to_batches(messages: Sequence[Message], names: Names) -> list[RecordBatch]:
+    """Return one batch for each partition, in the order in which they first appear."""
+    runs: dict[tuple[str | None, int | None], list[Message]] = defaultdict(list)
+    for message in messages:
+        runs[message.topic(), message.partition()].append(message)
+    return [
+        _batch(TP(str(topic).removeprefix(names.prefix), partition or 0), run)
+        for (topic, partition), run in runs.items()
+    ]
+
+
+def _batch(tp: TP, run: list[Message]) -> RecordBatch:
+    # Not `if message`: a message with no value is falsy.
+    offsets = [offset for offset in map(Message.offset, run) if offset is not None]
+    keys = list(map(Message.key, run))
+    headers = list(map(Message.headers, run))
+    return RecordBatch(
+        tp,
+        offsets,
+        [timestamp for _, timestamp in map(Message.timestamp, run)],
+        keys,
+        list(map(Message.value, run)),
+        [tuple(map(_header, found or ())) for found in headers] if any(headers) else None,
+        offsets[-1] + 1,
+        sum(map(len, run)) + sum(len(key) for key in keys if key),
+    )
+
+
+def _header(header: object) -> tuple[str, bytes]:
+    """Return a name and a value; a value that a foreign producer left out is empty."""
+    match header:
+        case (str(name), bytes(value)):
+            return name, value
+        case (str(name), _):
+            return name, b""
+    msg = f"no header of a Kafka record: {header!r}"
+    raise TypeError(msg)
+
+
+class Delivery:
+    """The way of some records to the cluster: sends them, and knows their offsets afterwards."""
+
+    def __init__(self, producer: Producer, names: Names) -> None:
+        self._producer = producer
+        self._names = names
+        self._offsets: dict[TP, list[int]] = {}
+        self.error: KafkaError | None = None
+
+    def send(self, records: Sequence[OutRecord]) -> None:
+        """Hand the records over.
+
+        Raises:
+            KafkaException: One of them cannot be sent, e.g. because of its size.
+        """
+        takers: dict[TP, Callable[[KafkaError | None, Message], None]] = {}
+        for record in records:
+            tp = record.tp
+            taker = takers.get(tp)
+            if taker is None:
+                taker = takers[tp] = self._taker(tp)
+            while True:
+                try:
+                    self._producer.produce(
+                        self._names.theirs(tp.topic),
+                        record.value,
+                        record.key,
+                        tp.partition,
+                        on_delivery=taker,
+                        timestamp=max(record.timestamp_ms, EARLIEST_MS),
+                        headers=list(record.headers) if record.headers else None,
+                    )
+                    break
+                except BufferError:
+                    self._producer.poll(_ROOM_S)
+
+    def _taker(self, tp: TP) -> Callable[[KafkaError | None, Message], None]:
+        # Reports of one partition come in the order in which its records were sent.
+        append = self._offsets.setdefault(tp, []).append
+
+        def take(error: KafkaError | None, message: Message) -> None:
+            if error is not None:
+                self.error = self.error or error
+            else:
+                append(message.offset() or 0)
+
+        return take
+
+    def offsets(self, records: Sequence[OutRecord]) -> list[int]:
+        """Return the offset of each record; all of them have arrived."""
+        rest = {tp: iter(offsets) for tp, offsets in self._offsets.items()}
+        return [next(rest[record.tp]) for record in records]

@@ -1,0 +1,184 @@
+"""Topics of the cluster: made, described, and how far their partitions reach."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import ConfigResource, NewTopic, OffsetSpec, ResourceType
+
+from streamapp.core.batch import TP
+from streamapp.errors import BrokerUnavailableError, PartitionMismatchError, UnknownTopicError
+from streamapp.transport.broker import OffsetRange, TopicInfo, TopicSpec
+from streamapp.transport.kafka.clients import CALL_S
+from streamapp.transport.kafka.failures import error_of, failure, is_passing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from confluent_kafka import TopicPartition
+    from confluent_kafka.admin import AdminClient
+
+    from streamapp.transport.kafka.failures import Trouble
+    from streamapp.transport.kafka.names import Names
+
+#: ms for which compaction leaves records alone: a worker that is started again soon finds the
+#: record after which its store goes on, and need not rebuild it.
+_COMPACTION_LAG_MS = 600_000
+#: ms for which a deleted key can still be seen to be deleted; ``state.changelog`` relies on it.
+_TOMBSTONE_MS = 24 * 3_600_000
+_UNBOUNDED = -1
+#: Seconds between two looks whether partitions have leaders.
+_LOOK_S = 0.02
+
+
+class Topics:
+    """What a broker asks the cluster about topics; thread-safe."""
+
+    def __init__(
+        self, admin: AdminClient, names: Names, replication: int, trouble: Trouble
+    ) -> None:
+        self._admin = admin
+        self._names = names
+        self._replication = replication
+        self._trouble = trouble
+        self._counts: dict[str, int] = {}
+
+    def create(self, spec: TopicSpec) -> TopicInfo:
+        """See ``Broker.create_topic``; returns when the partitions have leaders."""
+        have = self.all([spec.name]).get(spec.name)
+        if have is None:
+            self._make(spec)
+            have = self._wait_for(spec.name)
+        if have.spec.partitions != spec.partitions:
+            msg = f"Topic {spec.name} has {have.spec.partitions} partitions"
+            hint = f"{spec.partitions} were asked for; use its number or another name"
+            raise PartitionMismatchError(msg, hint=hint)
+        return have
+
+    def _make(self, spec: TopicSpec) -> None:
+        new = NewTopic(
+            self._names.theirs(spec.name),
+            spec.partitions,
+            self._replication,
+            config=_config_of(spec),
+        )
+        future = self._admin.create_topics([new])[new.topic]
+        try:
+            future.result(CALL_S)
+        except (KafkaException, TimeoutError) as exc:
+            error = error_of(exc)
+            if error is None or error.code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise failure(exc, f"creating topic {spec.name}", self._trouble) from exc
+
+    def _wait_for(self, name: str) -> TopicInfo:
+        deadline = time.monotonic() + CALL_S
+        while time.monotonic() < deadline:
+            found = self.all([name]).get(name)
+            if found is not None:
+                return found
+            time.sleep(_LOOK_S)
+        msg = f"Topic {name} was created and has no leader after {CALL_S:.0f} s"
+        raise BrokerUnavailableError(msg, hint="Do all brokers of the cluster run?")
+
+    def all(self, wanted: Iterable[str] | None = None) -> dict[str, TopicInfo]:
+        """Return topics by name: all that have the prefix, or those of ``wanted`` that exist."""
+        if wanted is None:
+            theirs = [name for name in self._metadata() if self._names.ours(name) is not None]
+        else:
+            theirs = [self._names.theirs(name) for name in wanted]
+        if not theirs:
+            return {}
+        described = self._admin.describe_topics(TopicCollection(theirs))
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in theirs]
+        configs = self._admin.describe_configs(resources)
+        found: dict[str, TopicInfo] = {}
+        for resource in resources:
+            name = resource.name
+            try:
+                topic = described[name].result(CALL_S)
+                config = configs[resource].result(CALL_S)
+            except (KafkaException, TimeoutError) as exc:
+                error = error_of(exc)
+                if error is not None and error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    continue
+                raise failure(exc, f"describing topic {name}", self._trouble) from exc
+            if all(part.leader is not None and part.leader.id >= 0 for part in topic.partitions):
+                ours = name.removeprefix(self._names.prefix)
+                values = {key: entry.value for key, entry in config.items()}
+                spec = _spec_of(ours, len(topic.partitions), values)
+                found[ours] = TopicInfo(spec, str(topic.topic_id))
+        return found
+
+    def require(self, tps: Iterable[TP]) -> None:
+        """Check that all partitions exist; the cluster is asked about new ones only.
+
+        Raises:
+            UnknownTopicError: One does not.
+        """
+        wanted = set(tps)
+        if all(tp.partition < self._counts.get(tp.topic, 0) for tp in wanted):
+            return
+        self._counts = {
+            name.removeprefix(self._names.prefix): count for name, count in self._metadata().items()
+        }
+        for tp in wanted:
+            if not 0 <= tp.partition < self._counts.get(tp.topic, 0):
+                msg = f"There is no partition {tp.partition} of topic {tp.topic}"
+                raise UnknownTopicError(msg, hint="Create the topic first")
+
+    def _metadata(self) -> dict[str, int]:
+        try:
+            topics = self._admin.list_topics(timeout=CALL_S).topics
+        except KafkaException as exc:
+            self._admin.poll(0)
+            raise failure(exc, "asking the cluster for its topics", self._trouble) from exc
+        return {
+            name: len(topic.partitions) for name, topic in topics.items() if topic.error is None
+        }
+
+    def offsets(self, tps: Iterable[TP]) -> dict[TP, OffsetRange]:
+        """See ``Broker.offsets``; ``end`` is the high watermark, beyond open transactions."""
+        tps = list(dict.fromkeys(TP(*tp) for tp in tps))
+        self.require(tps)
+        if not tps:
+            return {}
+        places = {tp: self._names.place(tp) for tp in tps}
+        deadline = time.monotonic() + CALL_S
+        while True:
+            try:
+                return self._ranges(places)
+            except (KafkaException, TimeoutError) as exc:
+                if not is_passing(exc) or time.monotonic() > deadline:
+                    self._admin.poll(0)
+                    raise failure(exc, "asking for offsets", self._trouble) from exc
+                time.sleep(_LOOK_S)
+
+    def _ranges(self, places: Mapping[TP, TopicPartition]) -> dict[TP, OffsetRange]:
+        level = IsolationLevel.READ_UNCOMMITTED
+        first, last = (
+            self._admin.list_offsets(dict.fromkeys(places.values(), spec), isolation_level=level)
+            for spec in (OffsetSpec.earliest(), OffsetSpec.latest())
+        )
+        return {
+            tp: OffsetRange(first[place].result(CALL_S).offset, last[place].result(CALL_S).offset)
+            for tp, place in places.items()
+        }
+
+
+def _config_of(spec: TopicSpec) -> dict[str, str]:
+    bounds = {"retention.ms": spec.retention_ms, "retention.bytes": spec.retention_bytes}
+    config = {name: str(_UNBOUNDED if bound is None else bound) for name, bound in bounds.items()}
+    config["cleanup.policy"] = ",".join(sorted(spec.cleanup))
+    if "compact" in spec.cleanup:
+        config["min.compaction.lag.ms"] = str(_COMPACTION_LAG_MS)
+        config["delete.retention.ms"] = str(_TOMBSTONE_MS)
+    return config
+
+
+def _spec_of(name: str, partitions: int, config: Mapping[str, str | None]) -> TopicSpec:
+    cleanup = frozenset(filter(None, (config.get("cleanup.policy") or "").split(",")))
+    bounds = (int(config.get(f"retention.{what}") or _UNBOUNDED) for what in ("ms", "bytes"))
+    retention_ms, retention_bytes = (None if bound == _UNBOUNDED else bound for bound in bounds)
+    return TopicSpec(name, partitions, cleanup, retention_ms, retention_bytes)

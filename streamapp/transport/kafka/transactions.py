@@ -1,0 +1,211 @@
+"""The commit as one Kafka transaction: records and positions, whole or not at all.
+
+The order is fixed: first all records are in the log, then the group's coordinator takes the
+positions (it refuses a member that is out of the group: the fence), then the transaction ends. So
+whoever owns a partition next, and reads the log to its end and then the position, finds both or
+none: a commit that came before its assignment is in the log, and a later one is refused.
+
+A commit takes offsets: one for its end in each partition that it wrote to, and some if it is
+refused. So offsets have holes, and a partition may end with one.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from confluent_kafka import KafkaException
+
+from streamapp.errors import (
+    BrokerFullError,
+    BrokerUnavailableError,
+    FencedError,
+    StreamappError,
+    TooLargeError,
+    UnknownTopicError,
+)
+from streamapp.faults import crash_point
+from streamapp.transport.kafka.clients import CALL_S
+from streamapp.transport.kafka.failures import FENCES, error_of, failure
+from streamapp.transport.kafka.records import Delivery
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from confluent_kafka import Producer, TopicPartition
+
+    from streamapp.core.batch import OutRecord
+    from streamapp.transport.kafka.clients import Clients
+    from streamapp.transport.kafka.failures import Trouble
+    from streamapp.transport.kafka.names import Names
+
+log = logging.getLogger(__name__)
+
+#: ms after which the cluster ends a transaction whose worker says no more. Longer than the death
+#: of a broker takes, shorter than readers like to wait for a dead worker's records.
+TIMEOUT_MS = 20_000
+#: Seconds after which the outcome of a commit counts as unknown.
+_PATIENCE_S = TIMEOUT_MS / 1_000 + 10
+
+
+class Transactions:
+    """Commits of one member, one at a time, by one transactional producer.
+
+    ``transactional_id`` is the same over restarts of a worker with a name of its own: opening ends
+    what the one before it left half written.
+    """
+
+    def __init__(self, clients: Clients, names: Names, transactional_id: str) -> None:
+        self._clients = clients
+        self._names = names
+        self._id = transactional_id
+        self._lock = threading.Lock()
+        self._producer: Producer | None = None
+
+    def open(self) -> None:
+        """Make the producer, and end what another one of the same name left open.
+
+        Raises:
+            BrokerError: The cluster refuses or cannot be reached.
+        """
+        with self._lock:
+            self._open()
+
+    def _open(self) -> Producer:
+        if self._producer is None:
+            self._producer = open_producer(self._clients, self._id)
+        return self._producer
+
+    def commit(
+        self, records: Sequence[OutRecord], positions: list[TopicPartition], metadata: object
+    ) -> list[int]:
+        """Commit; return the offset of each record.
+
+        Args:
+            records: Their partitions exist.
+            positions: As the coordinator shall keep them; with none there is no fence.
+            metadata: The consumer's ``consumer_group_metadata`` of the generation that counts.
+
+        Raises:
+            FencedError: The member is out of its group; nothing was written.
+            BrokerFullError: The cluster did not take it; nothing was written.
+            BrokerUnavailableError: What became of the commit is not known. The cluster is asked
+                to end it at the next ``open``; readers wait until then.
+        """
+        with self._lock:
+            producer = self._open()
+            delivery = Delivery(producer, self._names)
+            try:
+                producer.begin_transaction()
+                delivery.send(records)
+                self._flush(producer, delivery)
+                crash_point("kafka.between")
+                if positions:
+                    producer.send_offsets_to_transaction(positions, metadata, CALL_S)
+                crash_point("kafka.positions")
+            except (KafkaException, StreamappError) as exc:
+                raise self._abort(producer, exc) from exc
+            self._end(producer)
+            return delivery.offsets(records)
+
+    def _flush(self, producer: Producer, delivery: Delivery) -> None:
+        left = producer.flush(_PATIENCE_S)
+        if delivery.error is not None:
+            raise KafkaException(delivery.error)
+        if left:
+            msg = f"The cluster took no records for {_PATIENCE_S:.0f} s"
+            raise BrokerUnavailableError(msg)
+
+    def _abort(self, producer: Producer, exc: Exception) -> StreamappError:
+        """End the transaction with nothing written, and return what to raise."""
+        error = error_of(exc)
+        raised = exc if isinstance(exc, StreamappError) else failure(exc, "a commit", self._trouble)
+        try:
+            producer.purge()
+            producer.abort_transaction(CALL_S)
+        except KafkaException:
+            self.discard()  # the next one ends it
+        if isinstance(raised, FencedError):
+            self.discard()
+            return raised
+        may_heal = error is None or error.retriable() or error.txn_requires_abort()
+        if not may_heal or isinstance(raised, TooLargeError | UnknownTopicError):
+            return raised
+        return BrokerFullError(f"{raised.message} (nothing was written)", hint="It is tried again")
+
+    def _end(self, producer: Producer) -> None:
+        deadline = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                producer.commit_transaction(CALL_S)
+            except KafkaException as exc:
+                error = error_of(exc)
+                if error is not None and error.retriable() and time.monotonic() < deadline:
+                    continue  # the same call goes on with the same commit
+                if error is not None and error.txn_requires_abort():
+                    raise self._abort(producer, exc) from exc
+                self.discard()
+                if error is not None and error.code() in FENCES:
+                    raise failure(exc, "the end of a commit", self._trouble) from exc
+                msg = f"What became of a commit is not known: {exc}"
+                raise BrokerUnavailableError(
+                    msg, hint="The state is rebuilt from what the cluster has"
+                ) from exc
+            else:
+                return
+
+    @property
+    def _trouble(self) -> Trouble:
+        return self._clients.trouble
+
+    def discard(self) -> None:
+        """Drop the producer: after some errors it never works again."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            _close(producer)
+
+    def close(self) -> None:
+        """Release everything; waits for a commit that is under way. Safe to repeat."""
+        with self._lock:
+            self.discard()
+
+
+def open_producer(clients: Clients, transactional_id: str) -> Producer:
+    """Return a transactional producer; whoever had its name before is fenced, and its commit ended.
+
+    Raises:
+        BrokerError: The cluster refuses or cannot be reached.
+    """
+    producer = clients.producer(
+        {"transactional.id": transactional_id, "transaction.timeout.ms": TIMEOUT_MS}
+    )
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            # A connection first: without one librdkafka looks again after half a second.
+            producer.list_topics(timeout=CALL_S)
+            producer.init_transactions(CALL_S)
+        except KafkaException as exc:
+            error = error_of(exc)
+            if error is not None and error.retriable() and time.monotonic() < deadline:
+                continue
+            producer.poll(0)
+            _close(producer)
+            raise failure(exc, "opening transactions", clients.trouble) from exc
+        else:
+            return producer
+
+
+def abort_left_open(clients: Clients, transactional_id: str) -> None:
+    """End what a dead worker left open, so that readers need not wait for its time-out."""
+    try:
+        _close(open_producer(clients, transactional_id))
+    except StreamappError as exc:
+        log.info("The transaction of %s ends by its time-out: %s", transactional_id, exc)
+
+
+def _close(producer: Producer) -> None:
+    producer.purge()
+    producer.close()
