@@ -85,7 +85,10 @@ class Builder:
             [
                 (plan.node.table, unit.operator)
                 for plan, unit in zip(self.plan.units, units, strict=True)
-                if isinstance(plan.node, Stateful) and plan.node.table and unit.operator
+                if isinstance(plan.node, Stateful)
+                # A table without rows is as false as an empty dict.
+                and plan.node.table is not None
+                and unit.operator is not None
             ],
             outputs,
             reader,

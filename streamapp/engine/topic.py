@@ -90,8 +90,15 @@ class Topic(faust.Topic):
         Raises:
             DecodeError: The key is not what the topic declares.
         """
-        key = batch.keys[index]
-        return None if key is None else self._decode_key(key)
+        return self.decode_key(batch.keys[index])
+
+    def decode_key(self, raw: bytes | None) -> Any:
+        """Return the key of these bytes; a null key is ``None``.
+
+        Raises:
+            DecodeError: The key is not what the topic declares.
+        """
+        return None if raw is None else self._decode_key(raw)
 
     # --- records out -----------------------------------------------------------------------------
 
@@ -118,8 +125,8 @@ class Topic(faust.Topic):
             UnknownTopicError: The topic does not exist and may not be created.
         """
         name = self.get_topic_name()
-        raw_key = self._encode("key", key, key_serializer)
-        raw_value = self._encode("value", value, value_serializer)
+        raw_key = self.encode("key", key, key_serializer)
+        raw_value = self.encode("value", value, value_serializer)
         scope = current_scope.get()
         if scope is None or force or (scope.partition < 0 and not scope.is_lost):
             sent = await (await self._get_producer()).send(
@@ -139,7 +146,12 @@ class Topic(faust.Topic):
         scope.outputs.append(record)
         return Staged(record.tp)
 
-    def _encode(self, part: str, given: Any, codec: str | None) -> bytes | None:
+    def encode(self, part: str, given: Any, codec: str | None = None) -> bytes | None:
+        """Return the bytes of a "key" or a "value", as the topic declares it.
+
+        Raises:
+            EncodeError: It is not what the topic declares.
+        """
         declared = self.key_type if part == "key" else self.value_type
         if given is None:
             return None
