@@ -8,8 +8,8 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from support.keyed_driver import Run, as_rows, cut
-from support.session_models import watermarks
+from support.keyed_driver import END_MS, Run
+from support.operator_driver import rows_of, watermarks
 
 from streamapp.core.aggregates import AggregateSet
 from streamapp.core.aggregates.constructors import avg, count
@@ -26,6 +26,7 @@ _VALUES = st.sampled_from([0.1, 0.2, 0.7, 1e16, -1e16, 3])
 _RECORDS = st.lists(
     st.tuples(st.sampled_from("ab"), st.integers(-30, 30), _VALUES), min_size=1, max_size=40
 )
+_BOUND = 3
 Records = list[tuple[str, int, float]]
 
 
@@ -39,10 +40,9 @@ def started(spec: Count | Global, emission: Emission | None = None) -> Run:
     return Run(partial(make, spec=spec, emission=emission or Emission()))
 
 
-def rows_of(records: Records) -> tuple[Rows, int]:
-    keys, times, values = zip(*records, strict=True)
-    marks = watermarks(times, 3)
-    return as_rows(keys, times, [{"v": value} for value in values], marks), marks[-1]
+def taken(records: Records) -> tuple[Rows, list[int]]:
+    values = [(key, time, {"v": value}) for key, time, value in records]
+    return rows_of(values, _BOUND), watermarks(values, _BOUND)
 
 
 def row_of(key: str, kind: str, held: list[tuple[int, float]]) -> Any:
@@ -63,10 +63,11 @@ def test_a_row_for_every_so_many_records_of_a_key(records: Records, every: int) 
         if len(held[key]) == every:
             expected.append(row_of(key, "final", held.pop(key)))
     run = started(Count(every))
-    run.take(rows_of(records)[0])
+    rows, marks = taken(records)
+    run.driver.run(rows, marks[-1])
     assert run.emitted == expected
     run.commit()
-    assert len(run.view.rows) == len(held)
+    assert len(run.state.rows) == len(held)
 
 
 @given(_RECORDS, st.integers(1, 5) | st.none(), st.integers(1, 9) | st.none(), st.booleans())
@@ -77,7 +78,7 @@ def test_a_global_window_says_what_all_records_say(
     ticks: dict[str, int] = {}
     expected = []
     run = started(Global(every, every_ms), Emission("update" if updates else "close"))
-    rows, last = rows_of(records)
+    rows, marks = taken(records)
 
     def go_to(mark: int) -> None:
         due = [key for key, tick in ticks.items() if tick <= mark]
@@ -94,9 +95,8 @@ def test_a_global_window_says_what_all_records_say(
         if every and len(held[key]) % every == 0:
             expected.append(row_of(key, "update", held[key]))
             ticks.pop(key, None)
-    go_to(last)
-    run.take(rows)
-    run.go_to(last)
+    go_to(marks[-1])
+    run.driver.run(rows, marks[-1])
     if updates:
         run.commit()
         go_to(10**9)
@@ -109,22 +109,13 @@ def test_cuts_restarts_and_trims_change_nothing(records: Records, data: st.DataO
         st.builds(Count, st.integers(1, 5))
         | st.builds(Global, st.integers(1, 5) | st.none(), st.integers(1, 9))
     )
-    rows, last = rows_of(records)
+    rows, marks = taken(records)
     runs = [started(spec), started(spec)]
-    for batch in cut(rows, data.draw(st.sampled_from([1, 2, 7, 100]))):
-        runs[0].take(batch)
-        what = data.draw(st.sampled_from(["nothing", "commit", "trim", "restart"]))
-        if what == "restart":
-            runs[0].restart(batch.marks[-1])
-        elif what != "nothing":
-            runs[0].commit()
-        if what == "trim":
-            runs[0].trim(data.draw(st.integers(0, 2)))
-    runs[1].take(rows)
+    runs[0].take_with_faults(rows, marks, data)
+    runs[1].driver.run(rows, marks[-1])
     for run in runs:
-        run.go_to(last)
         run.commit()
-        run.go_to(10**6)
+        run.go_to(END_MS)
         run.commit()
     assert runs[0].emitted == runs[1].emitted
-    assert runs[0].view.rows == runs[1].view.rows
+    assert runs[0].state.rows == runs[1].state.rows

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,14 +22,6 @@ class Record:
     is_closed: bool = False
 
 
-def watermarks(times: Sequence[int], bound: int) -> list[int]:
-    """Return the watermark before each record and, last, the one after all."""
-    marks = [-(10**6)]
-    for time in times:
-        marks.append(max(marks[-1], time - bound - 1))
-    return marks
-
-
 @dataclass
 class SessionModel:
     """Sessions, grouped anew at each step from all records whose sessions have not expired."""
@@ -41,8 +32,6 @@ class SessionModel:
     kept: list[Record] = field(default_factory=list)
     shown: dict[tuple[str, int], Row] = field(default_factory=dict)
     late: list[Record] = field(default_factory=list)
-    #: Counts that tests use to tell whether an example was of use.
-    seen: Counter[str] = field(default_factory=Counter)
 
     def groups(self, key: str, also: Sequence[Record] = ()) -> list[list[Record]]:
         groups: list[list[Record]] = []
@@ -99,7 +88,6 @@ class SessionModel:
             yield ("retract", *self.shown.pop((key, start))[1:])
         row = (kind, key, first, last, len(group), sum(record.value for record in group))
         self.shown[key, first] = row
-        self.seen[kind] += 1
         yield row
 
     def forget(self, group: list[Record]) -> None:
@@ -107,3 +95,37 @@ class SessionModel:
         for key, start in [*self.shown]:
             if key == group[0].key and group[0].time <= start <= group[-1].time:
                 del self.shown[key, start]
+
+
+@dataclass
+class SlidingModel:
+    """A row for each record: ``(kind, key, time, values of the window in the order of time)``."""
+
+    size: int
+    allowed: int = 0
+    taken: list[Record] = field(default_factory=list)
+    late: list[Record] = field(default_factory=list)
+
+    def take(self, record: Record) -> None:
+        if record.time + self.allowed <= record.mark:
+            self.late.append(record)
+            return
+        for other in self.taken:
+            if other.key == record.key and 0 <= other.time - record.time <= self.size:
+                other.is_sent = False
+        record.is_closed = record.time <= record.mark
+        self.taken.append(record)
+
+    def go_to(self, watermark: int) -> list[tuple[str, str, int, list[Any]]]:
+        rows = []
+        for record in sorted(self.taken, key=lambda r: (r.time, r.key)):
+            if record.time <= watermark and not record.is_sent:
+                kind = "late" if record.is_closed else "final"
+                rows.append((kind, record.key, record.time, self.window(record)))
+                record.is_sent = record.is_closed = True
+        return rows
+
+    def window(self, record: Record) -> list[Any]:
+        start = record.time - self.size
+        mine = [r for r in self.taken if r.key == record.key and start <= r.time <= record.time]
+        return [r.value for r in sorted(mine, key=lambda r: r.time)]
