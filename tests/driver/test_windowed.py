@@ -15,6 +15,7 @@ from support.idioms import put
 from support.web_client import free_port
 
 import streamapp
+from streamapp.errors import ConfigError
 from streamapp.serde.ordered_keys import decode_key
 
 if TYPE_CHECKING:
@@ -163,6 +164,11 @@ async def test_a_list_of_values_is_placed_by_each_ones_own_time(bench: Bench) ->
         for second in (1, 2, 2):
             visit(bench, 0, page={"page": "home", "at": f"1970-01-01T00:00:0{second}Z"})
         await until(lambda: counts(views) == {1_000: 1, 2_000: 2})
+
+
+def test_callbacks_at_the_end_of_a_window_are_refused(bench: Bench) -> None:
+    with pytest.raises(ConfigError, match="on_window_close"):
+        bench.app().Table("views", on_window_close=print)
 
 
 # --- events --------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from streamapp.state.windowed_grid import Grid, time_ms
 FAR = 60
 TIMES = st.integers(-15, 15)
 KEYS = st.sampled_from(["a", "b", 1, ("a", 1), ("a", 1, 0)])
-WHATS = st.sampled_from(["add", "set", "delete"])
+ACTIONS = st.sampled_from(["add", "set", "delete"])
 
 
 class UndoneError(Exception):
@@ -47,7 +47,7 @@ def grids(draw: st.DrawFn) -> tuple[int, int, int | None]:
 EVENTS = st.builds(
     Event,
     TIMES,
-    st.lists(st.tuples(KEYS, WHATS, st.integers(1, 3)), max_size=3),
+    st.lists(st.tuples(KEYS, ACTIONS, st.integers(1, 3)), max_size=3),
     st.booleans(),
     st.booleans(),
 )  # fmt: skip
