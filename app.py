@@ -29,5 +29,5 @@ app = streamapp.App(
 )
 
 # Agents import the app from here, so it must be there before they are.
-for name in ("metrics", "alerting", "cdc", *(["demo"] if settings.demo else [])):
+for name in ("metrics", "windows", "alerting", "cdc", *(["demo"] if settings.demo else [])):
     import_module(f"agents.{name}")

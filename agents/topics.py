@@ -5,8 +5,9 @@ from __future__ import annotations
 from agents.records import Click, Metric, Notice, Order, Partial
 from app import app
 
-orders = app.topic("orders", key_type=str, value_type=Order)
-clicks = app.topic("clicks", key_type=str, value_type=Click)
+_timed = {"event_time": "ts_ms", "out_of_order": "5s"}
+orders = app.topic("orders", key_type=str, value_type=Order, **_timed)
+clicks = app.topic("clicks", key_type=str, value_type=Click, **_timed)
 
 #: Keyed by order type.
 order_partials = app.topic("order-partials", key_type=str, value_type=Partial)
