@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.tables import TableBench
@@ -35,6 +37,9 @@ STEP = st.one_of(
     st.tuples(st.just("reopen")),
 )
 
+KINDS = ["set", "cancel", "get", "finish", "undo", "fire", "rearm", "cut", "rotate", "reopen"]
+WEIGHTS = [30, 8, 3, 25, 4, 6, 12, 3, 3, 1]
+
 
 async def nobody(timer: Timer) -> None:
     raise AssertionError(timer)
@@ -55,7 +60,7 @@ class World:
         self.bench = TableBench(cache_bytes=1_000)
         self.page = page
         self.model: dict[Any, tuple[int, Any]] = {}
-        self.fired: list[tuple[Any, int, Any]] = []
+        self.fired = self.conflicts = 0
         self.numbers = iter(range(1_000_000))
         self._open()
         self.events = [Event(EventScope(tracks_always=tracks_always)) for _ in range(3)]
@@ -101,6 +106,8 @@ class World:
         done, event.done = event.done, {}
         if event.scope.finish() is Outcome.DONE:
             self._apply(done)
+        else:
+            self.conflicts += 1
 
     def undo(self, number: int) -> None:
         self.events[number].scope.undo()
@@ -135,6 +142,7 @@ class World:
         assert scope.finish() is Outcome.DONE
         scope.leave()
         self.waiting.index.discard(due)
+        self.fired += 1
         timer = self.timers.timer(due, value)
         assert self.model.pop(timer.key) == (timer.at_ms, timer.value)
         self._apply(dict(sets))
@@ -178,10 +186,7 @@ def inside(scope: EventScope) -> Iterator[None]:
         current_scope.reset(token)
 
 
-@given(st.lists(STEP, max_size=50), st.integers(1, 3), st.booleans())
-def test_what_is_due_is_what_finished_events_left(
-    steps: list[tuple[Any, ...]], page: int, tracks_always: bool
-) -> None:
+def run(steps: list[tuple[Any, ...]], page: int, *, tracks_always: bool) -> World:
     world = World(page, tracks_always=tracks_always)
     for step in steps:
         world.step(*step)
@@ -191,3 +196,41 @@ def test_what_is_due_is_what_finished_events_left(
     world.fire(10)
     assert world.model == {}
     world.check()
+    return world
+
+
+def random_steps(draw: Random) -> list[tuple[Any, ...]]:
+    """Draw steps of which most meet rows and each other."""
+
+    def step() -> tuple[Any, ...]:
+        what = draw.choices(KINDS, WEIGHTS)[0]
+        arguments = {
+            "set": (draw.randrange(3), draw.choice(KEYS), draw.randint(-1, 4)),
+            "cancel": (draw.randrange(3), draw.choice(KEYS)),
+            "get": (draw.randrange(3), draw.choice(KEYS)),
+            "finish": (draw.randrange(3),),
+            "undo": (draw.randrange(3),),
+            "fire": (draw.randint(-1, 4),),
+            "rearm": (draw.randint(-1, 4), draw.choice(KEYS), draw.randint(-1, 4)),
+        }
+        return (what, *arguments.get(what, ()))
+
+    return [step() for _ in range(80)]
+
+
+@given(st.lists(STEP, max_size=50), st.integers(1, 3), st.booleans())
+def test_what_is_due_is_what_finished_events_left(
+    steps: list[tuple[Any, ...]], page: int, tracks_always: bool
+) -> None:
+    run(steps, page, tracks_always=tracks_always)
+
+
+@pytest.mark.parametrize("start", range(0, 400, 100))
+def test_many_more_histories_fire_often_and_agree(start: int) -> None:
+    draws = [Random(seed) for seed in range(start, start + 100)]
+    worlds = [
+        run(random_steps(draw), draw.randint(1, 3), tracks_always=draw.random() < 0.3)
+        for draw in draws
+    ]
+    assert sum(world.fired for world in worlds) > 500
+    assert sum(world.conflicts for world in worlds) > 50
