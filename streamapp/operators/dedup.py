@@ -21,7 +21,7 @@ from streamapp.operators.expiring import ROW, Changes, Timers, rounded_up, step_
 from streamapp.operators.keys import FieldOrFunction, checked_key, getter
 from streamapp.operators.operator import Operator, RowError, StateView
 from streamapp.operators.pick import picked
-from streamapp.serde.ordered_keys import decode_key, encode_key
+from streamapp.serde.ordered_keys import decode_key, encode_key, encode_under
 
 #: A row is JSON: format 1, then the times of the records of this key and id that passed.
 _FORMAT: Final = 1
@@ -130,9 +130,9 @@ class Dedup(Operator):
         """Return what the state holds of a name that memory does not hold."""
         if self._has_more is None:
             self._has_more = any(True for _ in self._state.scan(_FIRST_ROW, _END_OF_ROWS))
-        if not self._has_more or self._changes.has_deleted(name):
+        if not self._has_more or self._changes.has_deleted(_FIRST_ROW + name):
             return ()
-        data = self._state.get(name)
+        data = self._state.get(_FIRST_ROW + name)
         return () if data is None else tuple(_decoder.decode(data)[1:])
 
     def _live(self, times: tuple[int, ...], watermark_ms: int) -> tuple[int, ...]:
@@ -147,14 +147,14 @@ class Dedup(Operator):
         """Change the times of a name, and its timer."""
         self._timers.move(name, self._due_ms(old), self._due_ms(new))
         if not new:
-            self._changes.delete(name)
+            self._changes.delete(_FIRST_ROW + name)
             self._times.pop(name, None)
             return
         data = _encoder.encode((_FORMAT, *new))
         if old:
-            self._changes.update(name, data)
+            self._changes.update(_FIRST_ROW + name, data)
         else:
-            self._changes.insert(name, data)
+            self._changes.insert(_FIRST_ROW + name, data)
         self._times[name] = new
 
 
@@ -163,9 +163,8 @@ def dedup_view(raw: bytes, data: bytes) -> tuple[Hashable, object] | None:
     kind, *rest = decode_key(raw)
     if kind != ROW:
         return None
-    key, identity = map(decode_key, rest)
-    return (key, identity), _decoder.decode(data)[1:]
+    return tuple(rest), _decoder.decode(data)[1:]
 
 
 def _name(key: Hashable, identity: Hashable) -> bytes:
-    return encode_key((ROW, encode_key(key), encode_key(identity)))
+    return encode_under(encode_under(b"", key), identity)

@@ -88,10 +88,10 @@ class AsOfJoin(StreamJoin):
             bucket = self._held.bucket(rows.keys[place])
             if plus(time_ms, patience_ms) <= mark_ms:
                 self.late["dropped"] += 1
+                self._held.settle(bucket)
             else:
                 held = Held(time_ms, 0, rows.values[place], is_matched=False)
                 self._held.add(bucket, side, held, encoded[place])
-            self._held.settle(bucket)
         self.next_due_ms = self._held.next_due_ms
 
     def _partner(self, bucket: Bucket, time_ms: int) -> Held | None:

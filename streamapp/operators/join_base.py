@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, Literal
 
 import msgspec
@@ -10,7 +11,7 @@ import msgspec
 from streamapp.core.rows import NO_ROWS, Rows
 from streamapp.core.times import NEVER_MS
 from streamapp.operators.join_state import JoinState
-from streamapp.operators.operator import Operator, RowError
+from streamapp.operators.operator import Operator
 
 LEFT: Final = 0
 RIGHT: Final = 1
@@ -30,6 +31,16 @@ class Pair(msgspec.Struct, frozen=True):
 Combine = Callable[..., object]
 
 
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A result that could not be made: the pair, and why."""
+
+    key: Hashable
+    time_ms: int
+    pair: Pair
+    error: Exception
+
+
 class StreamJoin(Operator):
     """What joins of two streams have in common: state, and results that may fail."""
 
@@ -37,13 +48,13 @@ class StreamJoin(Operator):
         super().__init__()
         self._held = held
         self._combine = combine
-        self._failed: list[tuple[Rows, RowError]] = []
+        self._failed: list[Failed] = []
         self.next_due_ms = held.next_due_ms
 
-    def take_failed(self) -> list[tuple[Rows, RowError]]:
-        """Return what ``combine`` refused in ``advance`` since the last call, with its error.
+    def take_failed(self) -> list[Failed]:
+        """Return what ``combine`` refused in ``advance`` since the last call.
 
-        No row of ``process`` is to blame for that: each is a row of its own, with the ``Pair``.
+        No row of ``process`` is to blame for that.
         """
         failed, self._failed = self._failed, []
         return failed
@@ -57,13 +68,12 @@ class StreamJoin(Operator):
             try:
                 values.append(self._combine(pair.left, pair.right))
             except Exception as exc:  # noqa: BLE001 - whatever the user's function raises
-                error = RowError(0)
-                error.__cause__ = exc
-                self._failed.append((_rows([key], [time_ms], [pair]), error))
+                self._failed.append(Failed(key, time_ms, pair, exc))
             else:
                 keys.append(key)
                 times.append(time_ms)
-        return _rows(keys, times, values)
+        count = len(values)
+        return Rows(keys, times, values, [NEVER_MS] * count, [0] * count) if count else NO_ROWS
 
     def drain(self) -> Mapping[bytes, bytes | None]:
         """See ``Operator.drain``."""
@@ -83,8 +93,3 @@ class StreamJoin(Operator):
     def changed(self) -> int:
         """See ``Operator.changed``."""
         return self._held.changed
-
-
-def _rows(keys: list[Hashable], times: list[int], values: list[object]) -> Rows:
-    count = len(values)
-    return Rows(keys, times, values, [NEVER_MS] * count, [0] * count) if count else NO_ROWS

@@ -1,7 +1,7 @@
 """What a join of two streams holds: for each key the rows of both sides, in order of time.
 
-A row of state is one record: ``(ROW, key, side, time_ms, sequence)`` with the key as its ordered
-bytes, and a byte of format and flag before the value. A key has one timer, for the first of its
+A row of state is one record: ``(ROW, key, side, time_ms, sequence)``, and a byte of format and flag
+before the value. A key has one timer, for the first of its
 rows that something is due for. Memory holds all rows of a key, or none.
 """
 
@@ -13,13 +13,15 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from streamapp.core.times import FOREVER_MS
-from streamapp.operators.expiring import META, ROW, Changes, Timers
+from streamapp.operators.expiring import META, ROW, Changes, Timers, int_part
 from streamapp.operators.operator import StateView
-from streamapp.serde.ordered_keys import decode_key, encode_key
+from streamapp.serde.ordered_keys import decode_key, encode_key, encode_under
 
 #: First byte of a row: format 1, and whether the row has found a partner.
 _UNMATCHED: Final = b"\x10"
 _MATCHED: Final = b"\x11"
+_TUPLE = encode_key(())
+_SIDES = (int_part(0), int_part(1))
 _SEQUENCE = encode_key((META, "sequence"))
 _FIRST_ROW, _END_OF_ROWS = encode_key((ROW,)), encode_key((ROW + 1,))
 Due = Callable[[Sequence[int]], int]
@@ -49,11 +51,13 @@ class Held:
 class Bucket:
     """The records of one key: those of a side in the order of (time, arrival).
 
-    ``times`` are those of ``rows``, apart so that they can be searched.
+    ``times`` are those of ``rows``, apart so that they can be searched; ``heads`` are what the
+    keys of a side's rows begin with.
     """
 
     key: Hashable
     name: bytes
+    heads: tuple[bytes, bytes]
     times: tuple[list[int], list[int]] = field(default_factory=lambda: ([], []))
     rows: tuple[list[Held], list[Held]] = field(default_factory=lambda: ([], []))
     due_ms: int = FOREVER_MS
@@ -93,14 +97,14 @@ class JoinState:
         return len(self._changes)
 
     def bucket(self, key: Hashable) -> Bucket:
-        """Return the bucket of a key; ``settle`` must be called for it afterwards.
+        """Return the bucket of a key; one that is and stays empty must be settled.
 
         Raises:
             InputError: The key is no key.
         """
         bucket = self._buckets.get(key)
         if bucket is None:
-            bucket = self._loaded(Bucket(key, encode_key(key)))
+            bucket = self._loaded(key)
             self._buckets[key] = bucket
         return bucket
 
@@ -113,6 +117,10 @@ class JoinState:
         self.size += 1
         flag = _MATCHED if held.is_matched else _UNMATCHED
         self._changes.insert(_raw(bucket, side, held), flag + data)
+        due_ms = self._dues[side](bucket.times[side])
+        if due_ms < bucket.due_ms:
+            self._timers.move(bucket.name, bucket.due_ms, due_ms)
+            bucket.due_ms = due_ms
 
     def match(self, bucket: Bucket, side: int, rows: Iterable[Held]) -> None:
         """Remember that records have found a partner."""
@@ -147,7 +155,7 @@ class JoinState:
     def due(self, watermark_ms: int) -> Iterator[Bucket]:
         """Iterate over the buckets that are due; each is settled before the next one is taken."""
         for due_ms, name in self._timers.due(watermark_ms):
-            bucket = self.bucket(decode_key(name))
+            bucket = self.bucket(decode_key(_TUPLE + name)[0])
             if bucket.due_ms == due_ms:
                 yield bucket
             self.settle(bucket)
@@ -177,14 +185,16 @@ class JoinState:
         self._sequence += 1
         return self._sequence
 
-    def _loaded(self, bucket: Bucket) -> Bucket:
-        """Fill a bucket with what the state holds of its key."""
+    def _loaded(self, key: Hashable) -> Bucket:
+        """Return a bucket with what the state holds of its key."""
+        name = encode_under(b"", key)
+        head = _FIRST_ROW + name
+        bucket = Bucket(key, name, (head + _SIDES[0], head + _SIDES[1]))
         if self._has_more is None:
             self._has_more = any(True for _ in self._state.scan(_FIRST_ROW, _END_OF_ROWS))
         if not self._has_more:
             return bucket
-        start = encode_key((ROW, bucket.name))
-        for raw, data in self._state.scan(start, start + b"\xff"):
+        for raw, data in self._state.scan(head, head + b"\xff"):
             if self._changes.has_deleted(raw):
                 continue
             _, _, side, time_ms, sequence = decode_key(raw)
@@ -205,11 +215,11 @@ def join_view(
         kind, *rest = decode_key(raw)
         if kind != ROW:
             return None
-        name, side, time_ms, _ = rest
-        return (decode_key(name), ("left", "right")[side], time_ms), codecs[side].decode(data[1:])
+        key, side, time_ms, _ = rest
+        return (key, ("left", "right")[side], time_ms), codecs[side].decode(data[1:])
 
     return view
 
 
 def _raw(bucket: Bucket, side: int, held: Held) -> bytes:
-    return encode_key((ROW, bucket.name, side, held.time_ms, held.sequence))
+    return bucket.heads[side] + int_part(held.time_ms) + int_part(held.sequence)

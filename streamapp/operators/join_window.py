@@ -173,7 +173,8 @@ class WindowJoin(StreamJoin):
         if may_match or (side in self._alone and not is_matched):
             held = Held(time_ms, 0, rows.values[place], is_matched)
             self._held.add(bucket, side, held, arrival.data)
-        self._held.settle(bucket)
+        else:
+            self._held.settle(bucket)
 
 
 def _alone(held: Held, side: int) -> Pair:
