@@ -1,7 +1,7 @@
 """Window specifications, and the one formula that places an event time into windows.
 
 All intervals are half-open ``[start, end)`` in integer ms since 1970. Rules: Flink's (semantics in
-docs/event-time.md). Pure; numbers and int64 arrays go through the same formulas.
+docs/windows.md). Pure; numbers and int64 arrays go through the same formulas.
 """
 
 from __future__ import annotations
