@@ -22,7 +22,7 @@ from streamapp.state.scope import EventScope, current_scope
 from streamapp.state.shard import Shard, memory_key, memory_key_of, plain_key
 from streamapp.state.store import prefix_end
 from streamapp.state.windowed import WindowedTable
-from streamapp.state.windowed_grid import Grid, declared
+from streamapp.state.windowed_grid import WindowGrid, declared
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -50,7 +50,7 @@ class TableSpec:
     partitions: int | None = None
     ttl_ms: int | None = None
     help: str = ""
-    windows: Grid | None = None
+    windows: WindowGrid | None = None
 
 
 class Table(MutableMapping[Any, Any]):

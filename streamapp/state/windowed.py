@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from streamapp.state.table import Table
-    from streamapp.state.windowed_grid import Grid
+    from streamapp.state.windowed_grid import WindowGrid
 
 _AT_EVENT = Relative(lambda: always(event_ms()), event_ms)
 
@@ -47,7 +47,7 @@ class WindowedTable:
     def __init__(
         self,
         table: Table,
-        grid: Grid,
+        grid: WindowGrid,
         relative: Relative = _AT_EVENT,
         clock_ms: Callable[[], int] = clock_ms,
     ) -> None:

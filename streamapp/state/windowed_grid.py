@@ -18,6 +18,7 @@ import msgspec
 
 from streamapp.core.duration import to_ms
 from streamapp.core.times import plus
+from streamapp.core.windows import floor_to
 from streamapp.errors import ConfigError, InputError, UsageError
 from streamapp.serde.ordered_keys import PLAIN_KEYS
 
@@ -40,7 +41,7 @@ class Window(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
+class WindowGrid:
     """Windows of ``size_ms`` that start every ``step_ms``; the size need be no multiple of it.
 
     ``expires_ms``: how far event time may pass the end of a window before its rows are gone;
@@ -53,12 +54,12 @@ class Grid:
 
     def starts(self, time_ms: int) -> range:
         """Return the starts of all windows that a time lies in, oldest first."""
-        first = ((time_ms - self.size_ms) // self.step_ms + 1) * self.step_ms
-        return range(first, time_ms + 1, self.step_ms)
+        before = floor_to(time_ms - self.size_ms, self.step_ms, 0)
+        return range(before + self.step_ms, time_ms + 1, self.step_ms)
 
     def latest(self, time_ms: int) -> int:
         """Return the start of the last window to open of those that a time lies in."""
-        return time_ms - time_ms % self.step_ms
+        return floor_to(time_ms, self.step_ms, 0)
 
     def window(self, start_ms: int) -> Window:
         """Return the window of a start."""
@@ -83,7 +84,7 @@ class Grid:
         return plus(start, self.size_ms)
 
 
-def declared(name: str, size: Any, step: Any, expires: Any) -> Grid:
+def declared(name: str, size: Any, step: Any, expires: Any) -> WindowGrid:
     """Return the grid of a table's declaration.
 
     Raises:
@@ -107,7 +108,7 @@ def declared(name: str, size: Any, step: Any, expires: Any) -> Grid:
     if size_ms > step_ms * _MOST_WINDOWS:
         msg = f"Table {name}: each event would change {size_ms // step_ms} windows"
         raise ConfigError(msg, hint=f"Choose a step of at least size / {_MOST_WINDOWS}")
-    return Grid(size_ms, step_ms, expires_ms)
+    return WindowGrid(size_ms, step_ms, expires_ms)
 
 
 def row_of(key: Hashable, start_ms: int) -> Row:

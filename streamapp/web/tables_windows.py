@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from streamapp.state.table import Table
-    from streamapp.state.windowed_grid import Grid
+    from streamapp.state.windowed_grid import WindowGrid
 
 
 def about_windows(table: Table) -> dict[str, Any]:
@@ -54,5 +54,5 @@ def windows_of(table: Table, key: Hashable, limit: int) -> Iterator[tuple[int, l
             yield partition, found
 
 
-def _shown(grid: Grid, start_ms: int) -> dict[str, Any]:
+def _shown(grid: WindowGrid, start_ms: int) -> dict[str, Any]:
     return grid.window(start_ms)._asdict()

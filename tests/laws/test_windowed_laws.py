@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.windowed import WindowedBench
 
-from streamapp.state.windowed_grid import Grid, time_ms
+from streamapp.state.windowed_grid import WindowGrid, time_ms
 
 #: Beyond all times and sizes of the laws.
 FAR = 60
@@ -167,7 +167,7 @@ def test_what_is_stored_in_the_end_is_what_lives(
 def test_windows_of_a_time_are_all_that_hold_it(
     shape: tuple[int, int, int | None], time: int
 ) -> None:
-    grid = Grid(*shape)
+    grid = WindowGrid(*shape)
     starts = list(grid.starts(time))
     near = range(time - 2 * grid.size_ms, time + 2 * grid.size_ms)
     assert starts == [
@@ -185,7 +185,7 @@ def test_a_window_is_over_its_life_after_its_end(
     shape: tuple[int, int, int | None], start: int, now: int
 ) -> None:
     size, _, expires = shape
-    assert Grid(*shape).is_over(start, now) == (
+    assert WindowGrid(*shape).is_over(start, now) == (
         expires is not None and start + size + expires <= now
     )
 
