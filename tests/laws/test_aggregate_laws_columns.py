@@ -36,12 +36,14 @@ WINDOWS = 4
 
 small_ints = st.integers(-3, 3)
 huge_ints = st.sampled_from([1, 2**62, 2**63 - 2, 2**63 - 1, 2**63, -(2**63), -(2**63) - 1])
+edge_ints = st.sampled_from([0, 1, -1, 2**63 - 1, -(2**63), 2**62])
 floats = st.sampled_from([0.0, -0.0, 0.1, 0.2, -2.5, 1e-300, 1e15, -1e16, 1e100, -1e140])
 #: Mostly of one kind, as data are: each of them goes another way.
 columns_of_values = st.sampled_from(
     [
         small_ints,
         huge_ints,
+        edge_ints,
         floats,
         small_ints | floats,
         st.none() | small_ints,
@@ -148,19 +150,27 @@ def test_loaded_columns_grow_as_accumulators(
     twins.check()
 
 
-@given(row_lists(), row_lists())
-def test_new_rows_are_empty_whatever_came_before(rows: list[Row], more: list[Row]) -> None:
-    twins = Twins()
+@given(row_lists(), row_lists(), st.booleans())
+def test_new_rows_are_empty_whatever_came_before(
+    rows: list[Row],
+    more: list[Row],
+    merges: bool,
+) -> None:
+    twins, fresh = Twins(), Twins()
     twins.add(rows, 0, len(rows))
-    first = twins.columns.reserve(100)
-    assert first == WINDOWS
-    fresh = Twins()
+    assert twins.columns.reserve(100) == WINDOWS
     fresh.add(more, 0, len(more))
-    twins.columns.merge(np.arange(first, first + WINDOWS), fresh.columns, np.arange(WINDOWS))
-    later = np.arange(first, first + 100)
+    end = 100  # the last rows, past what there was room for
+    if merges:
+        at = np.arange(end, end + WINDOWS)
+        twins.columns.merge(at, fresh.columns, np.arange(WINDOWS))
+    else:
+        at = np.array([end + row[0] for row in more], np.int64)
+        times = np.array([row[1] for row in more], np.int64)
+        twins.columns.add(at, inputs_of(more), times, 0, len(more))
     empty = BOTH.pack(BOTH.new())
-    expected = [BOTH.pack(acc) for acc in fresh.accs] + [empty] * (100 - WINDOWS)
-    assert bits(twins.columns.pack(later)) == bits(expected)
+    expected = [empty] * (100 - WINDOWS) + [BOTH.pack(acc) for acc in fresh.accs]
+    assert bits(twins.columns.pack(np.arange(WINDOWS, WINDOWS + 100))) == bits(expected)
     twins.check()
 
 

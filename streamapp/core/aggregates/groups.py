@@ -19,8 +19,8 @@ FEW: Final = 96
 class Groups:
     """The positions of a batch in groups of one window each, the largest group first.
 
-    ``order``: positions by window, then in their order; group ``g`` is ``order[starts[g]:][:sizes
-    [g]]`` and belongs to window ``heads[g]``.
+    ``order`` holds the positions by window, those of one window in their order. Group ``g`` goes to
+    window ``heads[g]``: the ``sizes[g]`` positions in ``order`` from ``starts[g]`` on.
     """
 
     __slots__ = ("heads", "order", "sizes", "starts")
