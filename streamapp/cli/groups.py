@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 
 from streamapp.cli.options import AsJson, BrokerUrl, Datadir, opened
-from streamapp.cli.show import print_json, print_table
-from streamapp.transport.broker import Broker, GroupInfo
+from streamapp.cli.show import print_json, print_table, timestamp
+from streamapp.core.positions import parse_progress
+from streamapp.core.times import NEVER_MS
+from streamapp.transport.broker import Broker, GroupInfo, Position
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +20,10 @@ class MemberRow:
 
 @dataclass(frozen=True, slots=True)
 class PositionRow:
-    """How far a group has read one partition; no ``position`` before the first commit."""
+    """How far a group has read one partition; no ``position`` before the first commit.
+
+    ``time_ms`` is the event time at the position, where a record has told it.
+    """
 
     topic: str
     partition: int
@@ -26,6 +31,7 @@ class PositionRow:
     end: int
     lag: int
     member: str | None
+    time_ms: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +52,9 @@ def groups(*, as_json: AsJson = False, broker: BrokerUrl = None, datadir: Datadi
         print_json(rows)
         return
     print_table(
-        ("GROUP", "TOPIC", "PARTITION", "LAG", "POSITION", "END", "MEMBER"),
+        ("GROUP", "TOPIC", "PARTITION", "LAG", "POSITION", "END", "EVENT TIME", "MEMBER"),
         [
-            (row.name, at.topic, at.partition, at.lag, at.position, at.end, at.member)
+            (row.name, at.topic, at.partition, at.lag, at.position, at.end, _when(at), at.member)
             for row in rows
             for at in row.positions
         ],
@@ -66,7 +72,18 @@ def _row(bus: Broker, group: GroupInfo) -> GroupRow:
         at = group.positions.get(tp)
         lag = have.end - (have.earliest if at is None else at.offset)
         positions.append(
-            PositionRow(*tp, None if at is None else at.offset, have.end, lag, owners.get(tp))
+            PositionRow(
+                *tp, None if at is None else at.offset, have.end, lag, owners.get(tp), _time_of(at)
+            )
         )
     members = [MemberRow(member.id, member.url, member.is_alive) for member in group.members]
     return GroupRow(group.name, group.generation, members, positions)
+
+
+def _time_of(position: Position | None) -> int | None:
+    time_ms = NEVER_MS if position is None else parse_progress(*position).time_ms
+    return None if time_ms == NEVER_MS else time_ms
+
+
+def _when(row: PositionRow) -> str | None:
+    return None if row.time_ms is None else timestamp(row.time_ms)

@@ -2,10 +2,12 @@
 
 import base64
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def print_json(value: object) -> None:
@@ -48,8 +50,11 @@ def duration(ms: int | None) -> str:
 
 
 def timestamp(ms: int) -> str:
-    """Write epoch milliseconds as RFC 3339 in UTC."""
-    text = datetime.fromtimestamp(ms / 1_000, UTC).isoformat(timespec="milliseconds")
+    """Write epoch milliseconds as RFC 3339 in UTC; as a number outside of the years 1 to 9999."""
+    try:
+        text = (_EPOCH + timedelta(milliseconds=ms)).isoformat(timespec="milliseconds")
+    except OverflowError:
+        return f"{ms} ms"
     return text.replace("+00:00", "Z")
 
 

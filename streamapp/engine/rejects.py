@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from streamapp.core.batch import TP, OutRecord
 from streamapp.engine.policy import ErrorPolicy, Verdict
-from streamapp.errors import InputError
+from streamapp.errors import FutureTimeError, InputError
 
 if TYPE_CHECKING:
     from streamapp.core.batch import RecordBatch
@@ -44,6 +44,11 @@ class FeedStats:
     dead_letters: int = 0
     errors: dict[str, int] = field(default_factory=dict)
     last_error: str = ""
+
+    @property
+    def from_the_future(self) -> int:
+        """Records that were refused because their time is too far ahead of the clock."""
+        return self.errors.get(FutureTimeError.__name__, 0)
 
     def count_error(self, exc: BaseException) -> int:
         """Count an error by its type; return the number of errors so far."""

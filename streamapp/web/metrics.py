@@ -22,10 +22,11 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from streamapp.core.times import NEVER_MS
 from streamapp.engine.states import EngineState
 from streamapp.errors import BrokerError
 from streamapp.web.answers import data_answer
-from streamapp.web.worker import Offsets, offsets_of
+from streamapp.web.worker import Offsets, headways_of, offsets_of
 
 if TYPE_CHECKING:
     from aiohttp.web import Request, Response
@@ -79,6 +80,7 @@ class EngineCollector(Collector):
         yield from self._state()
         if self._engine.phase is not EngineState.STARTING:
             yield from self._partitions()
+            yield from self._watermarks()
             yield from self._commits()
             yield from self._checkpoints()
             yield from self._recovery()
@@ -102,6 +104,7 @@ class EngineCollector(Collector):
             ("streamapp_conflicts", "Events run again because of another one", "conflicts"),
             ("streamapp_skipped_events", "Failed events that were skipped", "skipped"),
             ("streamapp_dlq_records", "Failed events in the dead-letter topic", "dead_letters"),
+            ("streamapp_future_records", "Records too far ahead of the clock", "from_the_future"),
         ):
             sums = {
                 name: sum(getattr(each, attribute) for each in of) for name, of in stats.items()
@@ -136,6 +139,27 @@ class EngineCollector(Collector):
         ):
             rows = [(_place(tp), value) for tp, value in of.items()]
             yield _gauge(f"streamapp_consumer_{name}", text, ("topic", "partition"), rows)
+
+    def _watermarks(self) -> Iterator[Metric]:
+        headways = {
+            (self._app.conf.id, agent, *_place(tp)): headway
+            for (agent, tp), headway in headways_of(self._app, sorted(self._engine.owned)).items()
+        }
+        now_s = time.time()
+        at_s = {
+            labels: headway.watermark_ms / 1_000
+            for labels, headway in headways.items()
+            if headway.watermark_ms > NEVER_MS
+        }
+        delays = {labels: now_s - at for labels, at in at_s.items()}
+        idle = {labels: float(headway.is_idle) for labels, headway in headways.items()}
+        for name, text, of in (
+            ("watermark_timestamp_seconds", "Up to here no more records are expected", at_s),
+            ("watermark_delay_seconds", "From there to now", delays),
+            ("watermark_idle", "1 where nobody waits for a silent partition", idle),
+        ):
+            labels = ("pipeline", "operator", "topic", "partition")
+            yield _gauge(f"streamapp_{name}", text, labels, of.items())
 
     def _commits(self) -> Iterator[Metric]:
         stats, rebalances = self._engine.committer.stats, self._engine.group.rebalances

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from streamapp.core.times import NEVER_MS
 from streamapp.engine.states import EngineState
 from streamapp.engine.topics import all_partitions
 from streamapp.errors import BrokerError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from streamapp.app import App
     from streamapp.core.batch import TP
+    from streamapp.core.watermarks import Headway
     from streamapp.engine.feed import Feed
     from streamapp.engine.restore import RestoreProgress
     from streamapp.transport.broker import MemberInfo, OffsetRange, Position
@@ -210,6 +212,7 @@ def _agent(name: str, condition: str, feeds: list[Feed]) -> dict[str, Any]:
         "retries": sum(each.retries for each in stats),
         "skipped": sum(each.skipped for each in stats),
         "dead_letters": sum(each.dead_letters for each in stats),
+        "from_the_future": sum(each.from_the_future for each in stats),
         "last_error": next((each.last_error for each in stats if each.last_error), ""),
     }
 
@@ -231,8 +234,38 @@ def _partition(
         "paused": tp in engine.paused,
         "committed": position.offset if position else None,
         "positions": {feed.name: feed.position(tp) for feed in readers},
+        "watermarks": {
+            name: _watermark(headway) for (name, _), headway in headways_of(app, [tp]).items()
+        },
         "end": ranges[tp].end,
         "lag": max(ranges[tp].end - at, 0),
+    }
+
+
+def headways_of(app: App, tps: Iterable[TP]) -> dict[tuple[str, TP], Headway]:
+    """Return how far event time is for each agent and owned partition that it reads."""
+    found: dict[tuple[str, TP], Headway] = {}
+    for tp in tps:
+        for feed in app.engine.subscriptions.readers(tp.topic):
+            if feed.owns(tp):
+                place, headway = (feed.name, tp), feed.headway(tp)
+                # One agent may read a topic twice; its slower stream counts.
+                found[place] = min(headway, found.get(place, headway), key=_by_watermark)
+    return found
+
+
+def _by_watermark(headway: Headway) -> int:
+    return headway.watermark_ms
+
+
+def _watermark(headway: Headway) -> dict[str, Any]:
+    """Return a watermark for people: ``None`` where no record has told the time yet."""
+    at_ms = headway.watermark_ms
+    is_known = at_ms > NEVER_MS
+    return {
+        "watermark_ms": at_ms if is_known else None,
+        "delay_ms": time.time_ns() // 1_000_000 - at_ms if is_known else None,
+        "is_idle": headway.is_idle,
     }
 
 

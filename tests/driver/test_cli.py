@@ -231,7 +231,7 @@ def test_topics_and_groups(run: Run, tmp_path: Path) -> None:
             pass
         assert events
         member.seek({TP("orders", 1): 0})
-        member.commit([], {TP("orders", 1): Position(1)})
+        member.commit([], {TP("orders", 1): Position(1, '{"time_ms":1500}')})
         (group,) = json.loads(run("groups", "--json").stdout)
         member.leave()
     kept, orders = json.loads(run("topics", "--json").stdout)
@@ -244,7 +244,9 @@ def test_topics_and_groups(run: Run, tmp_path: Path) -> None:
     at = {position["partition"]: position for position in group["positions"]}
     assert (at[1]["position"], at[1]["end"], at[1]["lag"]) == (1, 3, 2)
     assert (at[0]["position"], at[0]["lag"]) == (None, 0)
+    assert (at[1]["time_ms"], at[0]["time_ms"]) == (1_500, None)
     assert at[1]["member"] == group["members"][0]["id"]
+    assert "1970-01-01T00:00:01.500Z" in run("groups").stdout
     for table in (run("topics"), run("topics", "orders"), run("groups")):
         assert table.returncode == 0
         assert "orders" in table.stdout or "PARTITION" in table.stdout

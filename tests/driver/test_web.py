@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ import pytest
 from support.web_app import Total
 from support.web_client import new_app, started, worker
 
-from streamapp.core.batch import TP
+from streamapp.core.batch import TP, OutRecord
 from streamapp.engine.restore import RestoreProgress
 from streamapp.engine.states import EngineState
 from streamapp.errors import BrokerUnavailableError
@@ -63,6 +64,41 @@ async def test_partitions_tell_their_lag() -> None:
         assert series["streamapp_consumer_lag_records", ("0", "waits")] == 2
         assert series["streamapp_consumer_end_offset", ("0", "waits")] == 2
         client.app.release.set()
+
+
+async def test_watermarks_are_told_for_each_agent_and_partition() -> None:
+    async with worker() as client:
+        tp = TP("waits", 0)
+        now_ms = time.time_ns() // 1_000_000
+        future = OutRecord(tp, b'"bob"', b"5", now_ms + 2 * 86_400_000)
+        client.app.broker.append([OutRecord(tp, b'"ada"', b"1", now_ms - 60_000), future])
+        got = await client.until(
+            "/api/v1/partitions",
+            lambda got: any(p["committed"] == 2 for p in got["partitions"]),
+        )
+        told = {(p["topic"], p["partition"]): p["watermarks"] for p in got["partitions"]}
+        (watermark,) = told["waits", 0].values()
+        assert watermark["watermark_ms"] == now_ms - 60_001
+        assert watermark["delay_ms"] >= 60_001
+        assert watermark["is_idle"] is False
+        assert told["waits", 1] == {
+            "wait": {"watermark_ms": None, "delay_ms": None, "is_idle": False}
+        }
+        series = await client.series()
+        labels = ("wait", "0", "web-test", "waits")
+        assert series["streamapp_watermark_timestamp_seconds", labels] == pytest.approx(
+            (now_ms - 60_001) / 1_000
+        )
+        assert series["streamapp_watermark_delay_seconds", labels] >= 60.0
+        assert series["streamapp_watermark_idle", labels] == 0
+        assert (
+            "streamapp_watermark_delay_seconds",
+            ("wait", "1", "web-test", "waits"),
+        ) not in series
+        # The record of the day after tomorrow was refused, and is counted as such.
+        assert series["streamapp_future_records_total", ("wait", "web-test")] == 1
+        agents = (await client.get("/api/v1/agents"))["agents"]
+        assert {each["name"]: each["from_the_future"] for each in agents} == {"add": 0, "wait": 1}
 
 
 async def test_status_tells_of_the_group_and_the_commits() -> None:
