@@ -54,7 +54,6 @@ class AsOfJoin(StreamJoin):
         except Exception as exc:  # a value or a key that cannot be kept
             failure = RowError(rows.origins[len(encoded)])
             self._accept(rows.part(0, bisect_left(rows.origins, failure.origin)), encoded, side)
-            self._held.release(rows.keys)
             raise failure from exc
         self._accept(rows, encoded, side)
         return NO_ROWS
@@ -88,10 +87,10 @@ class AsOfJoin(StreamJoin):
             bucket = self._held.bucket(rows.keys[place])
             if plus(time_ms, patience_ms) <= mark_ms:
                 self.late["dropped"] += 1
-                self._held.settle(bucket)
             else:
                 held = Held(time_ms, 0, rows.values[place], is_matched=False)
                 self._held.add(bucket, side, held, encoded[place])
+        self._held.tidy()
         self.next_due_ms = self._held.next_due_ms
 
     def _partner(self, bucket: Bucket, time_ms: int) -> Held | None:

@@ -62,6 +62,11 @@ class Bucket:
     rows: tuple[list[Held], list[Held]] = field(default_factory=lambda: ([], []))
     due_ms: int = FOREVER_MS
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits here."""
+        return not self.rows[0] and not self.rows[1]
+
 
 class JoinState:
     """The buckets of a join.
@@ -81,6 +86,8 @@ class JoinState:
         self._changes = Changes()
         self._timers = Timers(state, self._changes)
         self._buckets: dict[Hashable, Bucket] = {}
+        #: Those that had nothing when they were asked for.
+        self._looked_at: list[Bucket] = []
         #: Whether the state may hold keys that memory does not; unknown before the first look.
         self._has_more: bool | None = None
         self._sequence: int | None = None
@@ -97,7 +104,7 @@ class JoinState:
         return len(self._changes)
 
     def bucket(self, key: Hashable) -> Bucket:
-        """Return the bucket of a key; one that is and stays empty must be settled.
+        """Return the bucket of a key; ``tidy`` must be called afterwards.
 
         Raises:
             InputError: The key is no key.
@@ -106,6 +113,8 @@ class JoinState:
         if bucket is None:
             bucket = self._loaded(key)
             self._buckets[key] = bucket
+            if bucket.is_empty:
+                self._looked_at.append(bucket)
         return bucket
 
     def add(self, bucket: Bucket, side: int, held: Held, data: bytes) -> None:
@@ -142,15 +151,15 @@ class JoinState:
         due_ms = self._due_ms(bucket)
         self._timers.move(bucket.name, bucket.due_ms, due_ms)
         bucket.due_ms = due_ms
-        if not bucket.rows[0] and not bucket.rows[1]:
-            self._buckets.pop(bucket.key, None)
+        if bucket.is_empty and self._buckets.get(bucket.key) is bucket:
+            del self._buckets[bucket.key]
 
-    def release(self, keys: Iterable[Hashable]) -> None:
-        """Forget the buckets of these keys that were only looked at, and are empty."""
-        for key in keys:
-            bucket = self._buckets.get(key)
-            if bucket is not None:
+    def tidy(self) -> None:
+        """Forget the buckets that were looked at, had nothing, and got nothing since."""
+        for bucket in self._looked_at:
+            if bucket.is_empty:
                 self.settle(bucket)
+        self._looked_at.clear()
 
     def due(self, watermark_ms: int) -> Iterator[Bucket]:
         """Iterate over the buckets that are due; each is settled before the next one is taken."""
@@ -159,6 +168,7 @@ class JoinState:
             if bucket.due_ms == due_ms:
                 yield bucket
             self.settle(bucket)
+        self._looked_at.clear()
 
     def drain(self) -> dict[bytes, bytes | None]:
         """Return the changes since the last call."""

@@ -89,9 +89,9 @@ class WindowJoin(StreamJoin):
         if failure is not None:
             count = bisect_left(rows.origins, failure.origin, 0, count)
         brought = self._accepted(rows, arrivals[:count], side)
+        self._held.tidy()
         self.next_due_ms = self._held.next_due_ms
         if failure is not None:
-            self._held.release(rows.keys[count : len(arrivals) + 1])
             failure.brought = brought
             raise failure
         return brought
@@ -173,8 +173,6 @@ class WindowJoin(StreamJoin):
         if may_match or (side in self._alone and not is_matched):
             held = Held(time_ms, 0, rows.values[place], is_matched)
             self._held.add(bucket, side, held, arrival.data)
-        else:
-            self._held.settle(bucket)
 
 
 def _alone(held: Held, side: int) -> Pair:

@@ -123,6 +123,13 @@ def test_an_error_leaves_no_trace_of_its_origin_and_those_after_it(failing: int)
     assert join.process(rows(("a", 1, 16)), LEFT).values == [4.0]
 
 
+def test_a_row_that_is_not_kept_does_not_take_the_one_behind_it_along() -> None:
+    join = window_join()
+    late, good = ("k", 10, "l"), ("k", 100, "m")
+    join.process(rows(late, good, mark=20), LEFT)
+    assert join.process(rows(("k", 100, "r"), mark=20), RIGHT).values == [Pair("m", "r")]
+
+
 @pytest.mark.parametrize("bad", [("\ud800", 1, 1), ("b", 1, object())])
 @pytest.mark.parametrize("side", [LEFT, RIGHT])
 @pytest.mark.parametrize("make", [window_join, as_of])
