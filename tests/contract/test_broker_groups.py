@@ -245,10 +245,10 @@ def test_positions_outlive_the_members(broker: Broker, alone: Worker) -> None:
 
 
 def assert_fenced(broker: Broker, worker: Worker, tp: TP) -> None:
-    before = broker.committed("g", IN), broker.offsets([OUT])[OUT].end
+    before = broker.committed("g", IN), read_all(broker, OUT)
     with pytest.raises(FencedError):
         worker.member.commit([record(OUT, b"k", b"fenced")], {tp: at(77)})
-    assert (broker.committed("g", IN), broker.offsets([OUT])[OUT].end) == before
+    assert (broker.committed("g", IN), read_all(broker, OUT)) == before
 
 
 def test_commit_while_revoking_is_accepted_and_after_release_it_is_not(
@@ -287,7 +287,8 @@ def test_records_alone_are_fenced_too(
         brokers.evict(broker, alone.member)
     with pytest.raises(FencedError):
         alone.member.commit([record(OUT, b"k", b"fenced")], {})
-    assert broker.offsets([OUT])[OUT].end == 0
+    assert read_all(broker, OUT) == []
+    assert broker.committed("g", IN) == {}
 
 
 def test_evicted_member_loses_all_is_fenced_and_joins_again(
@@ -332,13 +333,13 @@ def test_others_take_over_from_an_evicted_member(
 
 
 def test_groups_shows_members_urls_and_partitions(
-    broker: Broker, join: Callable[..., Worker]
+    broker: Broker, brokers: Brokers, join: Callable[..., Worker]
 ) -> None:
     worker = join(url="http://worker:6066")
     drive([worker], lambda: worker.owned == set(IN))
     info = broker.groups()["g"]
     assert info.name == "g"
-    assert info.generation == worker.generation
+    assert info.generation == (worker.generation if brokers.tells_generation else 0)
     (member,) = info.members
     assert (member.id, member.url, member.is_alive) == (
         worker.member.id,

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import time
+import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from confluent_kafka import TopicPartition
+from support import kafka
+from support.kafka_wire import remove_member
+
 from streamapp.core.batch import TP, OutRecord, RecordBatch
 from streamapp.transport.broker import Assigned, Lost, Position, Revoking
+from streamapp.transport.kafka import KafkaBroker, KafkaOptions
 from streamapp.transport.memory import MemoryBroker, memory_broker
 from streamapp.transport.sqlite import SqliteBroker
 from streamapp.transport.sqlite.log import Place
@@ -23,7 +29,19 @@ DEADLINE_S = 20.0
 
 
 class Brokers:
-    """One broker's storage in a folder: how to open it, and what can befall it from outside."""
+    """One broker's storage in a folder: how to open it, and what can befall it from outside.
+
+    ``is_dense``: offsets have no holes. Kafka's commits take some of their own, so its ends tell
+    nothing about records. ``reads_ahead``: a reader may have fetched what is deleted.
+    ``tells_generation``: also to those outside of a group. ``earliest_ms``: earliest time of a
+    record. ``examples``: of the model test, each on a new storage.
+    """
+
+    is_dense = True
+    reads_ahead = False
+    tells_generation = True
+    earliest_ms = 0
+    examples = 25
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -85,8 +103,45 @@ class SqliteBrokers(Brokers):
         broker._cleaner.delete_before(Place(topic.tid, tp.partition), before)
 
 
+class KafkaBrokers(Brokers):
+    """One real broker for all; a storage is a prefix of names."""
+
+    is_dense = False
+    reads_ahead = True
+    tells_generation = False
+    earliest_ms = 1
+    examples = 3
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._cluster = kafka.shared()
+        self._prefix = f"{uuid.uuid4().hex[:8]}."
+
+    def _open(self) -> Broker:
+        options = KafkaOptions(self._cluster.bootstrap, prefix=self._prefix)
+        return KafkaBroker(options)
+
+    def evict(self, broker: Broker, member: Member) -> None:
+        assert isinstance(broker, KafkaBroker)
+        for name in broker.groups():
+            described = broker._cluster.admin.describe_consumer_groups([self._prefix + name])
+            for one in described[self._prefix + name].result(DEADLINE_S).members:
+                if one.client_id.partition("@")[0] == member.id:
+                    remove_member(self._cluster.nodes[0].port, self._prefix + name, one.member_id)
+
+    def trim(self, broker: Broker, tp: TP, before: int) -> None:
+        assert isinstance(broker, KafkaBroker)
+        place = TopicPartition(self._prefix + tp.topic, tp.partition, before)
+        for future in broker._cluster.admin.delete_records([place]).values():
+            future.result(DEADLINE_S)
+
+
 #: Every broker that the contract suites run over; a new one is one more entry.
-KINDS: dict[str, type[Brokers]] = {"memory": MemoryBrokers, "sqlite": SqliteBrokers}
+KINDS: dict[str, type[Brokers]] = {
+    "memory": MemoryBrokers,
+    "sqlite": SqliteBrokers,
+    "kafka": KafkaBrokers,
+}
 
 
 def record(tp: TP, key: bytes | None, value: bytes | None, timestamp_ms: int = 1_000) -> OutRecord:
@@ -99,15 +154,15 @@ def numbered(tp: TP, count: int, first: int = 0) -> list[OutRecord]:
 
 def read_all(broker: Broker, tp: TP, offset: int = 0) -> list[tuple[int, bytes | None]]:
     """Return offset and value of everything in the partition from ``offset`` on."""
-    end = broker.offsets([tp])[tp].end
+    earliest, end = broker.offsets([tp])[tp]
     reader = broker.reader()
     rows: list[tuple[int, bytes | None]] = []
+    if end == earliest:
+        return rows
     try:
         reader.assign({tp: offset})
         deadline = time.monotonic() + DEADLINE_S
-        while (not rows or rows[-1][0] < end - 1) and time.monotonic() < deadline:
-            if end == broker.offsets([tp])[tp].earliest:
-                break
+        while reader.positions()[tp] < end and time.monotonic() < deadline:
             for batch in reader.poll(0.05, 1_000):
                 rows += zip(batch.offsets, batch.values, strict=True)
     finally:

@@ -143,7 +143,7 @@ class KafkaBroker:
 
     def committed(self, group: str, tps: Iterable[TP]) -> dict[TP, Position]:
         """See ``Broker.committed``; waits for a commit that is being written."""
-        return self._cluster.groups.committed(group, tps)
+        return self._cluster.positions.committed(group, tps)
 
     def groups(self) -> Mapping[str, GroupInfo]:
         """See ``Broker.groups``; Kafka tells nobody outside of a group its generation: 0."""
@@ -153,6 +153,7 @@ class KafkaBroker:
         """See ``Broker.close``; its members leave their groups."""
         with self._lock, ExitStack() as closing:
             self._is_closed = True
+            closing.callback(self._cluster.positions.close)
             closing.callback(self._discard)
             # All of them, in reverse order, even if one of them fails.
             for user in self._users:

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds that a call to the cluster may take before it counts as unreachable.
-CALL_S = 15.0
 #: Beats of a session: how often a member asks whether its group rebalances.
 _BEATS = 12
 
@@ -115,6 +113,14 @@ class Clients:
         else:
             own["group.remote.assignor"] = "range"
         return self._consumer(own)
+
+    def asker(self, group: str, *, is_stable: bool) -> Consumer:
+        """Return a consumer that asks for positions of a group and joins nothing.
+
+        With ``is_stable`` it waits for commits that are open.
+        """
+        level = "read_committed" if is_stable else "read_uncommitted"
+        return self._consumer({"group.id": group, "isolation.level": level})
 
     def _consumer(self, own: Mapping[str, object]) -> Consumer:
         try:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from streamapp.transport.kafka.clients import Clients
 from streamapp.transport.kafka.groups import Groups
 from streamapp.transport.kafka.names import Names
+from streamapp.transport.kafka.positions import Positions
 from streamapp.transport.kafka.topics import Topics
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ class Cluster:
         self.names = Names(options.prefix)
         self.admin = self.clients.admin()
         self.topics = Topics(self.admin, self.names, options.replication, self.trouble)
-        self.groups = Groups(self.admin, self.names, self.trouble)
+        self.positions = Positions(self.clients, self.names)
+        self.groups = Groups(self.admin, self.topics, self.positions, self.names)
         #: Workers that are gone and whose transactions were ended.
         self.ended: frozenset[str] = frozenset()
         self.topics.require(())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 
@@ -18,9 +19,17 @@ from streamapp.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from streamapp.errors import StreamappError
 
 log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+#: Seconds that a call to the cluster may take before it counts as unreachable.
+CALL_S = 15.0
+#: Seconds between two tries of a call.
+_LOOK_S = 0.02
 
 #: The group or the transaction coordinator went on without this member.
 FENCES = frozenset(
@@ -151,6 +160,22 @@ def is_passing(problem: object) -> bool:
     """Tell whether the same question may be answered in a moment."""
     error = error_of(problem)
     return error is not None and error.code() in _MOVING
+
+
+def patiently(ask: Callable[[], _T], doing: str, trouble: Trouble) -> _T:
+    """Ask the cluster, again while leaders and coordinators move.
+
+    Raises:
+        BrokerError: It refused, cannot be reached, or is still moving after 15 s.
+    """
+    deadline = time.monotonic() + CALL_S
+    while True:
+        try:
+            return ask()
+        except (KafkaException, TimeoutError) as exc:
+            if not is_passing(exc) or time.monotonic() > deadline:
+                raise failure(exc, doing, trouble) from exc
+            time.sleep(_LOOK_S)
 
 
 def error_of(problem: object) -> KafkaError | None:

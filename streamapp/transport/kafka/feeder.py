@@ -18,7 +18,7 @@ from streamapp.core.batch import TP
 from streamapp.errors import StreamappError
 from streamapp.transport.kafka.assignment import Eager, Incremental, generation_of
 from streamapp.transport.kafka.failures import failure
-from streamapp.transport.kafka.groups import FENCE
+from streamapp.transport.kafka.positions import FENCE
 from streamapp.transport.kafka.records import to_batches
 from streamapp.transport.kafka.takeover import end_left_open
 

@@ -23,7 +23,7 @@ from streamapp.core.batch import TP, RecordBatch
 from streamapp.errors import FencedError, StreamappError
 from streamapp.transport.broker import Assigned, Lost, Position, Revoking
 from streamapp.transport.kafka.feeder import Feeder
-from streamapp.transport.kafka.groups import FENCE, write_note
+from streamapp.transport.kafka.positions import FENCE, write_note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

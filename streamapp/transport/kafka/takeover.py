@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from streamapp.transport.kafka.groups import read_note
+from streamapp.transport.kafka.positions import read_note
 from streamapp.transport.kafka.transactions import abort_left_open
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def end_left_open(
     """
     if not tps:
         return {}
-    committed = cluster.groups.written(group, tps)
+    committed = cluster.positions.written(group, tps)
     owners = {read_note(note)[0] for _, note in committed.values()} - {""}
     owners -= cluster.ended
     if owners:

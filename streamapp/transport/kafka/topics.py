@@ -11,8 +11,7 @@ from confluent_kafka.admin import ConfigResource, NewTopic, OffsetSpec, Resource
 from streamapp.core.batch import TP
 from streamapp.errors import BrokerUnavailableError, PartitionMismatchError, UnknownTopicError
 from streamapp.transport.broker import OffsetRange, TopicInfo, TopicSpec
-from streamapp.transport.kafka.clients import CALL_S
-from streamapp.transport.kafka.failures import error_of, failure, is_passing
+from streamapp.transport.kafka.failures import CALL_S, error_of, failure, patiently
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -42,7 +41,7 @@ class Topics:
         self._admin = admin
         self._names = names
         self._replication = replication
-        self._trouble = trouble
+        self.trouble = trouble
         self._counts: dict[str, int] = {}
 
     def create(self, spec: TopicSpec) -> TopicInfo:
@@ -70,7 +69,7 @@ class Topics:
         except (KafkaException, TimeoutError) as exc:
             error = error_of(exc)
             if error is None or error.code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise failure(exc, f"creating topic {spec.name}", self._trouble) from exc
+                raise failure(exc, f"creating topic {spec.name}", self.trouble) from exc
 
     def _wait_for(self, name: str) -> TopicInfo:
         deadline = time.monotonic() + CALL_S
@@ -103,7 +102,7 @@ class Topics:
                 error = error_of(exc)
                 if error is not None and error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                     continue
-                raise failure(exc, f"describing topic {name}", self._trouble) from exc
+                raise failure(exc, f"describing topic {name}", self.trouble) from exc
             if all(part.leader is not None and part.leader.id >= 0 for part in topic.partitions):
                 ours = name.removeprefix(self._names.prefix)
                 values = {key: entry.value for key, entry in config.items()}
@@ -128,12 +127,22 @@ class Topics:
                 msg = f"There is no partition {tp.partition} of topic {tp.topic}"
                 raise UnknownTopicError(msg, hint="Create the topic first")
 
+    def tps(self) -> list[TP]:
+        """Return all partitions of all topics that have the prefix."""
+        return [
+            TP(ours, partition)
+            for name, count in self._metadata().items()
+            if (ours := self._names.ours(name)) is not None
+            for partition in range(count)
+        ]
+
     def _metadata(self) -> dict[str, int]:
         try:
             topics = self._admin.list_topics(timeout=CALL_S).topics
         except KafkaException as exc:
             self._admin.poll(0)
-            raise failure(exc, "asking the cluster for its topics", self._trouble) from exc
+            raise failure(exc, "asking the cluster for its topics", self.trouble) from exc
+        self._admin.poll(0)  # takes librdkafka's lines, which would gather
         return {
             name: len(topic.partitions) for name, topic in topics.items() if topic.error is None
         }
@@ -145,15 +154,7 @@ class Topics:
         if not tps:
             return {}
         places = {tp: self._names.place(tp) for tp in tps}
-        deadline = time.monotonic() + CALL_S
-        while True:
-            try:
-                return self._ranges(places)
-            except (KafkaException, TimeoutError) as exc:
-                if not is_passing(exc) or time.monotonic() > deadline:
-                    self._admin.poll(0)
-                    raise failure(exc, "asking for offsets", self._trouble) from exc
-                time.sleep(_LOOK_S)
+        return patiently(lambda: self._ranges(places), "asking for offsets", self.trouble)
 
     def _ranges(self, places: Mapping[TP, TopicPartition]) -> dict[TP, OffsetRange]:
         level = IsolationLevel.READ_UNCOMMITTED
@@ -161,10 +162,13 @@ class Topics:
             self._admin.list_offsets(dict.fromkeys(places.values(), spec), isolation_level=level)
             for spec in (OffsetSpec.earliest(), OffsetSpec.latest())
         )
-        return {
+        ranges = {
             tp: OffsetRange(first[place].result(CALL_S).offset, last[place].result(CALL_S).offset)
             for tp, place in places.items()
         }
+        if any(earliest < 0 or end < 0 for earliest, end in ranges.values()):
+            raise KafkaException(KafkaError(KafkaError.OFFSET_NOT_AVAILABLE))
+        return ranges
 
 
 def _config_of(spec: TopicSpec) -> dict[str, str]:

@@ -27,8 +27,7 @@ from streamapp.errors import (
     UnknownTopicError,
 )
 from streamapp.faults import crash_point
-from streamapp.transport.kafka.clients import CALL_S
-from streamapp.transport.kafka.failures import FENCES, error_of, failure
+from streamapp.transport.kafka.failures import CALL_S, FENCES, error_of, failure
 from streamapp.transport.kafka.records import Delivery
 
 if TYPE_CHECKING:
