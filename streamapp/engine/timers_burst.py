@@ -104,7 +104,7 @@ class Burst:
             if not self._scope.is_lost:
                 await self._fail(due, exc)
         else:
-            self._finish(due)
+            self._finish()
         finally:
             self.is_in_hand = False
 
@@ -125,7 +125,7 @@ class Burst:
         source = self._engine.timers.source(self.timers, self.partition, due)
         self._scope.enter(source, self.partition, self.timers.table.partitions)
 
-    def _finish(self, due: Due) -> None:
+    def _finish(self) -> None:
         scope, engine = self._scope, self._engine
         if scope.is_lost:
             return
@@ -140,8 +140,6 @@ class Burst:
             engine.gate.open_for_all(self)
         engine.outbox.add(scope.outputs)
         scope.outputs.clear()
-        # Its handler may have set it anew for the same time: that is noted when the next is sought.
-        self._waiting.index.discard(due)
         self._rejects.stats.events += 1
 
     async def _fail(self, due: Due, exc: Exception) -> None:
@@ -173,7 +171,7 @@ class Burst:
             self._scope.outputs.append(self._rejects.letter(batch, 0, exc, self._failures))
         elif value is not ABSENT:
             stats.skipped += 1
-        self._finish(due)
+        self._finish()
 
     async def _tell(self, exc: Exception) -> None:
         """Tell the declared handler of a failure; what it sends does not share the timer's fate."""

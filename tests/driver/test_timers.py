@@ -179,7 +179,7 @@ async def test_handler_that_awaits_at_the_end_of_a_worker_has_no_half_effect(
         app.agent(app.topic("in", key_type=str), name="work")(work)
 
     declare(app, done, hangs=True)
-    async with running(app):
+    async with asyncio.timeout(10), running(app):
         put(bench, "in", ("a", 1))
         await until(began.is_set)
     assert bench.rows("done") == {}
@@ -188,6 +188,44 @@ async def test_handler_that_awaits_at_the_end_of_a_worker_has_no_half_effect(
     declare(again, done, hangs=False)
     async with running(again):
         await until(lambda: dict(done.items()) == {"a": 1})
+
+
+async def test_handler_that_will_not_end_has_no_effect_after_a_rebalance(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamapp.engine.group._LAST_DRAIN_S", 0.05)
+    app = bench.app()
+    out = app.topic("out", key_type=str)
+    runs: list[int] = []
+    may_end = asyncio.Event()
+
+    @app.on_timer("due")
+    async def due(timer: Any) -> None:
+        runs.append(len(runs))
+        await out.send(key=timer.key, value=runs[-1])
+        while runs[-1] == 0 and not may_end.is_set():
+            try:
+                await may_end.wait()
+            except asyncio.CancelledError:
+                continue
+
+    @app.agent(app.topic("in", key_type=str))
+    async def work(stream: Any) -> None:
+        async for event in stream.events():
+            due.set(event.key, at=1)
+
+    try:
+        async with running(app):
+            put(bench, "in", ("a", 1))
+            await until(lambda: runs == [0])
+            app.engine.group.rejoin_soon()
+            await until(lambda: fired_keys(bench) == ["a"])
+            may_end.set()
+            put(bench, "in", ("b", 1))
+            await until(lambda: fired_keys(bench) == ["a", "b"])
+    finally:
+        may_end.set()
+    assert values(bench, "out") == [1, 2]
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])

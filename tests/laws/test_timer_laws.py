@@ -141,7 +141,6 @@ class World:
                 self.timers.set(key, at=at_ms, value=number)
         assert scope.finish() is Outcome.DONE
         scope.leave()
-        self.waiting.index.discard(due)
         self.fired += 1
         timer = self.timers.timer(due, value)
         assert self.model.pop(timer.key) == (timer.at_ms, timer.value)
