@@ -20,11 +20,24 @@ from streamapp.operators.keyed_state import Held
 
 @dataclass(frozen=True, slots=True)
 class Folding:
-    """How records become windows; ``copy`` returns what shares nothing that may change."""
+    """How records become windows; ``shield`` keeps functions of the application from our state.
+
+    They may change what they are given, and return it.
+    """
 
     size_ms: int
     aggregates: AggregateSet
-    copy: Callable[[Acc], Acc]
+    shield: Callable[[Acc], Acc]
+
+    def add(self, into: Acc, other: Acc) -> None:
+        """Add the records of ``other`` behind those of ``into``."""
+        self.aggregates.merge(into, self.shield(other))
+
+    def copy(self, acc: Acc) -> Acc:
+        """Return the same, sharing nothing that may change."""
+        made = self.aggregates.new()
+        self.add(made, acc)
+        return made
 
 
 class Kept(Held):
@@ -77,7 +90,7 @@ class Kept(Held):
         del self.times[:stop], self.accs[:stop]
 
     def window(self, time: int, how: Folding) -> Acc:
-        """Return the accumulator of the records in ``[time - size, time]``; it is not to change."""
+        """Return the accumulator of the records in ``[time - size, time]``, to be read."""
         block = time // (how.size_ms + 1)
         folds = self.folds
         if folds is None or folds.block != block or time < folds.time:
@@ -112,7 +125,7 @@ class Folds:
         fold = self._how.aggregates.new()
         for at in range(stop - 1, start - 1, -1):
             fold, later = self._how.copy(kept.accs[at]), fold
-            self._how.aggregates.merge(fold, later)
+            self._how.add(fold, later)
             self._ends.append(fold)
 
     def grow(self, kept: Kept, time: int) -> None:
@@ -121,7 +134,7 @@ class Folds:
         begin = bisect_left(kept.times, self._start)
         stop = bisect_right(kept.times, time)
         for at in range(begin + self._count, stop):
-            self._how.aggregates.merge(self._begun, kept.accs[at])
+            self._how.add(self._begun, kept.accs[at])
         self._count = stop - begin
 
     def window(self, kept: Kept) -> Acc:
@@ -129,7 +142,7 @@ class Folds:
         begin = bisect_left(kept.times, self._start)
         old = begin - bisect_left(kept.times, self.time - self._how.size_ms)
         if old <= 0:
-            return self._begun
+            return self._how.shield(self._begun)
         fold = self._how.copy(self._ends[old - 1])
-        self._how.aggregates.merge(fold, self._begun)
+        self._how.add(fold, self._begun)
         return fold
