@@ -17,6 +17,7 @@ from support.web_client import free_port
 import streamapp
 from streamapp.errors import ConfigError
 from streamapp.serde.ordered_keys import decode_key
+from streamapp.transport.broker import TopicSpec
 
 if TYPE_CHECKING:
     from streamapp.state.windowed import WindowedTable
@@ -134,6 +135,7 @@ async def test_relative_to_a_field_of_the_event(
     views = app.Table("views", default=int).hopping(1, 0.25).relative_to_field(model.at)
     seen: list[int] = []
     # In one batch: each event must find its own value, not the first one's.
+    bench.broker.create_topic(TopicSpec("visits", 1))
     put(bench, "visits", *[(None, {"page": "home", "at": time}) for time in times])
 
     @app.agent(app.topic("visits", value_type=model), concurrency=concurrency)
