@@ -112,16 +112,13 @@ class EventTime:
         return Headway(watermark, is_silent)
 
     def _column(self, values: Sequence[object]) -> list[int] | None:
-        """Return the times if all are whole numbers; ``None`` if one needs a closer look."""
+        """Return the times if all are good and of one kind; ``None`` if one needs a closer look."""
         try:
             found = list(map(self._reader(values[0]), values))
+            (kind,) = set(map(type, found))
+            return _COLUMNS[kind](found, *_UNITS[self.unit])
         except Exception:  # noqa: BLE001 - the closer look finds which record it was, and says so
             return None
-        if set(map(type, found)) != {int}:
-            return None
-        numbers: list[int] = found  # type: ignore[assignment] # as their types say
-        factor, divisor = _UNITS[self.unit]
-        return numbers if factor == divisor else [n * factor // divisor for n in numbers]
 
     def _reader(self, like: object) -> Callable[[object], object]:
         """Return the function to the time of a value, for values that are of one kind."""
@@ -192,6 +189,28 @@ def _duration(options: Mapping[str, object], name: str) -> int | None:
     except ConfigError as exc:
         msg = f"{name}: {exc.message}"
         raise ConfigError(msg, hint=exc.hint) from None
+
+
+def _of_numbers(found: Sequence[object], factor: int, divisor: int) -> list[int]:
+    numbers = cast("list[int]", found)
+    return numbers if factor == divisor else [n * factor // divisor for n in numbers]
+
+
+def _of_dates(found: Sequence[object], *_: int) -> list[int]:
+    # A date without a zone cannot be subtracted: it raises.
+    return [(at - _EPOCH) // _MS for at in cast("list[datetime]", found)]
+
+
+def _of_texts(found: Sequence[object], *_: int) -> list[int]:
+    return _of_dates(list(map(datetime.fromisoformat, cast("list[str]", found))))
+
+
+#: What ``_to_ms`` does, for many values of one class at once.
+_COLUMNS: Final[Mapping[type, Callable[[Sequence[object], int, int], list[int]]]] = {
+    int: _of_numbers,
+    datetime: _of_dates,
+    str: _of_texts,
+}
 
 
 def _to_ms(raw: object, unit: str) -> int:

@@ -151,8 +151,8 @@ class JoinState:
         due_ms = self._due_ms(bucket)
         self._timers.move(bucket.name, bucket.due_ms, due_ms)
         bucket.due_ms = due_ms
-        if bucket.is_empty and self._buckets.get(bucket.key) is bucket:
-            del self._buckets[bucket.key]
+        if bucket.is_empty:
+            self._buckets.pop(bucket.key, None)
 
     def tidy(self) -> None:
         """Forget the buckets that were looked at, had nothing, and got nothing since."""

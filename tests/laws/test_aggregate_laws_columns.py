@@ -183,6 +183,18 @@ def test_rounds_and_the_loop_are_one(rows: list[Row], few: int) -> None:
     twins.check()
 
 
+@pytest.mark.parametrize(
+    "values",
+    [(-(2**63), -1), (-1, -(2**63)), (2**63 - 1, 1), (-(2**63), 2**63 - 1, 1, 1)],
+)
+def test_sums_pass_the_edge_of_64_bits(values: tuple[int, ...]) -> None:
+    twins = Twins()
+    for one in values:
+        twins.add([(0, 0, one, one)], 0, 1)
+    twins.check()
+    assert twins.columns.results(np.array([0]))[BOTH.names.index("sum_a")] == [sum(values)]
+
+
 def test_many_windows_and_many_rows() -> None:
     """Rounds of hundreds of windows, then a few hot ones."""
     random = np.random.default_rng(7)

@@ -91,9 +91,10 @@ def with_marks(drawn: Sequence[tuple[int, str, int]], bound: int) -> list[Record
 @st.composite
 def arrivals(draw: st.DrawFn, sides: int = 2, scale: int = 1) -> list[Record]:
     """Draw records on a small grid, so that times, bounds and ends of intervals meet."""
-    time = st.integers(-20, 20).map(lambda at: at * scale)
-    one = st.tuples(st.integers(0, sides - 1), st.sampled_from("abc"), time)
-    drawn = draw(st.lists(one, max_size=30))
+    span, keys = draw(st.sampled_from([(5, "ab"), (8, "b"), (20, "abc")]))
+    time = st.integers(-span, span).map(lambda at: at * scale)
+    one = st.tuples(st.integers(0, sides - 1), st.sampled_from(keys), time)
+    drawn = draw(st.lists(one, min_size=draw(st.sampled_from([0, 10])), max_size=30))
     if draw(st.booleans()):
         drawn.sort(key=lambda record: record[2])
     return with_marks(drawn, draw(st.integers(0, 5)) * scale)

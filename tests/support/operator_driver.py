@@ -83,7 +83,7 @@ class Driver:
                 self.advance(rows.marks[0])
             stop = first_due(self.operator, rows, side)
             assert stop > 0, "advance left work behind"
-            self._take(self.operator.process(rows.part(0, stop), side))
+            self.take(self.operator.process(rows.part(0, stop), side))
             self.late += self.operator.take_late().values
             rows = rows.part(stop, len(rows))
         self.advance(after_ms)
@@ -92,15 +92,16 @@ class Driver:
         """Do what is due, as a stage does: only if something is."""
         self.watermark = max(self.watermark, watermark_ms)
         if self.operator.next_due_ms <= self.watermark:
-            self._take(self.operator.advance(self.watermark))
+            self.take(self.operator.advance(self.watermark))
             assert self.operator.next_due_ms > self.watermark, "advance left work behind"
 
     def commit(self, state: DictState) -> None:
         """Emit what is emitted per commit, and bring the state up to date."""
-        self._take(self.operator.on_commit())
+        self.take(self.operator.on_commit())
         state.apply(self.operator)
 
-    def _take(self, rows: Rows) -> None:
+    def take(self, rows: Rows) -> None:
+        """Note results."""
         assert all(
             row.end - 1 == time
             for row, time in zip(rows.values, rows.times, strict=True)

@@ -50,6 +50,11 @@ def test_distinct_is_exact_while_small() -> None:
     assert distinct([]).result() == 0
 
 
+def test_distinct_never_takes_more_room_than_its_registers() -> None:
+    most = len(distinct(range(EXACT_DISTINCT)).pack())
+    assert [len(distinct(range(n)).pack()) for n in (EXACT_DISTINCT + 1, 9_000)] == [most] * 2
+
+
 @pytest.mark.parametrize("n", [EXACT_DISTINCT + 1, 1_000, 3_000, 10_000, 30_000, 100_000])
 def test_distinct_estimates_within_four_standard_errors(n: int) -> None:
     assert distinct(f"user-{i}" for i in range(n)).result() == pytest.approx(n, rel=4 * 0.01625)

@@ -130,6 +130,27 @@ def test_time_comes_from_a_name_a_key_or_a_function() -> None:
     assert list(EventTime("ts").times_of(mixed, [0, 0, 0], NOW_MS).ms) == [1, 2, 3]
 
 
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+@pytest.mark.parametrize(
+    "raws",
+    [
+        [0, -1, 7, 1_999_999],
+        [datetime(1969, 1, 1, 2, microsecond=3_999, tzinfo=UTC), datetime.max.replace(tzinfo=UTC)],
+        [datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 1)],  # noqa: DTZ001 - on purpose
+        ["1970-01-01T00:00:00.0015Z", "1969-12-31T23:59:59.9999-01:00"],
+        ["1970-01-01T00:00:01Z", "1970-01-01T00:00:01"],
+        ["1970-01-01T00:00:01Z", "soon"],
+        [1, "1970-01-01T00:00:01Z", datetime(2024, 1, 1, tzinfo=UTC), 1.5, True],
+    ],
+    ids=str,
+)
+def test_many_records_at_once_are_read_as_one_by_one(raws: list[Any], unit: str) -> None:
+    how = EventTime("ts", max_future_ms=None, unit=unit)
+    times, errors = how.times_of([Reading(raw) for raw in raws], [5] * len(raws), NOW_MS)
+    told = [str(errors[i]) if i in errors else time for i, time in enumerate(times)]
+    assert told == [one(raw, unit=unit) for raw in raws]
+
+
 def test_bad_time_harms_no_other_record() -> None:
     values = [Reading(1), {"no": 1}, Reading("soon"), None, Reading(4), 5]
     times, errors = EventTime("ts").times_of(values, [60, 61, 62, 63, 64, 65], NOW_MS)

@@ -37,7 +37,23 @@ def test_changes_tell_what_the_state_lacks() -> None:
     assert not changes.has_deleted(b"was there")
     assert changes.take() == {b"was there": b"3", b"gone": None}
     changes.delete(b"was there")
+    changes.insert(b"was there", b"4")
+    changes.delete(b"was there")
     assert changes.take() == {b"was there": None}
+
+
+def test_timers_that_memory_gave_up_are_found_in_the_state() -> None:
+    view, changes = MapView(), Changes()
+    timers = Timers(view, changes)
+    for due_ms, name in ((3, "c"), (1, "a"), (2, "b")):
+        timers.move(name_of(name), FOREVER_MS, due_ms)
+    view.apply(changes.take())
+    timers.due(0)
+    timers.trim(1)
+    # One that is also in memory may come twice.
+    assert {*timers.due(1)} == {(1, name_of("a"))}
+    assert timers.next_ms == 2
+    assert timers.due(3) == [(2, name_of("b")), (3, name_of("c"))]
 
 
 #: At each step: a name and where its timer goes, a watermark, or a number of timers to keep.

@@ -151,6 +151,33 @@ def kept(view: MapView, join: WindowJoin | AsOfJoin) -> list[Any]:
     return [shown[0] for row in view.rows.items() if (shown := join_view(CODECS)(*row))]
 
 
+def test_the_order_of_arrival_outlives_a_restart() -> None:
+    view = MapView()
+    join = window_join(view=view)
+    join.process(rows(("k", 100, "first"), ("k", 100, "second")), LEFT)
+    view.apply(join.drain())
+    again = window_join(view=view)
+    again.process(rows(("k", 100, "third")), LEFT)
+    view.apply(again.drain())
+    out = window_join(view=view).process(rows(("k", 100, "r")), RIGHT)
+    assert out.values == [Pair("first", "r"), Pair("second", "r"), Pair("third", "r")]
+
+
+def test_rows_alone_at_one_instant_come_in_the_order_of_arrival() -> None:
+    join = window_join("left")
+    join.process(rows(("b", 100, 1), ("a", 100, 2)), LEFT)
+    assert join.advance(110).values == [Pair(1, None), Pair(2, None)]
+
+
+def test_as_of_what_only_the_next_left_record_needs_is_kept() -> None:
+    join = as_of()
+    join.process(rows(("k", 0, "l"), ("j", 0, "l")), LEFT)
+    join.process(rows(("k", 0, "a"), ("k", 2, "b"), ("j", -9, "c")), RIGHT)
+    join.advance(0)
+    join.process(rows(("k", 1, 1), ("j", 1, 2), mark=0), LEFT)
+    assert join.advance(1).values == [Pair(1, "a"), Pair(2, "c")]
+
+
 def test_a_table_shows_what_waits() -> None:
     view = MapView()
     join = window_join(view=view)
