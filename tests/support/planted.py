@@ -135,7 +135,7 @@ def restore_one_short() -> None:
         shorter = []
         for batch in batches:
             is_last = batch.next_offset >= starts[batch.tp] + self.progress.total[batch.tp]
-            shorter.append(_shorter(batch) if is_last else batch)
+            shorter.append(_shorter(batch) if is_last and len(batch.offsets) > 1 else batch)
         right(self, shorter, starts)
 
     restore._Target.apply = wrong  # type: ignore[method-assign]
