@@ -93,7 +93,7 @@ class StageWork:
         start, headers = chunk.at, chunk.batch.headers
         keys, failed = self._keys(chunk.batch, of_input, start, stop)
         stop = start + len(keys)
-        before = self.clock.inputs[index].note()
+        before = self.clock.note(index)
         times = chunk.times[start:stop]
         marks, after_ms = self.clock.marks(
             index, times, None if headers is None else headers[start:stop]
@@ -110,7 +110,7 @@ class StageWork:
             chunk.at = chunk.given = stop
             return failed
         # The watermark of records that are not done is not known yet.
-        self.clock.inputs[index].restore(before)
+        self.clock.go_back(before)
         done = error.origin
         self.clock.marks(
             index, chunk.times[start:done], None if headers is None else headers[start:done]

@@ -7,6 +7,7 @@ the partition it comes from in a header, whenever that has moved. Pure.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import msgspec
@@ -142,6 +143,15 @@ class RegroupedInput:
         return self._combined.update(source.decode(), int(watermark_ms), is_idle=bool(idle))
 
 
+@dataclass(frozen=True, slots=True)
+class ClockNote:
+    """Where a clock was before the records of an input."""
+
+    index: int
+    of_input: object
+    headway: Headway
+
+
 class TaskClock:
     """The inputs of one partition of a stage, by their index."""
 
@@ -173,6 +183,15 @@ class TaskClock:
             marks = [max(min(mark, bound), last) for mark in own]
         self._combine()
         return marks, self._headway.watermark_ms
+
+    def note(self, index: int) -> ClockNote:
+        """Return what ``go_back`` needs to forget the records of an input that follow."""
+        return ClockNote(index, self.inputs[index].note(), self._headway)
+
+    def go_back(self, note: ClockNote) -> None:
+        """Forget the records since the note: they were not worked on, so nobody knows of them."""
+        self.inputs[note.index].restore(note.of_input)
+        self._headway = note.headway
 
     def be_silent(self, index: int, silent_ms: int) -> int:
         """Note how long an input has been silent; return the watermark."""

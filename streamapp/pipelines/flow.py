@@ -92,7 +92,7 @@ class Flow:
             partitions: Partitions of that topic; by default as many as the source has.
         """
         keyed = self.key_by(key)
-        label = name or (key if isinstance(key, str) else self._label("group"))
+        label = self.pipeline.topic_label(name, key if isinstance(key, str) else "group")
         topic = self.pipeline.app.regroup_topic(
             self.pipeline.name, label, self.value_type, partitions
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from inspect import isawaitable
+from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamapp.core.names import NAME_HINT, is_topic_name
@@ -40,6 +41,7 @@ class Pipeline:
         self.on_error = on_error
         self.nodes: list[Node] = []
         self._handlers = 0
+        self._topic_labels: set[str] = set()
 
     def source(self, topic: Topic | str) -> Flow:
         """Begin with the records of a topic (or its name)."""
@@ -72,6 +74,23 @@ class Pipeline:
         taken = {node.name for node in self.nodes}
         names = (kind if n == 1 else f"{kind}-{n}" for n in range(1, len(taken) + 2))
         return next(name for name in names if name not in taken)
+
+    def topic_label(self, name: str | None, default: str) -> str:
+        """Return the part of a ``group_by`` topic's name that tells it from the pipeline's others.
+
+        Raises:
+            ConfigError: The name was given to another one: their records would mix.
+        """
+        label = name or next(
+            text
+            for n in count(1)
+            if (text := default if n == 1 else f"{default}-{n}") not in self._topic_labels
+        )
+        if label in self._topic_labels:
+            msg = f"Pipeline {self.name}: there are two group_by(name={label!r})"
+            raise ConfigError(msg, hint="Rename one of them")
+        self._topic_labels.add(label)
+        return label
 
     def state_table(self, label: str, view: View, help_: str) -> OperatorTable:
         """Declare the table of an operator's state."""

@@ -6,10 +6,11 @@ a stage neighbouring stateless steps are one unit. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from streamapp.errors import ConfigError
 from streamapp.operators.fused import KeyBy
 from streamapp.pipelines.nodes import SINKS, Late, Node, Regroup, Source, Stateful, Stateless
 
@@ -88,7 +89,7 @@ def _grouped(nodes: Sequence[Node]) -> dict[int, int]:
 def _stage(group: Sequence[Node], nodes: Sequence[Node]) -> StagePlan:
     children: dict[int, list[Node]] = {id(node): [] for node in nodes}
     for node in nodes:
-        for before in node.parents:
+        for before in dict.fromkeys(node.parents):
             children[id(before)].append(node)
     units, index = _units(group, children)
     for unit in units:
@@ -133,33 +134,52 @@ def _arrivals(
         sides = [side for side, parent in enumerate(child.parents) if parent is before]
         is_joined = isinstance(child, Stateful)
         return [(index[id(child)], side if is_joined else 0) for side in sides]
-    return [
+    places = [
         place for below in children[id(child)] for place in _arrivals(below, child, index, children)
     ]
+    # A flow that is merged with itself arrives twice.
+    return places * child.parents.count(before)
 
 
 def _inputs(
-    group: Iterable[Node], index: dict[int, int], children: dict[int, list[Node]]
+    group: Sequence[Node], index: dict[int, int], children: dict[int, list[Node]]
 ) -> list[InputPlan]:
-    inputs: list[InputPlan] = []
-    sources: list[Node] = []
+    sources: list[Source | Regroup] = []
     for node in group:
-        sources += [p for p in node.parents if isinstance(p, Regroup) and p not in sources]
-        sources += [node] if isinstance(node, Source) else []
+        before = [p for p in node.parents if isinstance(p, Regroup) and p not in sources]
+        if cycle := next((p for p in before if p in group), None):
+            raise _reads_itself(cycle)
+        sources += [*before, *([node] if isinstance(node, Source) else [])]
+    inputs: dict[tuple[str, ...], InputPlan] = {}
     for source in sources:
-        if not isinstance(source, (Source, Regroup)):
-            continue
-        to = [
-            place
-            for child in children[id(source)]
-            for place in _arrivals(child, source, index, children)
-        ]
-        is_regrouped = isinstance(source, Regroup)
-        needs_keys = is_regrouped or any(
-            _needs_key(child, children) for child in children[id(source)]
-        )
-        inputs.append(InputPlan(source.topic, to, is_regrouped, needs_keys))
-    return inputs
+        found = _input(source, index, children)
+        names = tuple(source.topic.topics)
+        inputs[names] = _joined(inputs[names], found) if names in inputs else found
+    return list(inputs.values())
+
+
+def _input(
+    source: Source | Regroup, index: dict[int, int], children: dict[int, list[Node]]
+) -> InputPlan:
+    below = children[id(source)]
+    to = [place for child in below for place in _arrivals(child, source, index, children)]
+    is_regrouped = isinstance(source, Regroup)
+    needs_keys = is_regrouped or any(_needs_key(child, children) for child in below)
+    return InputPlan(source.topic, to, is_regrouped, needs_keys)
+
+
+def _joined(first: InputPlan, second: InputPlan) -> InputPlan:
+    """Return one input for two sources of one topic: a stage reads it once."""
+    if first.topic is not second.topic and first.topic.event_time != second.topic.event_time:
+        msg = f"{first.topic.get_topic_name()} is read with two event times in one pipeline"
+        raise ConfigError(msg, hint="Declare the topic once, and begin both flows with it")
+    needs_keys = first.needs_keys or second.needs_keys
+    return replace(first, to=first.to + second.to, needs_keys=needs_keys)
+
+
+def _reads_itself(node: Regroup) -> ConfigError:
+    msg = f"{node.name} is joined or merged with a flow that it was made of"
+    return ConfigError(msg, hint="Begin one of the two with another .source() of the same topic")
 
 
 def _needs_key(node: Node, children: dict[int, list[Node]]) -> bool:
