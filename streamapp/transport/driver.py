@@ -63,9 +63,11 @@ class Transport(base.Transport):
         if self._broker is None:
             self._refuse_transactions()
             url = self.url[0]
+            # Faust splits a:1,b:2?option=value into two URLs; the options are with the last one.
+            servers = ",".join(one.authority for one in self.url)
+            query = "".join(f"?{one.query_string}" for one in self.url if one.query_string)
             # str(URL("sqlite://")) would lose its slashes.
-            query = f"?{url.query_string}" if url.query_string else ""
-            location = f"{url.scheme}://{url.host or ''}{url.path}{query}"
+            location = f"{url.scheme}://{servers}{url.path}{query}"
             self._broker = open_broker(location, self.app.conf.datadir)
         return self._broker
 

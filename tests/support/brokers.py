@@ -115,23 +115,24 @@ class KafkaBrokers(Brokers):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self._cluster = kafka.shared()
-        self._prefix = f"{uuid.uuid4().hex[:8]}."
+        self.servers = self._cluster.bootstrap
+        self.prefix = f"{uuid.uuid4().hex[:8]}."
 
     def _open(self) -> Broker:
-        options = KafkaOptions(self._cluster.bootstrap, prefix=self._prefix)
+        options = KafkaOptions(self.servers, prefix=self.prefix)
         return KafkaBroker(options)
 
     def evict(self, broker: Broker, member: Member) -> None:
         assert isinstance(broker, KafkaBroker)
         for name in broker.groups():
-            described = broker._cluster.admin.describe_consumer_groups([self._prefix + name])
-            for one in described[self._prefix + name].result(DEADLINE_S).members:
+            described = broker._cluster.admin.describe_consumer_groups([self.prefix + name])
+            for one in described[self.prefix + name].result(DEADLINE_S).members:
                 if one.client_id.partition("@")[0] == member.id:
-                    remove_member(self._cluster.nodes[0].port, self._prefix + name, one.member_id)
+                    remove_member(self._cluster.nodes[0].port, self.prefix + name, one.member_id)
 
     def trim(self, broker: Broker, tp: TP, before: int) -> None:
         assert isinstance(broker, KafkaBroker)
-        place = TopicPartition(self._prefix + tp.topic, tp.partition, before)
+        place = TopicPartition(self.prefix + tp.topic, tp.partition, before)
         for future in broker._cluster.admin.delete_records([place]).values():
             future.result(DEADLINE_S)
 

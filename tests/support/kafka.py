@@ -92,7 +92,7 @@ class Cluster:
         """Format the folder and start; returns when all nodes answer."""
         _fetch_jars()
         self.folder = folder
-        ports = _free_ports(2 * nodes)
+        ports = free_ports(2 * nodes)
         self.nodes = [
             Node(i + 1, folder / str(i + 1), ports[2 * i], ports[2 * i + 1]) for i in range(nodes)
         ]
@@ -219,7 +219,8 @@ def _dying_with_us() -> list[str]:
     return []
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Return ports on which nothing listens."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [one.getsockname()[1] for one in sockets]
     for one in sockets:

@@ -32,4 +32,4 @@ class Cluster:
         self.groups = Groups(self.admin, self.topics, self.positions, self.names)
         #: Workers that are gone and whose transactions were ended.
         self.ended: frozenset[str] = frozenset()
-        self.topics.require(())
+        self.topics.connect()

@@ -97,6 +97,7 @@ _MOVING = frozenset(
         KafkaError.COORDINATOR_NOT_AVAILABLE,
         KafkaError.UNSTABLE_OFFSET_COMMIT,
         KafkaError._TRANSPORT,  # noqa: SLF001 - its public name
+        KafkaError._NOENT,  # noqa: SLF001 - "No leaders found", right after a broker has come back
     }
 )
 _FENCE_HINT = "Drop the state of those partitions; the member joins again"

@@ -28,6 +28,8 @@ _COMPACTION_LAG_MS = 600_000
 #: ms for which a deleted key can still be seen to be deleted; ``state.changelog`` relies on it.
 _TOMBSTONE_MS = 24 * 3_600_000
 _UNBOUNDED = -1
+#: Seconds that a cluster has to answer at first: whoever starts a program waits for it.
+_FIRST_S = 5.0
 #: Seconds between two looks whether partitions have leaders.
 _LOOK_S = 0.02
 
@@ -110,6 +112,14 @@ class Topics:
                 found[ours] = TopicInfo(spec, str(topic.topic_id))
         return found
 
+    def connect(self) -> None:
+        """Reach the cluster for the first time.
+
+        Raises:
+            BrokerError: It cannot be reached; the message says why.
+        """
+        self._metadata(_FIRST_S)
+
     def require(self, tps: Iterable[TP]) -> None:
         """Check that all partitions exist; the cluster is asked about new ones only.
 
@@ -136,9 +146,9 @@ class Topics:
             for partition in range(count)
         ]
 
-    def _metadata(self) -> dict[str, int]:
+    def _metadata(self, timeout_s: float = CALL_S) -> dict[str, int]:
         try:
-            topics = self._admin.list_topics(timeout=CALL_S).topics
+            topics = self._admin.list_topics(timeout=timeout_s).topics
         except KafkaException as exc:
             self._admin.poll(0)
             raise failure(exc, "asking the cluster for its topics", self.trouble) from exc

@@ -16,7 +16,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 
 from streamapp.errors import (
     BrokerFullError,
@@ -31,7 +31,7 @@ from streamapp.transport.kafka.failures import CALL_S, FENCES, error_of, failure
 from streamapp.transport.kafka.records import Delivery
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from confluent_kafka import Producer, TopicPartition
 
@@ -45,6 +45,8 @@ log = logging.getLogger(__name__)
 #: ms after which the cluster ends a transaction whose worker says no more. Longer than the death
 #: of a broker takes, shorter than readers like to wait for a dead worker's records.
 TIMEOUT_MS = 20_000
+#: Errors of a connection.
+_BREAKS = frozenset({KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN})  # noqa: SLF001 - public names
 #: Seconds after which the outcome of a commit counts as unknown.
 _PATIENCE_S = TIMEOUT_MS / 1_000 + 10
 
@@ -62,6 +64,7 @@ class Transactions:
         self._id = transactional_id
         self._lock = threading.Lock()
         self._producer: Producer | None = None
+        self._connection = Connection(clients.trouble)
 
     def open(self) -> None:
         """Make the producer, and end what another one of the same name left open.
@@ -73,8 +76,13 @@ class Transactions:
             self._open()
 
     def _open(self) -> Producer:
+        if self._producer is not None:
+            self._producer.poll(0)  # tells the connection's errors
+        if self._connection.is_doubtful:
+            self.discard()
         if self._producer is None:
-            self._producer = open_producer(self._clients, self._id)
+            self._connection = Connection(self._trouble)
+            self._producer = open_producer(self._clients, self._id, self._connection)
         return self._producer
 
     def commit(
@@ -102,7 +110,7 @@ class Transactions:
                 self._flush(producer, delivery)
                 crash_point("kafka.between")
                 if positions:
-                    producer.send_offsets_to_transaction(positions, metadata, CALL_S)
+                    self._send_positions(producer, positions, metadata)
                 crash_point("kafka.positions")
             except (KafkaException, StreamappError) as exc:
                 raise self._abort(producer, exc) from exc
@@ -117,15 +125,30 @@ class Transactions:
             msg = f"The cluster took no records for {_PATIENCE_S:.0f} s"
             raise BrokerUnavailableError(msg)
 
+    def _send_positions(
+        self, producer: Producer, positions: list[TopicPartition], metadata: object
+    ) -> None:
+        if self._connection.is_doubtful:
+            msg = "The connection to the cluster was lost"
+            raise BrokerUnavailableError(msg)
+        call = _Bounded(lambda: producer.send_offsets_to_transaction(positions, metadata, CALL_S))
+        if not call.ends_within(2 * CALL_S):
+            self._connection.is_doubtful = True
+            msg = f"The cluster took no positions for {2 * CALL_S:.0f} s"
+            raise BrokerUnavailableError(msg)
+
     def _abort(self, producer: Producer, exc: Exception) -> StreamappError:
         """End the transaction with nothing written, and return what to raise."""
         error = error_of(exc)
         raised = exc if isinstance(exc, StreamappError) else failure(exc, "a commit", self._trouble)
-        try:
-            producer.purge()
-            producer.abort_transaction(CALL_S)
-        except KafkaException:
+        if self._connection.is_doubtful:
             self.discard()  # the next one ends it
+        else:
+            try:
+                producer.purge()
+                producer.abort_transaction(CALL_S)
+            except KafkaException:
+                self.discard()
         if isinstance(raised, FencedError):
             self.discard()
             return raised
@@ -163,7 +186,7 @@ class Transactions:
         """Drop the producer: after some errors it never works again."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            _close(producer)
+            _drop(producer)
 
     def close(self) -> None:
         """Release everything; waits for a commit that is under way. Safe to repeat."""
@@ -171,14 +194,61 @@ class Transactions:
             self.discard()
 
 
-def open_producer(clients: Clients, transactional_id: str) -> Producer:
+class Connection:
+    """What a producer's errors say about its connection.
+
+    librdkafka (2.16) remembers the coordinator of a group as a connection, and waits for that one
+    without end when the coordinator is back by another: a producer is not used beyond a break.
+    """
+
+    def __init__(self, trouble: Trouble) -> None:
+        self._trouble = trouble
+        self.is_doubtful = False
+
+    def note(self, error: KafkaError) -> None:
+        """Take an error, which librdkafka tells in a poll or a flush."""
+        self._trouble.note(error)
+        self.is_doubtful |= error.code() in _BREAKS
+
+
+class _Bounded:
+    """A call of librdkafka that may never return, in a thread that is given up then."""
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        self._call = call
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="streamapp-positions", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._call()
+        except BaseException as exc:  # noqa: BLE001 - raised by whoever waits
+            self._error = exc
+
+    def ends_within(self, seconds: float) -> bool:
+        """Wait for the end; raise what the call raised."""
+        self._thread.join(seconds)
+        if self._error is not None:
+            raise self._error
+        return not self._thread.is_alive()
+
+
+def open_producer(
+    clients: Clients, transactional_id: str, connection: Connection | None = None
+) -> Producer:
     """Return a transactional producer; whoever had its name before is fenced, and its commit ended.
 
     Raises:
         BrokerError: The cluster refuses or cannot be reached.
     """
+    connection = connection or Connection(clients.trouble)
     producer = clients.producer(
-        {"transactional.id": transactional_id, "transaction.timeout.ms": TIMEOUT_MS}
+        {
+            "transactional.id": transactional_id,
+            "transaction.timeout.ms": TIMEOUT_MS,
+            "error_cb": connection.note,
+        }
     )
     deadline = time.monotonic() + _PATIENCE_S
     while True:
@@ -191,20 +261,22 @@ def open_producer(clients: Clients, transactional_id: str) -> Producer:
             if error is not None and error.retriable() and time.monotonic() < deadline:
                 continue
             producer.poll(0)
-            _close(producer)
+            _drop(producer)
             raise failure(exc, "opening transactions", clients.trouble) from exc
         else:
+            connection.is_doubtful = False
             return producer
 
 
 def abort_left_open(clients: Clients, transactional_id: str) -> None:
     """End what a dead worker left open, so that readers need not wait for its time-out."""
     try:
-        _close(open_producer(clients, transactional_id))
+        _drop(open_producer(clients, transactional_id))
     except StreamappError as exc:
         log.info("The transaction of %s ends by its time-out: %s", transactional_id, exc)
 
 
-def _close(producer: Producer) -> None:
+def _drop(producer: Producer) -> None:
+    # Not `close`: that ends a transaction once more, and warns of those which were fenced. What is
+    # open ends by the next producer of the name.
     producer.purge()
-    producer.close()

@@ -1,0 +1,247 @@
+"""What only a real Kafka shows: takeover, fences, memberships, its errors and its death."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from support import kafka
+from support.brokers import (
+    DEADLINE_S,
+    KafkaBrokers,
+    Worker,
+    at,
+    drive,
+    numbered,
+    read_all,
+    record,
+)
+
+from streamapp.core.batch import TP
+from streamapp.errors import (
+    BrokerError,
+    BrokerUnavailableError,
+    ConfigError,
+    FencedError,
+    TooLargeError,
+)
+from streamapp.transport.broker import Assigned, Lost, Revoking, TopicSpec
+from streamapp.transport.kafka import KafkaBroker, KafkaOptions
+from streamapp.transport.kafka.transactions import TIMEOUT_MS, open_producer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from streamapp.transport.broker import Broker
+
+IN = [TP("in", p) for p in range(4)]
+OUT = TP("out", 0)
+
+
+@pytest.fixture
+def brokers(tmp_path: Path) -> Iterator[KafkaBrokers]:
+    brokers = KafkaBrokers(tmp_path)
+    yield brokers
+    brokers.close_all()
+
+
+@pytest.fixture
+def broker(brokers: KafkaBrokers) -> KafkaBroker:
+    broker = brokers.open()
+    assert isinstance(broker, KafkaBroker)
+    prepare(broker)
+    return broker
+
+
+@pytest.fixture
+def opened(brokers: KafkaBrokers) -> Iterator[Callable[..., KafkaBroker]]:
+    """Open the same storage with other options."""
+    made: list[KafkaBroker] = []
+
+    def open_broker(**options: str) -> KafkaBroker:
+        made.append(KafkaBroker(KafkaOptions(brokers.servers, prefix=brokers.prefix, **options)))  # type: ignore[arg-type] # by name
+        return made[-1]
+
+    yield open_broker
+    for one in made:
+        one.close()
+
+
+def prepare(broker: Broker) -> None:
+    broker.create_topic(TopicSpec("in", 4))
+    broker.create_topic(TopicSpec("out", 1))
+
+
+def owner_of_all(broker: Broker) -> Worker:
+    worker = Worker(broker.join("g", ["in"]))
+    drive([worker], lambda: worker.owned == set(IN))
+    return worker
+
+
+def open_half_written(worker: Worker, broker: KafkaBroker) -> None:
+    """Leave a commit as a worker does that dies in the middle of it."""
+    producer = worker.member._transactions._producer  # type: ignore[attr-defined]
+    producer.begin_transaction()
+    producer.produce(broker._cluster.names.theirs(OUT.topic), b"half", partition=0)
+    assert producer.flush(DEADLINE_S) == 0
+
+
+# --- transactions ------------------------------------------------------------------------------
+
+
+def test_what_a_dead_worker_left_open_ends_at_the_takeover(
+    brokers: KafkaBrokers, broker: KafkaBroker
+) -> None:
+    dead = owner_of_all(broker)
+    dead.member.commit([record(OUT, b"k", b"whole")], {tp: at(1) for tp in IN})
+    open_half_written(dead, broker)
+    brokers.evict(broker, dead.member)
+    begun = time.monotonic()
+    heir_broker = brokers.open()
+    owner_of_all(heir_broker)
+    assert [value for _, value in read_all(heir_broker, OUT)] == [b"whole"]
+    assert heir_broker.committed("g", IN) == {tp: at(1) for tp in IN}
+    assert time.monotonic() - begun < TIMEOUT_MS / 2_000
+
+
+def test_takeover_disturbs_no_living_worker(broker: KafkaBroker) -> None:
+    stays = owner_of_all(broker)
+    stays.member.commit([], {tp: at(1) for tp in IN})
+    comes = Worker(broker.join("g", ["in"]))
+    drive([stays, comes], lambda: bool(stays.owned and comes.owned))
+    for worker in (stays, comes):
+        worker.member.commit([record(OUT, b"k", b"v")], {tp: at(2) for tp in worker.owned})
+    assert broker.committed("g", IN) == {tp: at(2) for tp in IN}
+
+
+def test_worker_that_the_cluster_cut_off_joins_again_by_itself(broker: KafkaBroker) -> None:
+    worker = owner_of_all(broker)
+    clients, name = broker._cluster.clients, worker.member._transactions._id  # type: ignore[attr-defined]
+    open_producer(clients, name)
+    with pytest.raises(FencedError):
+        worker.member.commit([record(OUT, b"k", b"cut off")], {IN[0]: at(7)})
+    before = worker.generation
+    drive([worker], lambda: worker.generation > before and worker.owned == set(IN))
+    assert [type(event) for event in worker.events] == [Assigned, Lost, Assigned]
+    assert worker.generation > before + 1
+    worker.member.commit([record(OUT, b"k", b"again")], {IN[0]: at(1)})
+    assert [value for _, value in read_all(broker, OUT)] == [b"again"]
+
+
+def test_record_that_is_too_large_fails_alone(broker: KafkaBroker) -> None:
+    worker = owner_of_all(broker)
+    large = record(OUT, b"k", bytes(3 << 20))
+    with pytest.raises(TooLargeError, match=r"max\.message\.bytes"):
+        worker.member.commit([record(OUT, b"k", b"beside it"), large], {IN[0]: at(5)})
+    with pytest.raises(TooLargeError, match=r"max\.message\.bytes"):
+        broker.append([large])
+    worker.member.commit([record(OUT, b"k", b"next")], {IN[0]: at(1)})
+    broker.append([record(OUT, b"k", b"last")])
+    assert [value for _, value in read_all(broker, OUT)] == [b"next", b"last"]
+    assert broker.committed("g", IN) == {IN[0]: at(1)}
+
+
+# --- memberships -------------------------------------------------------------------------------
+
+
+def test_worker_with_a_name_comes_back_without_a_rebalance(
+    broker: KafkaBroker, opened: Callable[..., KafkaBroker]
+) -> None:
+    other = Worker(broker.join("g", ["in"]))
+    first_broker = opened(instance_id="one")
+    first = Worker(first_broker.join("g", ["in"]))
+    drive([other, first], lambda: bool(other.owned and first.owned))
+    owned, seen = first.owned, len(other.events)
+    first_broker.close()
+    again = Worker(opened(instance_id="one").join("g", ["in"]))
+    drive([other, again], lambda: bool(again.owned))
+    assert again.owned == owned
+    assert again.member.id == "one"
+    assert other.events[seen:] == []
+    again.member.commit([], {tp: at(1) for tp in again.owned})
+
+
+def test_incremental_protocol_hands_over_and_keeps(opened: Callable[..., KafkaBroker]) -> None:
+    broker = opened(protocol="consumer")
+    prepare(broker)
+    broker.append([r for tp in IN for r in numbered(tp, 2)])
+    one = owner_of_all(broker)
+    drive([one], lambda: len(one.values) == 8)
+    two = Worker(broker.join("g", ["in"]))
+    drive([one, two], lambda: bool(two.owned) and one.owned | two.owned == set(IN))
+    assert not one.owned & two.owned
+    assert [type(e) for e in one.events if not hasattr(e, "offsets")][:2] == [Assigned, Revoking]
+    for worker in (one, two):
+        worker.member.commit([], {tp: at(2) for tp in worker.owned})
+    with pytest.raises(FencedError):
+        one.member.commit([], {next(iter(two.owned)): at(9)})
+    one.member.leave()
+    drive([two], lambda: two.owned == set(IN))
+    assert broker.committed("g", IN) == {tp: at(2) for tp in IN}
+
+
+# --- errors ------------------------------------------------------------------------------------
+
+
+def test_nothing_listens(capfd: pytest.CaptureFixture[str]) -> None:
+    (port,) = kafka.free_ports(1)
+    with pytest.raises(BrokerUnavailableError, match="Does a broker listen there"):
+        KafkaBroker(KafkaOptions(f"127.0.0.1:{port}"))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_settings_that_librdkafka_does_not_know(brokers: KafkaBrokers) -> None:
+    with pytest.raises(ConfigError, match=r"no\.such"):
+        KafkaBroker(KafkaOptions(brokers.servers, settings={"no.such": "1"}))
+
+
+def test_more_copies_than_brokers(
+    brokers: KafkaBrokers, opened: Callable[..., KafkaBroker]
+) -> None:
+    assert brokers.servers
+    with pytest.raises(ConfigError, match="replication="):
+        opened(replication=3).create_topic(TopicSpec("t", 1))
+
+
+# --- the death of a broker ---------------------------------------------------------------------
+
+
+@pytest.mark.crash
+@pytest.mark.slow
+def test_killed_broker_comes_back_and_the_worker_stays(tmp_path: Path) -> None:
+    kafka.shared()  # skips where there is none
+    cluster = kafka.Cluster(tmp_path / "nodes")
+    try:
+        broker = KafkaBroker(KafkaOptions(cluster.bootstrap))
+        try:
+            prepare(broker)
+            worker = owner_of_all(broker)
+            worker.member.commit([record(OUT, b"k", b"before")], {IN[0]: at(1)})
+            broker.append([record(OUT, b"k", b"appended")])
+            cluster.kill(1)
+            cluster.restart(1)
+            begun = time.monotonic()
+            commit_at_last(worker, b"after")
+            assert time.monotonic() - begun < 15
+            values = [value for _, value in read_all(broker, OUT)]
+            assert values == [b"before", b"appended", b"after"]
+            assert broker.committed("g", IN) == {IN[0]: at(2)}
+        finally:
+            broker.close()
+    finally:
+        cluster.stop()
+
+
+def commit_at_last(worker: Worker, value: bytes) -> None:
+    """Commit as the engine would: again when nothing was written, anew after a loss."""
+    deadline = time.monotonic() + 2 * DEADLINE_S
+    while True:
+        worker.step()
+        try:
+            worker.member.commit([record(OUT, b"k", value)], {IN[0]: at(2)})
+        except BrokerError:
+            assert time.monotonic() < deadline
+        else:
+            return

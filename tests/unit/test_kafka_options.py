@@ -1,0 +1,154 @@
+"""URLs of Kafka clusters, and what librdkafka's errors become."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamapp.core.batch import TP
+from streamapp.errors import (
+    BrokerError,
+    BrokerUnavailableError,
+    ConfigError,
+    FencedError,
+    UnknownTopicError,
+)
+from streamapp.transport.kafka import KafkaOptions, parse_options
+from streamapp.transport.kafka.assignment import generation_of
+from streamapp.transport.kafka.failures import Trouble, failure
+from streamapp.transport.kafka.names import Names
+from streamapp.transport.kafka.positions import read_note, write_note
+
+
+def parse(url: str, **environ: str) -> KafkaOptions:
+    return parse_options(urlsplit(url), environ)
+
+
+def test_servers_alone_have_defaults() -> None:
+    assert parse("kafka://a:1,b:2") == KafkaOptions("a:1,b:2")
+
+
+def test_every_option_of_ours_is_read() -> None:
+    url = (
+        "kafka://a:1?session_timeout=8s&rebalance_timeout=1m&instance_id=w1&protocol=consumer"
+        "&replication=3&prefix=shop.&rdkafka.linger.ms=7"
+    )
+    expected = KafkaOptions("a:1", 8_000, 60_000, "w1", "consumer", 3, "shop.", {"linger.ms": "7"})
+    assert parse(url) == expected
+
+
+@pytest.mark.parametrize(
+    ("query", "security"),
+    [
+        ("tls=true", "SSL"),
+        ("user=me", "SASL_SSL"),
+        ("user=me&tls=false", "SASL_PLAINTEXT"),
+        ("sasl=OAUTHBEARER", "SASL_SSL"),
+    ],
+)
+def test_security_follows_from_what_is_given(query: str, security: str) -> None:
+    settings = parse(f"kafka://a:1?{query}", STREAMAPP_KAFKA_PASSWORD="hidden").settings  # noqa: S106 - none
+    assert settings["security.protocol"] == security
+    is_checked = settings.get("ssl.endpoint.identification.algorithm") == "https"
+    assert is_checked == security.endswith("SSL")
+    assert settings.get("sasl.password") == ("hidden" if "user" in query else None)
+
+
+def test_secrets_come_from_the_environment() -> None:
+    settings = parse("kafka://a:1?tls=true", STREAMAPP_KAFKA_SSL_KEY_PASSWORD="hidden").settings  # noqa: S106 - none
+    assert settings["ssl.key.password"] == "hidden"
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("kafka://", "no servers"),
+        ("kafka://a:1/topic", "more than servers"),
+        ("kafka://me:secret@a:1", "more than servers"),
+        ("kafka://a:1?sesion_timeout=5s", "sesion_timeout"),
+        ("kafka://a:1?session_timeout=0s", "longer than nothing"),
+        ("kafka://a:1?session_timeout=soon", "soon"),
+        ("kafka://a:1?protocol=eager", "classic, consumer"),
+        ("kafka://a:1?replication=many", "many"),
+        ("kafka://a:1?rdkafka.isolation.level=read_uncommitted", "guarantees"),
+        ("kafka://a:1?rdkafka.sasl.password=x", "environment"),
+    ],
+)
+def test_what_is_wrong_is_named_and_no_secret_is(url: str, why: str) -> None:
+    with pytest.raises(ConfigError, match=why) as caught:
+        parse(url)
+    assert "secret" not in caught.value.message.replace("holds a secret", "")
+
+
+@given(st.sampled_from(["", "p.", "__"]), st.sampled_from(["t", "__x", "p.t", ""]))
+def test_names_come_back_as_they_went(prefix: str, name: str) -> None:
+    names = Names(prefix)
+    theirs = names.theirs(name)
+    assert names.ours(theirs) == (None if theirs.startswith("__") else name)
+    assert names.tp(names.place(TP(name, 3))) == TP(name, 3)
+
+
+@given(st.sampled_from(["", "w"]), st.sampled_from(["", "x", "a\nb", "\n"]))
+def test_notes_carry_their_owner(owner: str, note: str) -> None:
+    assert read_note(write_note(owner, note)) == (owner, note)
+
+
+def test_note_of_another_tool_has_no_owner() -> None:
+    assert read_note("theirs") == ("", "theirs")
+    assert read_note(None) == ("", "")
+
+
+def test_generation_is_read_from_the_metadata_or_refused() -> None:
+    assert generation_of(b"CGMDv2:\x07\x01\x00\x00g\x00") == 263
+    for unknown in (b"", b"CGMDv3:\x01\x00\x00\x00", b"CGMDv2:\x01", None):
+        with pytest.raises(BrokerError, match="metadata"):
+            generation_of(unknown)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "hint"),
+    [
+        (KafkaError.UNKNOWN_MEMBER_ID, FencedError, "joins again"),
+        (KafkaError.INVALID_PRODUCER_EPOCH, FencedError, "joins again"),
+        (KafkaError.UNKNOWN_TOPIC_OR_PART, UnknownTopicError, "Create"),
+        (KafkaError._AUTHENTICATION, BrokerUnavailableError, "STREAMAPP_KAFKA_PASSWORD"),
+        (KafkaError.GROUP_AUTHORIZATION_FAILED, BrokerError, "rights"),
+        (KafkaError.UNSUPPORTED_VERSION, BrokerError, "newer"),
+        (KafkaError.POLICY_VIOLATION, BrokerError, ""),
+    ],
+)
+def test_errors_say_whose_fault_they_are(code: int, kind: type, hint: str) -> None:
+    raised = failure(KafkaException(KafkaError(code)), "a thing")
+    assert type(raised) is kind
+    assert "a thing" in raised.message
+    assert hint in raised.hint
+
+
+@pytest.mark.parametrize(
+    ("seen", "hint"),
+    [
+        ([(KafkaError._TRANSPORT, "a:1/bootstrap: Connect failed")], "Does a broker listen"),
+        ([(KafkaError._TRANSPORT, "inner:9/1: Connect failed")], "advertised.listeners"),
+        ([(KafkaError._RESOLVE, "inner:9/1: Failed to resolve")], "advertised.listeners"),
+        ([(KafkaError._RESOLVE, "a:1/bootstrap: Failed to resolve")], "host name"),
+        (
+            [
+                (KafkaError._AUTHENTICATION, "sasl_ssl://a:1/bootstrap: refused"),
+                (KafkaError._TRANSPORT, "a:1/bootstrap: Disconnected"),
+                (KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down"),
+            ],
+            "STREAMAPP_KAFKA_PASSWORD",
+        ),
+    ],
+)
+def test_time_out_is_explained_by_what_came_before(seen: list[tuple[int, str]], hint: str) -> None:
+    trouble = Trouble("a:1")
+    for code, text in seen:
+        trouble.note(KafkaError(code, text))
+    raised = failure(KafkaError(KafkaError._TIMED_OUT), "asking", trouble)
+    assert isinstance(raised, BrokerUnavailableError)
+    assert hint in raised.hint
