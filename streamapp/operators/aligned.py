@@ -74,7 +74,7 @@ class AlignedWindows(Operator):
             inputs = self._aggregates.extract(rows.values)
         except InputsError as exc:
             self._refuse(rows, exc.index, exc.__cause__)
-        many = is_many(self._grid, rows)
+        many = self._cells.columns is not None and is_many(self._grid, rows)
         placed = place(self._grid, rows, many=many)
         try:
             corrections = self._corrections(rows, inputs, placed)

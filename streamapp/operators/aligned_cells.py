@@ -8,7 +8,7 @@ state as of the last drain; a cell knows whether that may be (``whole``).
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -18,7 +18,15 @@ from streamapp.core.aggregates import Acc, AddError, AggregateSet
 from streamapp.core.windows import Grid
 from streamapp.operators.aligned_columns import CellColumns
 from streamapp.operators.aligned_place import Entries
-from streamapp.operators.aligned_rows import cells_of, head_of, row_at, rows_of, to_bytes
+from streamapp.operators.aligned_rows import (
+    all_to_bytes,
+    cells_of,
+    head_of,
+    raw_keys,
+    row_at,
+    rows_of,
+    to_bytes,
+)
 from streamapp.operators.operator import StateView
 from streamapp.serde.ordered_keys import encode_under
 
@@ -107,7 +115,7 @@ class Cells:
             if cell.stored:
                 self.complete(cell)
                 for keys in (cell.accs, cell.slots):
-                    self._deleted.update((cell.raw(key), None) for key in keys)
+                    self._deleted.update(dict.fromkeys(raw_keys(cell.start, keys)))
             if self.columns is not None:
                 self.columns.drop(cell.slots.values())
         self._compact()
@@ -164,18 +172,24 @@ class Cells:
 
     def add_many(self, columns: CellColumns, entries: Entries) -> None:
         """Add rows all at once."""
-        cells = {start: self.open(start) for start in set(entries.starts)}
+        cells = {start: self.open(start) for start in np.unique(entries.starts).tolist()}
         slots = {start: cell.slots for start, cell in cells.items()}
         known = len(columns)
         rows = columns.place(slots, entries.starts, entries.rows.keys)
-        for start, key in columns.owners[known:]:
+        self._load_new(columns, cells, known)
+        times = np.fromiter(entries.rows.times, np.int64, len(rows))
+        columns.add(rows, entries.inputs, times, touches=self._notes_touched)
+        self.has_touched |= self._notes_touched
+
+    def _load_new(self, columns: CellColumns, cells: Mapping[int, Cell], known: int) -> None:
+        """Give the rows from ``known`` on what their keys have outside of the columns."""
+        if not any(cell.accs or not cell.whole for cell in cells.values()):
+            return
+        for start, key in zip(columns.starts[known:], columns.keys[known:], strict=True):
             cell = cells[start]
             acc = cell.accs.pop(key) if key in cell.accs else self._stored(cell, key)
             if acc is not None:
                 columns.load(cell.slots, {key: acc})
-        times = np.fromiter(entries.rows.times, np.int64, len(rows))
-        columns.add(rows, entries.inputs, times, touches=self._notes_touched)
-        self.has_touched |= self._notes_touched
 
     def to_columns(self, columns: CellColumns, cell: Cell) -> None:
         """Bring all keys of a cell that memory holds into columns."""
@@ -245,10 +259,12 @@ class Cells:
                 changes[cell.raw(key)] = to_bytes(packed, pending)
                 cell.stored = True
             cell.changed.clear()
-        for start, key, packed, touched in self.columns.take_changed() if self.columns else ():
-            cell = self._cells[start]
-            pending = pending_ms if touched or key in cell.touched else None
-            changes[cell.raw(key)] = to_bytes(packed, pending)
+        for changed in self.columns.take_changed() if self.columns else ():
+            cell = self._cells[changed.start]
+            marked = zip(changed.keys, changed.touched, strict=True)
+            waiting = (pending_ms if is_ or key in cell.touched else None for key, is_ in marked)
+            rows = all_to_bytes(changed.packed, waiting)
+            changes.update(zip(raw_keys(cell.start, changed.keys), rows, strict=True))
             cell.stored = True
         return changes
 

@@ -7,11 +7,13 @@ happens when they are the greater part.
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, Self
 
 import numpy as np
 
 from streamapp.core.aggregates import Acc, AggregateSet, Columns, Inputs
+from streamapp.core.aggregates.inputs import objects_of
 from streamapp.core.windows import IntArray
 
 #: Dead rows that are put up with, whatever the number of live ones: small columns are not worth it.
@@ -35,21 +37,33 @@ def rows_of(slots: Mapping[Hashable, int], keys: Collection[Hashable]) -> IntArr
 class Slots(dict[Hashable, int]):
     """The rows of a cell's keys; a key that is looked up gets the next row if it has none."""
 
-    __slots__ = ("_rows", "_start")
+    __slots__ = ("_keys", "_start", "_starts")
 
-    def __init__(self, start: int, rows: list[tuple[int, Hashable]]) -> None:
+    def __init__(self, start: int, starts: list[int], keys: list[Hashable]) -> None:
         super().__init__()
         self._start = start
-        self._rows = rows
+        self._starts = starts
+        self._keys = keys
 
     def __missing__(self, key: Hashable) -> int:
-        row = self[key] = len(self._rows)
-        self._rows.append((self._start, key))
+        row = self[key] = len(self._keys)
+        self._starts.append(self._start)
+        self._keys.append(key)
         return row
 
 
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """Rows of one cell: their keys, their packed aggregates slot by slot, and touched marks."""
+
+    start: int
+    keys: list[Hashable]
+    packed: list[Sequence[object]]
+    touched: list[bool]
+
+
 class CellColumns:
-    """See the module. ``owners[row]`` is the start of the cell and the key of a row."""
+    """See the module. ``starts[row]`` is the start of the cell of a row, ``keys[row]`` its key."""
 
     def __init__(self, aggregates: AggregateSet, columns: Columns) -> None:
         self._aggregates = aggregates
@@ -58,7 +72,8 @@ class CellColumns:
         self._changed = np.zeros(_FEW, np.bool_)
         self._touched = np.zeros(_FEW, np.bool_)
         self.columns = columns
-        self.owners: list[tuple[int, Hashable]] = []
+        self.starts: list[int] = []
+        self.keys: list[Hashable] = []
 
     @classmethod
     def of(cls, aggregates: AggregateSet) -> Self | None:
@@ -68,11 +83,11 @@ class CellColumns:
 
     def slots(self, start_ms: int) -> Slots:
         """Return an empty mapping from the keys of a cell to rows."""
-        return Slots(start_ms, self.owners)
+        return Slots(start_ms, self.starts, self.keys)
 
     def __len__(self) -> int:
         """Return the number of rows, dead ones included."""
-        return len(self.owners)
+        return len(self.keys)
 
     @property
     def changed_count(self) -> int:
@@ -82,16 +97,22 @@ class CellColumns:
     def place(
         self,
         slots: Mapping[int, Mapping[Hashable, int]],
-        starts: Sequence[int],
+        starts: Sequence[int] | IntArray,
         keys: Sequence[Hashable],
     ) -> IntArray:
-        """Return the row of each ``(start of a cell, key)``, new and empty where there is none."""
+        """Return the row of each ``(start of a cell, key)``, new and empty where there is none.
+
+        ``slots`` are those of all cells that are named.
+        """
         if len(slots) == 1:
             (only,) = slots.values()
             rows = rows_of(only, keys)
         else:
-            found = [slots[start][key] for start, key in zip(starts, keys, strict=True)]
-            rows = np.array(found, np.int64)
+            rows = np.empty(len(keys), np.int64)
+            cells, named = np.asarray(starts), objects_of(keys)
+            for start, of_cell in slots.items():
+                here = np.flatnonzero(cells == start)
+                rows[here] = rows_of(of_cell, named[here].tolist())
         self._reserve()
         return rows
 
@@ -138,23 +159,26 @@ class CellColumns:
         """Return the keys whose rows are touched."""
         return (key for key, row in slots.items() if self._touched[row])
 
-    def take_changed(self) -> list[tuple[int, Hashable, list[object], bool]]:
-        """Return owner, packed aggregates and touched mark of what changed since the last call."""
+    def take_changed(self) -> Iterator[Changed]:
+        """Take what changed since the last call, cell by cell; all of it, or marks are wrong."""
         rows = np.flatnonzero(self._changed)
         self._changed[rows] = False
-        owners = map(self.owners.__getitem__, rows.tolist())
-        packed, touched = self.columns.pack(rows), self._touched[rows].tolist()
-        return [(*who, what, is_) for who, what, is_ in zip(owners, packed, touched, strict=True)]
+        starts = np.array([self.starts[row] for row in rows.tolist()], np.int64)
+        for start in np.unique(starts).tolist():
+            here = rows[starts == start]
+            keys = [self.keys[row] for row in here.tolist()]
+            packed, touched = self.columns.packed_slots(here), self._touched[here].tolist()
+            yield Changed(start, keys, packed, touched)
 
     def take_touched(self) -> list[tuple[int, Hashable]]:
-        """Return the owners of what was touched since the last call."""
+        """Return the cell and the key of what was touched since the last call."""
         rows = np.flatnonzero(self._touched)
         self._touched[rows] = False
-        return [self.owners[row] for row in rows.tolist()]
+        return [(self.starts[row], self.keys[row]) for row in rows.tolist()]
 
     def compact(self, cells: Iterable[dict[Hashable, int]]) -> None:
         """Write the live rows anew if most are dead; ``cells`` are the slots of all cells."""
-        if self._dead <= len(self.owners) - self._dead + _FEW:
+        if self._dead <= len(self.keys) - self._dead + _FEW:
             return
         live = [slots for slots in cells if slots]
         rows = np.fromiter((row for slots in live for row in slots.values()), np.int64)
@@ -162,7 +186,8 @@ class CellColumns:
         columns.reserve(len(rows))
         columns.merge(np.arange(len(rows)), self.columns, rows)
         self.columns, self._dead = columns, 0
-        self.owners[:] = [self.owners[row] for row in rows.tolist()]
+        for names in (self.starts, self.keys):
+            names[:] = [names[row] for row in rows.tolist()]
         for marks in (self._changed, self._touched):
             kept = marks[rows]
             marks[:] = False
@@ -174,7 +199,7 @@ class CellColumns:
 
     def _reserve(self) -> None:
         """Make room for the rows that ``Slots`` has given away."""
-        total = len(self.owners)
+        total = len(self.keys)
         self.columns.reserve(total - self._made)
         self._made = total
         if total > len(self._changed):

@@ -18,6 +18,8 @@ from streamapp.core.windows import Grid, IntArray, floor_to
 
 #: Rows from which on columns pay: below, their calls cost more than a loop.
 MANY: Final = 256
+#: The starts of cells: an array where rows are worked on as columns.
+Starts = Sequence[int] | IntArray
 
 
 @dataclass(slots=True)
@@ -29,7 +31,7 @@ class Placed:
     have fired and take the row, ``closed`` those that take it no more.
     """
 
-    starts: Sequence[int] = ()
+    starts: Starts = ()
     indices: Sequence[int] | None = None
     late: list[int] = field(default_factory=list)
     again: list[tuple[int, int]] = field(default_factory=list)
@@ -62,7 +64,7 @@ class Entries:
     """Rows as they go into cells: entry ``i`` goes into the cell that starts at ``starts[i]``."""
 
     rows: Rows
-    starts: Sequence[int]
+    starts: Starts
     inputs: Inputs
 
 
@@ -94,7 +96,7 @@ def place(grid: Grid, rows: Rows, *, many: bool) -> Placed:
     }
     if refused:
         found.indices = [index for index in range(len(rows)) if index not in refused]
-        found.starts = [found.starts[index] for index in found.indices]
+        found.starts = [int(found.starts[index]) for index in found.indices]
     return found
 
 
@@ -102,10 +104,9 @@ def _fit(times: Sequence[int]) -> bool:
     return min(times) >= -2 * COLUMN_LIMIT_MS and max(times) <= COLUMN_LIMIT_MS
 
 
-def _cells_of(grid: Grid, rows: Rows, *, many: bool) -> list[int]:
+def _cells_of(grid: Grid, rows: Rows, *, many: bool) -> Starts:
     if many:
-        starts: list[int] = floor_to(_array(rows.times), grid.step_ms, grid.offset_ms).tolist()
-        return starts
+        return floor_to(_array(rows.times), grid.step_ms, grid.offset_ms)
     step, offset = grid.step_ms, grid.offset_ms
     return [time - (time - offset) % step for time in rows.times]
 

