@@ -147,6 +147,11 @@ class ChunkFeed(Feed):
             AgentStoppedError: The policy is to stop.
         """
         self.scope.undo()
+        several = chunk.given - chunk.at
+        if self.halves and several > 1:
+            self.stats.retries += 1
+            chunk.split((several + 1) // 2)
+            return
         failures = chunk.fail()
         rejects = self.plan.rejects
         verdict = rejects.judge(exc, place_of(chunk.batch, chunk.at), failures)

@@ -63,6 +63,8 @@ class Feed:
         self.name = plan.name
         self.stats = plan.rejects.stats
         self.is_stopped = False
+        #: Several records that fail are halved at once, not tried again: the agent reads batches.
+        self.halves = False
         self.tasks: set[asyncio.Task[Any]] = set()
         self._queue: deque[RecordBatch] = deque()
         #: Event time of each partition: the greatest of the records of batches that were opened.

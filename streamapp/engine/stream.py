@@ -8,19 +8,19 @@ the event is undone and meets the agent's error policy.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
 import faust
 from faust.exceptions import Skip
-from faust.types.tuples import ConsumerMessage
 from mode.utils.futures import maybe_async
 
-from streamapp.core.batch import RecordBatch
 from streamapp.core.duration import to_ms
+from streamapp.engine.batch import Batch, Schema, origin_of
 from streamapp.engine.chunk_feed import ChunkFeed
 from streamapp.engine.feed import Feed
+from streamapp.engine.message import message_of
 from streamapp.engine.regroup import key_function, key_type_of
 from streamapp.engine.topic import Topic
 from streamapp.engine.window_feed import WindowFeed
@@ -99,7 +99,32 @@ class Stream(faust.Stream):
                 for value, i in zip(values, places, strict=True)
             ]
 
-    async def _groups(self, max_: int, within: Any) -> AsyncIterator[tuple[list[Any], list[int]]]:
+    async def batches(self, max_rows: int = 5_000, within: Any = 0) -> AsyncIterator[Batch]:
+        """Iterate over batches of up to ``max_rows`` records of one partition, as columns.
+
+        A batch takes effect as one, like a list of ``take``. If it fails it is undone and handed
+        out in halves, down to the records that fail alone: only these meet the error policy.
+
+        Args:
+            max_rows: Most records of a batch; under load batches are as large as that.
+            within: How long to wait for a batch to be full, from its first record on. By default
+                it has what is there.
+
+        Raises:
+            UsageError: The stream is not over a topic.
+        """
+        if not isinstance(self.channel, Topic) or max_rows < 1:
+            msg = f"There are no batches of {max_rows} records of {self.channel}"
+            raise UsageError(msg, hint="Give max_rows above zero, and a topic to the agent")
+        schema = Schema.of(self.channel)
+        self._subscribe().halves = True
+        async for values, places in self._groups(max_rows, within):
+            chunk, first = self._in_hand()
+            yield Batch(schema, origin_of(chunk, first, places), values)
+
+    async def _groups(
+        self, max_: int, within: Any
+    ) -> AsyncIterator[tuple[list[Any], Sequence[int]]]:
         """Iterate over groups of values, with the index of each in the records in hand."""
         feed = self._subscribe()
         groups = (
@@ -108,6 +133,9 @@ class Stream(faust.Stream):
             else self._grouped(feed, max_, to_ms(within) / 1_000)
         )
         async for group in groups:
+            if not self._processors:
+                yield group, range(len(group))
+                continue
             kept = [(value, i) for i, raw in enumerate(group) async for value in self._kept(raw)]
             if kept:
                 yield [value for value, _ in kept], [i for _, i in kept]
@@ -179,7 +207,7 @@ class Stream(faust.Stream):
                 if chunk.values[chunk.at].__class__ is Bad:
                     await feed.fail(chunk, chunk.values[chunk.at].error)  # type: ignore[attr-defined]
                     continue
-                size = 1 if chunk.at < chunk.single_until else most
+                size = chunk.most(most)
                 await feed.gather(chunk, size, patience_s)
                 if chunk is not feed.chunk or chunk.at >= chunk.end:
                     break
@@ -290,7 +318,7 @@ class Stream(faust.Stream):
         batch = chunk.batch
         key = self.channel.decode_key_of(batch, index)
         headers = dict(batch.headers[index]) if batch.headers is not None else {}
-        event = self.app.create_event(key, value, headers, _message(batch, index))
+        event = self.app.create_event(key, value, headers, message_of(batch, index))
         event.event_time_ms = chunk.times[index]
         return event
 
@@ -368,22 +396,3 @@ class Stream(faust.Stream):
             )
             self._next._prev = self  # noqa: SLF001 - Faust's chain of streams
         return cast("Stream", self._next)
-
-
-def _message(batch: RecordBatch, index: int) -> ConsumerMessage:
-    key, value = batch.keys[index], batch.values[index]
-    return ConsumerMessage(
-        batch.tp.topic,
-        batch.tp.partition,
-        batch.offsets[index],
-        batch.timestamps[index] / 1_000,
-        0,
-        dict(batch.headers[index]) if batch.headers is not None else {},
-        key,
-        value,
-        None,
-        len(key) if key is not None else 0,
-        len(value) if value is not None else 0,
-        faust.types.TP(*batch.tp),
-        generation_id=0,
-    )

@@ -14,6 +14,7 @@ from faust.types.tuples import RecordMetadata
 
 from streamapp.core.batch import TP, Headers, OutRecord, RecordBatch
 from streamapp.core.event_time import RECORD_TIME, EventTime, event_time_of
+from streamapp.engine.batch_send import send_batch
 from streamapp.errors import ConfigError, UsageError
 from streamapp.serde.codecs import (
     decode_batch,
@@ -145,6 +146,22 @@ class Topic(faust.Topic):
         record = OutRecord(TP(name, partition), raw_key, raw_value, stamp, _headers(headers))
         scope.outputs.append(record)
         return Staged(record.tp)
+
+    async def send_batch(self, batch: Any = None, *, key: Any = None, value: Any = None) -> int:
+        """Send a record for each row of a batch, or of columns; return how many.
+
+        Inside of an event they are part of its commit. Outside, all are on disk on return.
+
+        Args:
+            batch: A batch; its records, keys and event times are sent where nothing else is said.
+            key: The keys: a field of the batch, or a column (a list, an array).
+            value: The values: a field of the batch, or a column.
+
+        Raises:
+            EncodeError: A key or value is not what the topic declares; nothing is sent.
+            UsageError: The columns are not of one length, or there is no batch to take them from.
+        """
+        return await send_batch(self, batch, key, value)
 
     def encode(self, part: str, given: Any, codec: str | None = None) -> bytes | None:
         """Return the bytes of a "key" or a "value", as the topic declares it.

@@ -117,16 +117,20 @@ class WindowFeed(Feed):
             AgentStoppedError: The policy is to stop.
         """
         slot.scope.undo()
+        several = slot.stop - slot.start
+        if self.halves and several > 1:
+            self.stats.retries += 1
+            self._hand_out_parts(slot, (several + 1) // 2)
+            return False
         slot.failures += 1
         rejects = self.plan.rejects
         verdict = rejects.judge(exc, place_of(slot.batch, slot.start), slot.failures)
         if verdict is Verdict.RETRY:
             await self._pause(slot.failures)
             return not slot.is_revoked
-        if slot.stop > slot.start + 1:
+        if several > 1:
             # One of several is bad: each gets its own tries.
-            self._again.extend(self._windows[slot.batch.tp].split(slot))
-            self._arrived.set()
+            self._hand_out_parts(slot, 1)
             return False
         if verdict is Verdict.STOP:
             raise AgentStoppedError from exc
@@ -146,6 +150,10 @@ class WindowFeed(Feed):
             slot.task = None
             self._again.append(slot)
             self._arrived.set()
+
+    def _hand_out_parts(self, slot: Slot, size: int) -> None:
+        self._again.extend(self._windows[slot.batch.tp].split(slot, size))
+        self._arrived.set()
 
     def _opened(self, tp: TP) -> int:
         chunk = self._chunk

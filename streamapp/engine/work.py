@@ -31,8 +31,8 @@ class Chunk:
     """
 
     __slots__ = (
-        "_failed_at", "_running", "at", "batch", "end", "failures", "given", "single_until",
-        "start_ms", "times", "values",
+        "_ends", "_failed_at", "_running", "at", "batch", "end", "failures", "given", "start_ms",
+        "times", "values",
     )  # fmt: skip
 
     def __init__(
@@ -54,8 +54,8 @@ class Chunk:
         self.end = len(values)
         self.failures = 0
         self._failed_at = -1
-        #: Records before this index are handed out one at a time: one of them failed in a ``take``.
-        self.single_until = 0
+        #: Where the next groups end, the last one first: records before them failed together.
+        self._ends: list[int] = []
 
     @property
     def tp(self) -> TP:
@@ -94,6 +94,12 @@ class Chunk:
             self._running = list(accumulate(self.times, max, initial=self.start_ms))
         return self._running[index + 1]
 
+    def most(self, wanted: int) -> int:
+        """Return how many records the next group may have, if it may: what was split stays so."""
+        while self._ends and self._ends[-1] <= self.at:
+            self._ends.pop()
+        return min(wanted, self._ends[-1] - self.at) if self._ends else wanted
+
     def run(self, most: int) -> int:
         """Return where a run of up to ``most`` records from ``at`` ends; a bad one is alone."""
         stop, limit = self.at + 1, min(self.at + most, self.end)
@@ -116,9 +122,10 @@ class Chunk:
         self._failed_at = self.at
         return self.failures
 
-    def split(self) -> None:
-        """Hand the records in hand out again, singly and each with its own tries: one is bad."""
-        self.single_until, self.given = self.given, self.at
+    def split(self, size: int = 1) -> None:
+        """Hand the records in hand out again, so many at a time, each group with its own tries."""
+        self._ends += [self.given, *reversed(range(self.at + size, self.given, size))]
+        self.given = self.at
         self._failed_at = -1
 
     def advance(self) -> None:
@@ -194,17 +201,17 @@ class Window:
     time_ms: int
     slots: deque[Slot] = field(default_factory=deque)
 
-    def split(self, slot: Slot) -> list[Slot]:
-        """Replace a slot of several records by one for each of them; return these."""
+    def split(self, slot: Slot, size: int = 1) -> list[Slot]:
+        """Replace a slot of several records by slots of ``size`` each; return these."""
         at = self.slots.index(slot)
         del self.slots[at]
-        singles = [
-            open_slot(slot.chunk, index, index + 1, slot.scope.partitions)
-            for index in range(slot.start, slot.stop)
+        parts = [
+            open_slot(slot.chunk, start, min(start + size, slot.stop), slot.scope.partitions)
+            for start in range(slot.start, slot.stop, size)
         ]
-        for single in reversed(singles):
-            self.slots.insert(at, single)
-        return singles
+        for part in reversed(parts):
+            self.slots.insert(at, part)
+        return parts
 
     def retire(self) -> tuple[list[Slot], Slot | None]:
         """Let finished slots at the head take effect, in order.

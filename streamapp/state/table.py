@@ -9,7 +9,7 @@ partitions that this worker owns.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from operator import itemgetter
@@ -21,6 +21,7 @@ from streamapp.state.rows import ABSENT, MISSING, Packed, row_codec
 from streamapp.state.scope import EventScope, current_scope
 from streamapp.state.shard import Shard, memory_key, memory_key_of, plain_key
 from streamapp.state.store import prefix_end
+from streamapp.state.table_columns import WritesColumns
 from streamapp.state.windowed import WindowedTable
 from streamapp.state.windowed_grid import WindowGrid, declared
 
@@ -53,7 +54,7 @@ class TableSpec:
     windows: WindowGrid | None = None
 
 
-class Table(MutableMapping[Any, Any]):
+class Table(WritesColumns):
     """A keyed, changelogged table; see the module.
 
     A mutable value that is read is a copy: assign it back to store the change, as with any Faust
