@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from streamapp.core.batch import TP
 from streamapp.core.times import NEVER_MS
+from streamapp.core.watermarks import Headway
 from streamapp.engine.chunk_feed import ChunkFeed
 from streamapp.engine.rejects import AgentStoppedError
 from streamapp.engine.stage_build import BadRows
+from streamapp.engine.stage_work import read_note
 from streamapp.errors import StateError
 from streamapp.operators.limit import Wait
 from streamapp.serde.codecs import Bad
@@ -59,6 +61,12 @@ class StageFeed(ChunkFeed):
     def note(self, tp: TP) -> str:
         """See ``Feed.note``."""
         return self._runner.note(tp)
+
+    def headway(self, tp: TP) -> Headway:
+        """See ``Feed.headway``: behind a ``group_by`` watermarks come with the records."""
+        found = self._runner.headway(tp)
+        watermark = self._watermarks[tp] = max(found.watermark_ms, self._watermarks[tp])
+        return Headway(watermark, found.is_idle)
 
     def _event_time_of(self, topic: str) -> EventTime:
         event_time: EventTime = self._runner.topics[topic].event_time
@@ -109,6 +117,13 @@ class StageRunner:
         """Return what is to be found again with the position of a partition."""
         work = self.works.get(tp.partition)
         return self._notes.get(tp, "") if work is None else work.note(tp)
+
+    def headway(self, tp: TP) -> Headway:
+        """Return how far an input is; what was committed, until all inputs have begun."""
+        work = self.works.get(tp.partition)
+        if work is None:
+            return Headway(read_note(self._notes.get(tp, "")).watermark_ms)
+        return work.clock.inputs[work.inputs[tp.topic][0]].headway
 
     def watermark_ms(self, partition: int) -> int:
         """Return how far event time is in a partition, for views."""

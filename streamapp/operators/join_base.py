@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -23,8 +23,8 @@ JoinKind = Literal["inner", "left", "outer"]
 class Pair(msgspec.Struct, frozen=True):
     """What a join brings; ``None`` stands for the side that has no partner."""
 
-    left: object
-    right: object
+    left: Any
+    right: Any
 
 
 #: From the values of both sides to the result; ``Pair`` is one.

@@ -7,7 +7,7 @@ batch ends: see ``operators.operator`` for the contract.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -19,6 +19,7 @@ from streamapp.core.rows import NO_ROWS, Rows
 from streamapp.core.times import FOREVER_MS, NEVER_MS
 from streamapp.operators.fused import Fused
 from streamapp.operators.join import StreamJoin
+from streamapp.operators.limit import RateLimit
 from streamapp.operators.operator import Operator, RowError
 
 #: Told of a row that a step behind an operator cannot use: it belongs to no single record.
@@ -87,6 +88,8 @@ class Task:
         self.units = units
         self.watermark_ms = watermark_ms
         self._inputs = inputs
+        # Rows that meet again must do so in the order of their records, wherever a run ends.
+        self._is_confluent = [_meets(to, set()) for to in inputs]
         self._on_bad_row = on_bad_row
         self._operators = [unit for unit in units if unit.operator is not None]
         self._mark = watermark_ms
@@ -103,8 +106,20 @@ class Task:
             The error of the first record that cannot be used: those before it are done, it and
             those after it are not.
         """
+        if not self._is_confluent[source]:
+            return self._run(source, rows, after_ms)
+        for start, stop in _spans(rows.origins):
+            behind_ms = rows.marks[stop] if stop < len(rows) else after_ms
+            if failed := self._run(source, rows.part(start, stop), behind_ms):
+                return failed
+        self.advance(after_ms)
+        return None
+
+    def _run(self, source: int, rows: Rows, after_ms: int) -> RowError | None:
         arrivals: list[_Arrival] = []
         failed = self._spread(self._inputs[source], rows, arrivals)
+        # A step that lets rows wait must be asked before another one takes them.
+        arrivals.sort(key=lambda arrival: not isinstance(arrival.unit.operator, RateLimit))
         while True:
             limit = FOREVER_MS if failed is None else failed.origin
             origin, mark = self._cut(arrivals, limit)
@@ -172,10 +187,16 @@ class Task:
         self, arrivals: list[_Arrival], origin: int, failed: RowError | None
     ) -> RowError | None:
         """Work on all rows of origins below this one (and below that of a failure)."""
+        is_taken = False
         for arrival in arrivals:
             part = arrival.until(origin if failed is None else min(origin, failed.origin))
             if not len(part):
                 continue
+            if is_taken:
+                # Another step has these rows already, so they cannot be offered again.
+                self._push(arrival.unit, arrival.side, part)
+                continue
+            is_taken = True
             try:
                 self._take(arrival.unit, part, arrival.side)
             except RowError as exc:
@@ -252,6 +273,26 @@ class Task:
             return NO_ROWS
         marks = [self._mark] * len(rows)
         return Rows(rows.keys, rows.times, rows.values, marks, range(len(rows)))
+
+
+def _meets(to: Sequence[tuple[Unit, int]], seen: set[int]) -> bool:
+    """Tell whether rows that go these ways come to one unit on several of them."""
+    for unit, _ in to:
+        if id(unit) in seen:
+            return True
+        seen.add(id(unit))
+        if _meets([*unit.to, *unit.late_to], seen):
+            return True
+    return False
+
+
+def _spans(origins: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Iterate over ``[start, stop)`` of the rows of each origin."""
+    start = 0
+    while start < len(origins):
+        stop = bisect_right(origins, origins[start], start)
+        yield start, stop
+        start = stop
 
 
 def _first_due(rows: Rows, dues: list[Sequence[int]], due_ms: int) -> int:

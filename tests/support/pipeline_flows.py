@@ -1,0 +1,369 @@
+"""Random flows over two topics, each step beside what it means for a plain list of records.
+
+A model of a step takes all records that there ever are, in any order, and returns all results: it
+knows no batches, watermarks, state or commits, so it holds only where no record is late.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from support.engine_app import Bench
+
+import streamapp
+from streamapp.testing.pipeline_driver import DEAD_LETTERS, PipelineDriver
+
+if TYPE_CHECKING:
+    from streamapp.pipelines.flow import Flow
+
+#: How far records are out of order at most, where nothing is to be late.
+BOUND_MS = 4
+#: Beyond all other times: these records let every window close.
+END_MS = 100_000
+SOURCES = ("left", "right")
+
+Value = dict[str, Any]
+
+
+class Event(NamedTuple):
+    """A record between two steps."""
+
+    key: Any
+    time: int
+    value: Value
+
+
+class Given(NamedTuple):
+    """A record of a source."""
+
+    source: str
+    partition: int
+    value: Value
+
+
+@dataclass(frozen=True)
+class Step:
+    """How a step is declared, and what it makes of all records (``None``: order decides)."""
+
+    declare: Callable[[Flow], Flow]
+    model: Callable[[list[Event]], list[Event]] | None
+
+
+# --- functions of the flows --------------------------------------------------------------------
+
+
+def changed(value: Value) -> Value:
+    return {**value, "n": value["n"] * 2 + 1, "g": (value["g"] + 1) % 3}
+
+
+def is_kept(value: Value) -> bool:
+    return bool(value["n"] % 3)
+
+
+def copies(value: Value) -> list[Value]:
+    return [{**value, "n": value["n"] + copy} for copy in range(value["g"])]
+
+
+def is_even(value: Value) -> bool:
+    return value["n"] % 2 == 0
+
+
+def joined(left: Value | None, right: Value | None) -> Value:
+    number = (left["n"] if left else 50) * 7 + (right["n"] if right else 900)
+    some = left or right or {}
+    return {"k": some["k"], "g": number % 3, "n": number}
+
+
+def of_row(row: Any) -> Value:
+    """Go on with a window as with a record."""
+    return {"k": str(row.key), "g": row.total % 3, "n": row.total, "about": [row.n, row.kind]}
+
+
+# --- windows -------------------------------------------------------------------------------------
+
+
+def ms(count: int) -> float:
+    return count / 1_000
+
+
+def windows(spec: Any, starts: Any = None, **emission: Any) -> Step:
+    """Return a step that aggregates windows and goes on with their rows."""
+
+    def declare(flow: Flow) -> Flow:
+        opened = flow.window(spec)
+        if emission:
+            opened = opened.emit(**emission)
+        rows = opened.aggregate(n=streamapp.count(), total=streamapp.sum("n"))
+        return rows.map(of_row)
+
+    return Step(declare, None if starts is None else lambda events: _summed(events, starts))
+
+
+def _summed(
+    events: list[Event], windows_of: Callable[[list[int]], list[tuple[int, int]]]
+) -> list[Event]:
+    """Aggregate each key's records over ``[start, end)``, as ``windows_of`` all its times says."""
+    by_key: dict[Any, list[Event]] = defaultdict(list)
+    for event in events:
+        by_key[event.key].append(event)
+    found = []
+    for key, mine in by_key.items():
+        for start, end in windows_of([event.time for event in mine]):
+            inside = [event.value["n"] for event in mine if start <= event.time < end]
+            total = sum(inside)
+            value = {"k": str(key), "g": total % 3, "n": total, "about": [len(inside), "final"]}
+            found.append(Event(key, end - 1, value))
+    return found
+
+
+def hops(size: int, slide: int, offset: int = 0) -> Callable[[list[int]], list[tuple[int, int]]]:
+    def windows_of(times: list[int]) -> list[tuple[int, int]]:
+        starts = {s for t in times for s in range(t - size + 1, t + 1) if (s - offset) % slide == 0}
+        return [(start, start + size) for start in starts]
+
+    return windows_of
+
+
+def gaps(gap: int) -> Callable[[list[int]], list[tuple[int, int]]]:
+    def windows_of(times: list[int]) -> list[tuple[int, int]]:
+        found: list[tuple[int, int]] = []
+        for time in sorted(times):
+            if found and time <= found[-1][1]:
+                found[-1] = (found[-1][0], time + gap)
+            else:
+                found.append((time, time + gap))
+        return found
+
+    return windows_of
+
+
+def stateless(declare: Callable[[Flow], Flow], values: Callable[[Value], Sequence[Value]]) -> Step:
+    def model(events: list[Event]) -> list[Event]:
+        return [e._replace(value=value) for e in events for value in values(e.value)]
+
+    return Step(declare, model)
+
+
+def rekeyed(declare: Callable[[Flow], Flow], field_: str) -> Step:
+    return Step(declare, lambda events: [e._replace(key=e.value[field_]) for e in events])
+
+
+STEPS: dict[str, Step] = {
+    "map": stateless(lambda flow: flow.map(changed), lambda value: [changed(value)]),
+    "filter": stateless(lambda flow: flow.filter(is_kept), lambda value: [value] * is_kept(value)),
+    "flat_map": stateless(lambda flow: flow.flat_map(copies, into=dict[str, Any]), copies),
+    "key_by": rekeyed(lambda flow: flow.key_by("k"), "k"),
+    "group_by": rekeyed(lambda flow: flow.group_by("g"), "g"),
+    "tumbling": windows(streamapp.tumbling(ms(5), offset=ms(2)), hops(5, 5, 2)),
+    "hopping": windows(streamapp.hopping(ms(7), ms(3)), hops(7, 3)),
+    "session": windows(streamapp.session(ms(3)), gaps(3)),
+    "lasting": windows(streamapp.tumbling(ms(5), late=ms(6)), hops(5, 5)),
+    "every": windows(streamapp.tumbling(ms(20)), every=ms(4)),
+    "sliding": windows(streamapp.sliding(ms(4), late=ms(3))),
+    "dedup": Step(lambda flow: flow.dedup("n", within=ms(6)), None),
+    "count": windows(streamapp.count_window(3)),
+}
+MODELLED = [name for name, step in STEPS.items() if step.model is not None]
+
+
+# --- how two sources become one flow -------------------------------------------------------------
+
+
+def _one(left: Flow, right: Flow) -> Flow:
+    del right
+    return left
+
+
+def _merged(left: Flow, right: Flow) -> Flow:
+    return left.merge(right)
+
+
+def _branched(left: Flow, right: Flow) -> Flow:
+    both = left.branch(even=is_even, odd=lambda _: True)
+    return both["even"].map(changed).merge(both["odd"], right)
+
+
+def _joined(left: Flow, right: Flow) -> Flow:
+    return left.join(right, before=ms(3), after=ms(2), combine=joined)
+
+
+def _outer(left: Flow, right: Flow) -> Flow:
+    return left.join(right, before=ms(3), after=ms(2), kind="outer", combine=joined)
+
+
+def _as_of(left: Flow, right: Flow) -> Flow:
+    return left.join_as_of(right, within=ms(9), kind="left", combine=joined)
+
+
+def _self_joined(left: Flow, right: Flow) -> Flow:
+    del right
+    return left.join(left, before=ms(2), combine=joined)
+
+
+def _of_self(left: Flow, right: Flow) -> Flow:
+    return left.merge(right, left)
+
+
+def _pairs(left: list[Event], right: list[Event], before: int, after: int) -> list[Event]:
+    return [
+        Event(a.key, max(a.time, b.time), joined(a.value, b.value))
+        for a in left
+        for b in right
+        if a.key == b.key and -before <= b.time - a.time <= after
+    ]
+
+
+def _outer_model(left: list[Event], right: list[Event]) -> list[Event]:
+    def meet(a: Event, b: Event) -> bool:
+        return a.key == b.key and -3 <= b.time - a.time <= 2
+
+    alone = [
+        Event(a.key, a.time + 2, joined(a.value, None))
+        for a in left
+        if not any(meet(a, b) for b in right)
+    ]
+    alone += [
+        Event(b.key, b.time + 3, joined(None, b.value))
+        for b in right
+        if not any(meet(a, b) for a in left)
+    ]
+    return alone + _pairs(left, right, 3, 2)
+
+
+def _branched_model(left: list[Event], right: list[Event]) -> list[Event]:
+    return right + [e._replace(value=changed(e.value)) if is_even(e.value) else e for e in left]
+
+
+@dataclass(frozen=True)
+class Head:
+    """How the sources come together. ``uses`` are those that it reads."""
+
+    declare: Callable[[Flow, Flow], Flow]
+    model: Callable[[list[Event], list[Event]], list[Event]] | None
+    uses: tuple[str, ...] = SOURCES
+
+
+HEADS: dict[str, Head] = {
+    "one": Head(_one, lambda left, _: left, ("left",)),
+    "self": Head(_self_joined, lambda left, _: _pairs(left, left, 2, 0), ("left",)),
+    "again": Head(_of_self, lambda left, right: left + right + left),
+    "merge": Head(_merged, lambda left, right: left + right),
+    "branch": Head(_branched, _branched_model),
+    "join": Head(_joined, lambda left, right: _pairs(left, right, 3, 2)),
+    "outer": Head(_outer, _outer_model),
+    "as_of": Head(_as_of, None),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A flow: its head, its steps, and whether sources are regrouped before they meet."""
+
+    head: str
+    steps: tuple[str, ...]
+    is_grouped: bool = False
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        return HEADS[self.head].uses
+
+    def declare(self, app: streamapp.App) -> None:
+        pipeline = app.pipeline("p")
+        flows = {name: pipeline.source(self._topic(app, name)) for name in self.uses}
+        if self.is_grouped:
+            flows = {name: flow.group_by("k") for name, flow in flows.items()}
+        flow = HEADS[self.head].declare(flows["left"], flows.get("right", flows["left"]))
+        for name in self.steps:
+            flow = STEPS[name].declare(flow)
+        flow.to(topic="out")
+
+    def model(self, given: Sequence[Given]) -> Counter[str]:
+        """Return all results of records none of which is late."""
+        of: dict[str, list[Event]] = {name: [] for name in SOURCES}
+        for source, _, value in given:
+            of[source].append(Event(value["k"], value["ts"], value))
+        head = HEADS[self.head].model
+        assert head is not None
+        events = head(of["left"], of["right"])
+        for name in self.steps:
+            model = STEPS[name].model
+            assert model is not None
+            events = model(events)
+        return Counter(_told(str(e.key), e.time, e.value) for e in events)
+
+    def _topic(self, app: streamapp.App, name: str) -> Any:
+        return app.topic(
+            name,
+            key_type=str,
+            value_type=dict[str, Any],
+            event_time="ts",
+            out_of_order=ms(BOUND_MS),
+        )
+
+
+@dataclass
+class Session:
+    """A flow in a driver, and the records that wait to be put as one batch."""
+
+    recipe: Recipe
+    partitions: int = 1
+    driver: PipelineDriver = field(init=False)
+    _batch: list[Given] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        app = Bench().app()
+        self.recipe.declare(app)
+        self.driver = PipelineDriver(app.pipelines["p"], partitions=self.partitions)
+
+    def add(self, given: Given) -> None:
+        """Let a record wait; those of another partition that wait are put before it."""
+        if self._batch and self._batch[-1][:2] != given[:2]:
+            self.put()
+        self._batch.append(given)
+
+    def put(self) -> None:
+        """Put what waits."""
+        if self._batch:
+            source, partition, _ = self._batch[0]
+            values = [value for _, _, value in self._batch]
+            self.driver.put(
+                source,
+                [json.dumps(value).encode() for value in values],
+                keys=[value["k"].encode() for value in values],
+                partition=partition,
+            )
+            self._batch.clear()
+
+    def commit(self) -> None:
+        self.put()
+        self.driver.commit()
+
+    def crash(self) -> None:
+        self.put()
+        self.driver.crash()
+
+    def finish(self) -> list[str]:
+        """Let all windows close; return all results in their order."""
+        self.put()
+        end = {"k": "end", "g": 0, "n": 1, "ts": END_MS}
+        for source in self.recipe.uses:
+            for partition in range(self.partitions):
+                self.add(Given(source, partition, end))
+        self.commit()
+        return [
+            _told((r.key or b"").decode(), r.timestamp_ms, json.loads(r.value or b""))
+            for r in self.driver.records("out")
+            if r.timestamp_ms < END_MS // 2
+        ]
+
+    @property
+    def dead_letters(self) -> list[bytes | None]:
+        return [record.value for record in self.driver.records(DEAD_LETTERS)]
+
+
+def _told(key: str, time: int, value: Value) -> str:
+    return f"{key} at {time}: {json.dumps(value, sort_keys=True)}"
