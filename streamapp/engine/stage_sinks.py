@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from streamapp.core.batch import TP, Headers, OutRecord
 from streamapp.core.rows import Rows
@@ -12,10 +12,9 @@ from streamapp.errors import UsageError
 from streamapp.operators.operator import RowError
 from streamapp.operators.results import CORRECTION, RETRACT, WindowRow
 from streamapp.pipelines.clock import watermark_header
-from streamapp.serde.ordered_keys import encode_key
-from streamapp.state.rows import ABSENT
+from streamapp.serde.ordered_keys import encode_key, encode_with_last
 from streamapp.state.scope import EventScope
-from streamapp.state.shard import Shard, memory_key
+from streamapp.state.shard import Shard
 from streamapp.transport.partitioner import partition_for_key
 
 if TYPE_CHECKING:
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
     from streamapp.pipelines.nodes import ToTopic
     from streamapp.state.result_table import ResultTable
 
+#: Kinds of rows that are not written as they are.
+_UNWRITTEN: Final = frozenset({CORRECTION, RETRACT})
 #: Takes a finished record; it is part of the next commit.
 Send = Callable[[OutRecord], None]
 
@@ -125,30 +126,53 @@ class TableSink:
     def __init__(self, table: ResultTable, partition: int, *, is_windowed: bool) -> None:
         self._table = table
         self._partition = partition
-        self._is_windowed = is_windowed
-        self._scope = EventScope()
+        self._packed = self._packed_windows if is_windowed else self._packed_rows
 
     def write(self, rows: Rows) -> None:
         """See ``pipelines.task.Sink``."""
-        scope, shard = self._scope, self._table.shards[self._partition]
+        shard = self._table.shards[self._partition]
+        if shard.owner is not None:
+            shard.owner.yield_to_other(shard)
         try:
-            for index, value in enumerate(rows.values):
-                try:
-                    self._put(shard, rows.keys[index], value)
-                except Exception as exc:
-                    raise RowError(rows.origins[index]) from exc
-        finally:
-            # Nothing awaits in between, so nobody has met the rows half done.
-            scope.finish()
-            scope.let_go()
+            shard.stage(self._packed(rows))
+        except Exception:  # noqa: BLE001 - written one by one, it says which row and why
+            self._write_singly(shard, rows)
 
-    def _put(self, shard: Shard, key: Any, value: Any) -> None:
-        ends_ms = 0
-        if self._is_windowed:
-            if value.kind == CORRECTION:
-                return
-            parts = key if isinstance(key, tuple) else (key,)
-            key, ends_ms = (*parts, value.start), value.end - 1
-        is_gone = value is None or (self._is_windowed and value.kind == RETRACT)
-        held = ABSENT if is_gone else self._table.held(key, value, ends_ms)
-        self._scope.write(shard, memory_key(key), held)
+    def _write_singly(self, shard: Shard, rows: Rows) -> None:
+        for index, origin in enumerate(rows.origins):
+            try:
+                packed = self._packed(rows.part(index, index + 1))
+            except Exception as exc:
+                raise RowError(origin) from exc
+            shard.stage(packed)
+
+    def _packed_rows(self, rows: Rows) -> dict[bytes, bytes | None]:
+        there = [value for value in rows.values if value is not None]
+        data = iter(self._encoded(there, [0] * len(there)))
+        packed = [None if value is None else next(data) for value in rows.values]
+        return dict(zip(map(encode_key, rows.keys), packed, strict=True))
+
+    def _packed_windows(self, rows: Rows) -> dict[bytes, bytes | None]:
+        values: Any = rows.values
+        if not _UNWRITTEN.isdisjoint([value.kind for value in values]):
+            return self._packed_others(rows)
+        keys = encode_with_last(rows.keys, [value.start for value in values])
+        data = self._encoded(values, [value.end - 1 for value in values])
+        return dict(zip(keys, data, strict=True))
+
+    def _packed_others(self, rows: Rows) -> dict[bytes, bytes | None]:
+        """Do as ``_packed_windows`` where rows are taken back, or correct others."""
+        packed: dict[bytes, bytes | None] = {}
+        for key, value in zip(rows.keys, cast("Sequence[WindowRow]", rows.values), strict=True):
+            if value.kind != CORRECTION:
+                (raw,) = encode_with_last([key], [value.start])
+                is_gone = value.kind == RETRACT
+                packed[raw] = None if is_gone else self._encoded([value], [value.end - 1])[0]
+        return packed
+
+    def _encoded(self, values: Sequence[object], ends_ms: Sequence[int]) -> list[bytes]:
+        found = self._table.encoded(values)
+        if self._table.spec.ttl_ms is None:
+            return found
+        heads = {end: end.to_bytes(8, "big", signed=True) for end in {*ends_ms}}
+        return [heads[end] + data for end, data in zip(ends_ms, found, strict=True)]

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -106,6 +106,22 @@ def encode_all_under(head: bytes, keys: Collection[object]) -> list[bytes]:
             head += _STR
             return [head + text.encode() + _END for text in texts]
     return [encode_under(head, key) for key in keys]
+
+
+def encode_with_last(keys: Collection[object], last: Sequence[object]) -> list[bytes]:
+    """Return the bytes of tuples: a key (or the parts of one that is a tuple), and a last part.
+
+    Fast where the keys are text and the last parts repeat.
+
+    Raises:
+        InputError: As ``encode_key``.
+    """
+    if tuple in {*map(type, keys)}:
+        parts = (key if isinstance(key, tuple) else (key,) for key in keys)
+        return [encode_key((*key, end)) for key, end in zip(parts, last, strict=True)]
+    ends = {end: _part(end) for end in {*last}}
+    heads = encode_all_under(_TUPLE, keys)
+    return [head + ends[end] for head, end in zip(heads, last, strict=True)]
 
 
 def encode_prefix(prefix: str | bytes) -> bytes:

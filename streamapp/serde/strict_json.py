@@ -96,6 +96,24 @@ def json_writer(order: Literal["deterministic"] | None) -> Callable[[Any], bytes
     return write
 
 
+_encode_lines = msgspec.json.Encoder(enc_hook=encode_hook).encode_lines
+_write = json_writer(None)
+
+
+def json_lines(values: Sequence[object]) -> list[bytes]:
+    """Return the JSON of each value, as ``json_writer(None)`` writes it; they are encoded at once.
+
+    Raises:
+        Exception: Whatever ``json_writer`` raises for the first value that it refuses.
+    """
+    text = _encode_lines(values)
+    lines = text.split(b"\n")  # none in a line: JSON escapes them
+    lines.pop()
+    if text.find(b"null") >= 0 or max(map(len, lines), default=0) >= _SHORTEST_TOO_DEEP:
+        return [*map(_write, values)]
+    return lines
+
+
 def check_depth(data: bytes) -> None:
     """Raise ``ValueError`` if the text nests deeper than the bound; linear, stops at the first.
 

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
+
+import msgspec
 
 from streamapp.errors import UsageError
-from streamapp.state.rows import Packed
+from streamapp.serde.coders import MAX_BYTES
+from streamapp.serde.strict_json import json_lines
 from streamapp.state.table import Table
 
 
 class ResultTable(Table):
     """Rows by key; those of windows by (key, start), kept for ``ttl_ms`` after the window's end."""
 
-    def held(self, key: Hashable, value: object, ends_ms: int) -> Packed:
-        """Return the form in which a shard holds a result of a window that ends then.
+    def encoded(self, values: Sequence[object]) -> list[bytes]:
+        """Return the bytes of results, as ``codec`` writes them.
 
         Raises:
-            EncodeError: The value cannot be stored.
+            Exception: One of them cannot be stored.
         """
-        del key
-        data = self.codec.encode(value)
-        if self.spec.ttl_ms is not None:
-            data = ends_ms.to_bytes(8, "big", signed=True) + data
-        return Packed(data)
+        declared = self.spec.value_type
+        if isinstance(declared, type) and issubclass(declared, msgspec.Struct):
+            lines = json_lines(values)
+            if max(map(len, lines), default=0) <= MAX_BYTES:
+                return lines
+        return [*map(self.codec.encode, values)]
 
     def __setitem__(self, key: Hashable, value: object) -> None:
         raise self._read_only()

@@ -1,10 +1,11 @@
 """The rows of one partition of a table: memory over the store.
 
 A read goes down the layers: ``live`` (used since the last rotation) -> ``old`` (used before it) ->
-``pending`` (in the changelog, not yet in the store) -> the store. A write touches ``live`` and
-``dirty`` alone. Invariants: a dirty key is always in ``live``; what ``pending`` holds is newer than
-the store; ``owner`` is the one scope that works on the rows directly, ``touched`` the serial number
-of its last event that did.
+``staged`` (written as bytes by a pipeline) -> ``pending`` (in the changelog, not yet in the store)
+-> the store. A write touches ``live`` and ``dirty`` alone. Invariants: a dirty key is always in
+``live``, and newer than what is staged; what ``pending`` holds is newer than the store; ``owner``
+is the one scope that works on the rows directly, ``touched`` the serial number of its last event
+that did.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class CacheBudget:
     @property
     def is_crowded(self) -> bool:
         """Tell whether uncommitted rows alone fill half of the budget: processing must wait."""
-        rows = sum(len(shard.dirty) + len(shard.pending) for shard in self.shards)
+        rows = sum(len(s.dirty) + len(s.staged) + len(s.pending) for s in self.shards)
         return rows > 0 and max(rows * _ROW_OVERHEAD, self._kept_bytes) > self.limit_bytes // 2
 
     def relax(self) -> None:
@@ -99,7 +100,7 @@ class Shard:
         self.old: dict[Hashable, object] = {}
         self.dirty: set[Hashable] = set()
         self.pending: dict[bytes, bytes | None] = {}
-        #: Rows of an operator that the next commit takes as they are; its shard has no others.
+        #: Rows of an operator or of results that the next commit takes as they are.
         self.staged: dict[bytes, bytes | None] = {}
         self.owner: EventScope | None = None
         self.touched = 0
@@ -158,15 +159,13 @@ class Shard:
         were before it. The rows stay readable in ``pending`` until ``flushed``.
         """
         begun = self.begun()
-        changes: dict[bytes, bytes | None] = {}
+        changes, self.staged = self.staged, {}
         for key in self.dirty:
             value, was_dirty = begun.get(key, (MISSING, True))
             if was_dirty:
                 value = self.live[key] if value is MISSING else value
                 changes[self.raw_key(key)] = self._codec.pack(value)
         self.dirty = set(begun)
-        changes.update(self.staged)
-        self.staged.clear()
         self.pending.update(changes)
         return changes
 
@@ -176,11 +175,19 @@ class Shard:
         return bool(self.dirty or self.staged)
 
     def stage(self, changes: Mapping[bytes, bytes | None]) -> None:
-        """Write rows by their ordered bytes, past the memory of rows; see ``staged``."""
+        """Write rows by their ordered bytes, past the memory of rows; see ``staged``.
+
+        No event may be working on the shard.
+        """
         self.staged.update(changes)
+        self.changes += len(changes)
+        if self.live or self.old:
+            # Memory must not know of rows what was true before.
+            self.dirty = {key for key in self.dirty if self.raw_key(key) not in changes}
+            self.live, self.old = {key: self.live[key] for key in self.dirty}, {}
 
     def get(self, raw: bytes) -> bytes | None:
-        """Return the bytes of a row of an operator.
+        """Return the bytes of a row, past the memory of rows.
 
         Raises:
             StateError: The store failed; the worker must rebuild its state.
@@ -263,9 +270,7 @@ class Shard:
         if value is not MISSING:
             return value
         raw = self.raw_key(key)
-        if raw in self.pending:
-            return self._codec.unpack(self.pending[raw])
-        return self._codec.unpack(self._fetch(raw))
+        return self._codec.unpack(self.get(raw))
 
     def _fetch(self, raw: bytes) -> bytes | None:
         try:
