@@ -7,6 +7,7 @@ is counted as dropped. Pure: who waits for room, and for how long, is up to the 
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, Literal, TypeVar
@@ -101,10 +102,32 @@ class Buffer(Generic[T]):
         self.dropped[self._excess] += 1
         return Offer.DROPPED
 
+    def has_room_for(self, items: int, size_bytes: int) -> bool:
+        """Tell whether so many items, of so many bytes altogether, would all be taken in.
+
+        Raises:
+            TooLargeError: They would not be if the buffer were empty.
+        """
+        most = self.bounds.size_bytes
+        if items > self.bounds.items or (most is not None and size_bytes > most):
+            msg = f"{items} items of {size_bytes} bytes that belong together, in a buffer of"
+            msg += f" {self.bounds.items} items" + (f" and {most} bytes" if most else "")
+            raise TooLargeError(msg, hint="Raise its bounds above what one record brings")
+        is_small = most is None or self.size_bytes + size_bytes <= most
+        return is_small and len(self._items) + items <= self.bounds.items
+
+    def keep(self, item: T, size_bytes: int = 0) -> None:
+        """Take in an item that was accepted before, whatever the bounds are now."""
+        self._accept(item, size_bytes)
+
     def give_up(self) -> None:
         """Count an item that must wait as dropped: whoever brings it waits no longer."""
         self.offered += 1
         self.dropped["timeout"] += 1
+
+    def __iter__(self) -> Iterator[T]:
+        """Iterate over the items, the oldest first."""
+        return (item for item, _ in self._items)
 
     def take(self) -> T:
         """Return the oldest item.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streamapp.core.names import NAME_HINT, is_topic_name
@@ -47,6 +48,28 @@ class DeclaresPipelines:
         from streamapp.pipelines.pipeline import Pipeline  # noqa: PLC0415 - brings numpy
 
         made = self.pipelines[name] = Pipeline(self, name, on_error)  # type: ignore[arg-type] # the App
+        return made
+
+    @cached_property
+    def pipeline_files(self) -> dict[str, Path]:
+        """The files of those pipelines that were loaded from one, by their names."""
+        return {}
+
+    def load_pipelines(self, path: Path | str = "config/pipelines") -> list[Pipeline]:
+        """Declare the pipelines in the YAML files of a folder, by name, or in one file.
+
+        Files may name modules, which are imported: they are as trusted as the program.
+
+        Raises:
+            ConfigError: There is no such folder, or a file holds a mistake; names file and line.
+        """
+        from streamapp.pipelines.yaml_load import load_file, yaml_files  # noqa: PLC0415 - as above
+
+        made: list[Pipeline] = []
+        for file in yaml_files(Path(path)):
+            loaded = load_file(self, file)  # type: ignore[arg-type] # the App
+            self.pipeline_files.update((pipeline.name, file) for pipeline in loaded)
+            made += loaded
         return made
 
     # --- what pipelines ask for ------------------------------------------------------------------

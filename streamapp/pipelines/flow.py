@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
+from streamapp.core.buffer import Bounds, Excess
 from streamapp.core.duration import to_ms
+from streamapp.core.rate import Rate
+from streamapp.core.sizes import to_bytes
 from streamapp.core.windows import WindowSpec
 from streamapp.errors import ConfigError
+from streamapp.operators.buffer import BufferRows, Limits, buffer_view
 from streamapp.operators.dedup import Dedup
 from streamapp.operators.fused import Filter, FlatMap, KeyBy, Map, Peek, Step
 from streamapp.operators.join import AsOfJoin, JoinKind, Pair, TableJoin, WindowJoin
@@ -20,9 +24,15 @@ if TYPE_CHECKING:
     from streamapp.pipelines.pipeline import Pipeline
     from streamapp.pipelines.windowed import Windowed
     from streamapp.pipelines.words import Duration
+    from streamapp.state.operator_table import View
     from streamapp.state.table import Table
 
 Field = str | Callable[[Any], Any]
+
+
+def _hidden(raw: bytes, data: bytes) -> None:
+    """Show nothing of a state that only its operator can read."""
+    del raw, data
 
 
 class Flow:
@@ -203,7 +213,54 @@ class Flow:
             lambda place: RateLimit(rate, per_ms, most, by_key, excess, place.now_ms),
             (self,),
             self.value_type,
-            has_state=False,
+            view=None,
+            may_wait=excess == "delay",
+        )
+
+    def buffer(  # noqa: PLR0913 - what a buffer is made of
+        self,
+        items: int,
+        *,
+        rate: int,
+        per: Duration = "1s",
+        burst: int | None = None,
+        size: str | int | None = None,
+        when_full: Excess = "block",
+        sample_every: int = 10,
+    ) -> Flow:
+        """Hold up to ``items`` rows, which leave at most ``rate`` in ``per`` of wall time.
+
+        For ends that take no more than that: a burst is held instead of dropped. What is held is
+        part of the state and survives the worker. Each partition has a buffer of its own.
+
+        Args:
+            items: How many rows are held.
+            rate: How many rows leave in ``per``, ``burst`` at once (by default as many).
+            per: See ``rate``.
+            burst: See ``rate``.
+            size: How many bytes are held ("1MiB"); ``None`` for no limit.
+            when_full: ``"block"``: the source waits; ``"drop_newest"``, ``"drop_oldest"``,
+                ``"sample"`` (of ``sample_every`` rows one takes the place of the oldest): counted;
+                ``"fail"``: the record meets the error policy.
+            sample_every: See ``when_full``.
+
+        Raises:
+            ConfigError: A bound is none, or there is no such policy.
+        """
+        if when_full not in get_args(Excess):
+            msg = f"Pipeline {self.pipeline.name}: buffer(when_full={when_full!r})"
+            raise ConfigError(msg, hint=f"Use one of {', '.join(get_args(Excess))}")
+        bounds = Bounds(items, None if size is None else to_bytes(size))
+        limits = Limits(bounds, Rate(rate, to_ms(per), burst or rate), when_full, sample_every)
+        codec = StateCodec(self.value_type)
+        return self._stateful(
+            "buffer",
+            lambda place: BufferRows(limits, codec, place.state, place.now_ms),
+            (self,),
+            self.value_type,
+            view=buffer_view,
+            may_wait=when_full == "block",
+            is_late=True,
         )
 
     # --- ends ------------------------------------------------------------------------------------
@@ -244,7 +301,8 @@ class Flow:
         value_type: Any,
         reads: Table | None = None,
         *,
-        has_state: bool = True,
+        view: View | None = _hidden,
+        **traits: bool,
     ) -> Flow:
         for parent in parents:
             if parent.pipeline is not self.pipeline:
@@ -252,16 +310,11 @@ class Flow:
                 raise ConfigError(msg, hint="Begin both flows with .source() of one pipeline")
         label = self._label(kind)
         table = None
-        if has_state and reads is None:
-            table = self.pipeline.state_table(label, _hidden, f"State of {label}")
+        if view is not None and reads is None:
+            table = self.pipeline.state_table(label, view, f"State of {label}")
         nodes = tuple(parent.node for parent in parents)
-        node = Stateful(label, nodes, make=make, table=table, reads=reads, kind=kind)
+        node = Stateful(label, nodes, make=make, table=table, reads=reads, kind=kind, **traits)
         return Flow(self.pipeline, self._add(node), value_type)
-
-
-def _hidden(raw: bytes, data: bytes) -> None:
-    """Show nothing of a state that only its operator can read."""
-    del raw, data
 
 
 def _first_true(

@@ -65,12 +65,17 @@ class Place:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Stateful(Node):
-    """An operator; ``table`` shows its state, ``reads`` are tables that it looks rows up in."""
+    """An operator; ``table`` shows its state, ``reads`` are tables that it looks rows up in.
+
+    ``may_wait``: it can let the source wait; ``is_late``: rows leave it later than they came.
+    """
 
     make: Callable[[Place], Operator] = field(kw_only=True)
     table: OperatorTable | None = field(kw_only=True, default=None)
     reads: Table | None = field(kw_only=True, default=None)
     kind: str = field(kw_only=True)
+    may_wait: bool = field(kw_only=True, default=False)
+    is_late: bool = field(kw_only=True, default=False)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

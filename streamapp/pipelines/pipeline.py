@@ -11,6 +11,7 @@ from streamapp.core.names import NAME_HINT, is_topic_name
 from streamapp.errors import ConfigError
 from streamapp.pipelines.flow import Flow
 from streamapp.pipelines.nodes import SINKS, Node, Source
+from streamapp.pipelines.pace import check_pace
 from streamapp.pipelines.plan import StagePlan, stages_of
 
 if TYPE_CHECKING:
@@ -53,13 +54,14 @@ class Pipeline:
         """Return what is to run.
 
         Raises:
-            ConfigError: Nothing is written anywhere.
+            ConfigError: Nothing is written anywhere, or a step cannot be where it is.
         """
         if not any(isinstance(node, SINKS) for node in self.nodes):
             msg = f"Pipeline {self.name} writes nothing"
             raise ConfigError(
                 msg, hint="End it with .to(table=...), .to(topic=...) or .to(sink=...)"
             )
+        check_pace(self.name, self.nodes)
         return stages_of(self.name, self.nodes)
 
     # --- what flows use --------------------------------------------------------------------------

@@ -17,11 +17,14 @@ import numpy as np
 
 from streamapp.core.rows import NO_ROWS, Rows
 from streamapp.core.times import FOREVER_MS, NEVER_MS
+from streamapp.operators.buffer import BufferRows
 from streamapp.operators.fused import Fused
 from streamapp.operators.join import StreamJoin
 from streamapp.operators.limit import RateLimit
 from streamapp.operators.operator import Operator, RowError
 
+#: Operators that may let rows wait.
+_WAITS = (RateLimit, BufferRows)
 #: Told of a row that a step behind an operator cannot use: it belongs to no single record.
 OnBadRow = Callable[[str, Rows, RowError], None]
 
@@ -119,7 +122,7 @@ class Task:
         arrivals: list[_Arrival] = []
         failed = self._spread(self._inputs[source], rows, arrivals)
         # A step that lets rows wait must be asked before another one takes them.
-        arrivals.sort(key=lambda arrival: not isinstance(arrival.unit.operator, RateLimit))
+        arrivals.sort(key=lambda arrival: not isinstance(arrival.unit.operator, _WAITS))
         while True:
             limit = FOREVER_MS if failed is None else failed.origin
             origin, mark = self._cut(arrivals, limit)

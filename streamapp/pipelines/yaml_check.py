@@ -1,0 +1,86 @@
+"""Parts of a document against their models: every fault with its place, and what to write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import ValidationError
+
+from streamapp.errors import ConfigError
+from streamapp.pipelines.yaml_schema import Model
+from streamapp.pipelines.yaml_text import Document, Path
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+M = TypeVar("M", bound=Model)
+
+
+def checked(document: Document, path: Path, data: Any, model: type[M]) -> M:
+    """Return a part as its model.
+
+    Raises:
+        ConfigError: It is none; all faults are told, one in a line.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as exc:
+        faults: dict[str, str] = {}
+        for fault in exc.errors():
+            place, told = _explained(document, path, fault, model)
+            # Where several forms are allowed, each of them says why it is not that one.
+            faults[place] = f"{faults[place]}; or: {told}" if place in faults else told
+        raise ConfigError("\n".join(f"{at}: {told}" for at, told in faults.items())) from None
+
+
+def chosen(
+    document: Document, path: Path, data: Any, words: Mapping[str, type[M]]
+) -> tuple[str, M]:
+    """Return the word that a part begins with, and the part as the model of that word.
+
+    A word alone (``count``) is one without a value.
+
+    Raises:
+        ConfigError: It begins with no known word, or is not what the word asks for.
+    """
+    if isinstance(data, str) and data in words:
+        data = {data: None}
+    if not isinstance(data, dict) or not data:
+        message = f"{data!r:.60} says nothing that is known here"
+        raise document.fault(path, message, f"Write one of {', '.join(words)}, as `word: value`")
+    word = next(iter(data))
+    if word not in words:
+        raise document.fault((*path, word), f"{word} is not known here", near(word, words))
+    return word, checked(document, path, data, words[word])
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """Return the hint for a name that is not known."""
+    close = get_close_matches(name, known := list(known), n=1)
+    return f"Did you mean {close[0]}?" if close else f"Known: {', '.join(known)}"
+
+
+def _explained(
+    document: Document, path: Path, fault: ErrorDetails, model: type[Model]
+) -> tuple[str, str]:
+    place = (*path, *fault["loc"])
+    while place not in document.lines and len(place) > len(path):
+        place = place[:-1]
+    match fault["type"]:
+        case "extra_forbidden":
+            name = str(fault["loc"][-1])
+            return document.place(place), f"{name} is not known here. {near(name, _names(model))}"
+        case "missing":
+            return document.place(place), f"{fault['loc'][-1]} is missing"
+    reason = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return document.place(place), f"{reason}, not {fault['input']!r:.60}"
+
+
+def _names(model: type[Model]) -> list[str]:
+    """Return the fields of a model as they are written, those of its parts after them."""
+    own = [field.alias or name for name, field in model.model_fields.items()]
+    parts = (field.annotation for field in model.model_fields.values())
+    below = (part for part in parts if isinstance(part, type) and issubclass(part, Model))
+    return [*own, *(name for part in below for name in _names(part))]
