@@ -43,6 +43,17 @@ def test_partition_equals_the_model_wherever_batches_are_cut(
     assert watermark.watermark_ms == watermark_of(max(times, default=NEVER_MS), bound_ms)
 
 
+@given(st.lists(TIMES, min_size=1, max_size=9), TIMES, BOUNDS, st.integers(64, 80))
+def test_partition_equals_the_model_where_many_come_at_once(
+    times: list[int], was_ms: int, bound_ms: int, count: int
+) -> None:
+    many = (times * count)[:count]
+    watermark = PartitionWatermark(bound_ms, was_ms)
+    expected = [max(was_ms, naive(many[:index], bound_ms)) for index in range(count)]
+    assert watermark.before(many) == expected
+    assert watermark.watermark_ms == max(was_ms, naive(many, bound_ms))
+
+
 @given(TIMES, TIMES, TIMES)
 def test_partition_goes_on_from_where_it_was(was_ms: int, told_ms: int, time_ms: int) -> None:
     watermark = PartitionWatermark(2, was_ms)
