@@ -26,6 +26,7 @@ from streamapp.engine.declared import (
     check_agent,
     check_channel,
     check_counts,
+    check_guarantee,
     check_id,
     check_known,
     check_schemes,
@@ -41,6 +42,7 @@ from streamapp.errors import ConfigError, UsageError
 from streamapp.pipelines.declare import DeclaresPipelines
 from streamapp.state.rows import row_codec
 from streamapp.state.table import Table, TableSpec
+from streamapp.transport.driver import Transport
 
 if TYPE_CHECKING:
     from streamapp.transport.broker import Broker
@@ -90,14 +92,17 @@ class App(DeclaresTopics, DeclaresTimers, DeclaresPipelines, faust.App):
 
     Args:
         id: Name of the application: its group, and the prefix of its topics.
-        broker: ``sqlite://`` (default: in ``datadir``), ``sqlite:///folder``, ``memory://name``.
+        broker: ``sqlite://`` (default: in ``datadir``), ``sqlite:///folder``, ``memory://name``,
+            ``kafka://host:port,host:port``.
         datadir: Folder of all local files, ``data`` by default.
         commit_interval: How often tables, outputs and positions are committed together ("250ms").
         cache_size: Bound of the memory for all tables ("64MiB"); half for rows, half for blocks.
         batch_max: Most records of one fetch.
         checkpoint_interval: How often a checkpoint is made ("60s"); "0s" for never.
         checkpoints_kept: How many checkpoints are kept.
-        guarantee: "exactly_once": outputs, tables and positions are one commit.
+        guarantee: "exactly_once" (outputs, tables and positions are one commit; the default but on
+            Kafka), "effectively_once" (outputs leave at once and may repeat after a crash), or
+            "at_least_once" (tables may count twice too). A broker may give more.
         options: Faust's settings.
 
     Raises:
@@ -125,14 +130,10 @@ class App(DeclaresTopics, DeclaresTimers, DeclaresPipelines, faust.App):
         batch_max: int = 5_000,
         checkpoint_interval: Any = "60s",
         checkpoints_kept: int = 3,
-        guarantee: str = "exactly_once",
+        guarantee: str | None = None,
         **options: Any,
     ) -> None:
-        if guarantee != "exactly_once":
-            msg = f"guarantee={guarantee!r} is not offered by this broker"
-            raise ConfigError(
-                msg, hint='Use "exactly_once": the embedded broker commits in one step'
-            )
+        check_guarantee(guarantee)
         defaults = {
             "broker": "sqlite://",
             "datadir": "data",
@@ -149,6 +150,7 @@ class App(DeclaresTopics, DeclaresTimers, DeclaresPipelines, faust.App):
         check_id(id)
         super().__init__(id, **{**defaults, **options})
         self._named: dict[str, Any] = {}
+        self._guarantee = guarantee
         self._given = sorted(options)
         self._own = {
             "commit_interval_ms": to_ms(commit_interval),
@@ -335,6 +337,16 @@ class App(DeclaresTopics, DeclaresTimers, DeclaresPipelines, faust.App):
             raise ConfigError(msg, hint=f"Look at {', '.join(self._given)}") from exc
         check_schemes(str(settings.broker_consumer[0].scheme), str(settings.store.scheme))
         return settings
+
+    def _new_transport(self) -> Any:
+        """Return our transport: to Faust ``kafka://`` is that of its own driver."""
+        transport = Transport(self.conf.broker_consumer, self)
+        transport.guarantee = self._guarantee
+        return transport
+
+    def _new_producer_transport(self) -> Any:
+        """Return the one transport: two would be two brokers, with connections of their own."""
+        return self.transport
 
     def _new_web(self) -> Any:
         """Return Faust's web server with our views."""

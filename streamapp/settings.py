@@ -64,7 +64,8 @@ class Settings(BaseSettings):
         env_prefix=_PREFIX, extra="forbid", frozen=True, validate_default=False
     )
 
-    #: Where the records are: ``sqlite://`` (a file in ``datadir``), ``sqlite:///path``, ``memory://``.
+    #: Where the records are: ``sqlite://`` (a file in ``datadir``), ``sqlite:///path``, ``memory://``,
+    #: ``kafka://host:port``.
     broker: str = "sqlite://"
     #: Folder of everything that the worker keeps: broker, tables, checkpoints.
     datadir: Path = Path("data")
@@ -78,7 +79,10 @@ class Settings(BaseSettings):
     batch_max: int = Field(default=5_000, ge=1)
     checkpoint_interval: Milliseconds = Field(default=60_000, ge=1)
     checkpoints_kept: int = Field(default=3, ge=1)
-    guarantee: Literal["exactly_once", "at_least_once"] = "exactly_once"
+    #: By default the broker's own: ``exactly_once`` on sqlite, ``effectively_once`` on Kafka.
+    guarantee: Literal["exactly_once", "effectively_once", "at_least_once"] | None = None
+    #: Folder of pipelines in YAML; ``None`` for none.
+    pipelines_dir: Path | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     #: Make events of its own, so that there is something to see.
     demo: bool = False

@@ -14,7 +14,8 @@ from typing import Any
 from streamapp.core.names import NAME_HINT, is_topic_name
 from streamapp.errors import ConfigError
 
-_BROKERS = frozenset({"sqlite", "memory"})
+_BROKERS = frozenset({"sqlite", "memory", "kafka"})
+_GUARANTEES = ("exactly_once", "effectively_once", "at_least_once")
 _STORES = frozenset({"rocksdb", "memory"})
 
 
@@ -57,6 +58,17 @@ def check_counts(whose: str, settings: Mapping[str, object]) -> None:
             raise ConfigError(msg, hint="It must be a whole number of at least 1")
 
 
+def check_guarantee(guarantee: str | None) -> None:
+    """Check the name of a guarantee; ``None`` is the broker's own.
+
+    Raises:
+        ConfigError: There is none of that name.
+    """
+    if guarantee is not None and guarantee not in _GUARANTEES:
+        msg = f"guarantee={guarantee!r} is not offered by this broker"
+        raise ConfigError(msg, hint=f"Use {', '.join(map(repr, _GUARANTEES))}".replace("'", '"'))
+
+
 def check_schemes(broker: str, store: str) -> None:
     """Check that there are such a broker and such a store, by the schemes of their URLs.
 
@@ -66,7 +78,9 @@ def check_schemes(broker: str, store: str) -> None:
     if broker not in _BROKERS:
         msg = f"App: no broker has the scheme {broker!r}"
         raise ConfigError(
-            msg, hint="Use sqlite:// (in the data folder), sqlite:///folder or memory://name"
+            msg,
+            hint="Use sqlite:// (in the data folder), sqlite:///folder, memory://name or "
+            "kafka://host:port",
         )
     if store not in _STORES:
         msg = f"App: no store has the scheme {store!r}"

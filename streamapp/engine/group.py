@@ -28,7 +28,7 @@ from streamapp.errors import (
 )
 from streamapp.faults import crash_point
 from streamapp.state.changelog import changelog_topic
-from streamapp.transport.broker import Assigned, Lost, Position, Revoking
+from streamapp.transport.broker import Assigned, Lost, Position, Revoking, SendsEarly
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -131,6 +131,7 @@ class GroupFollower:
             app.broker.join, app.conf.id, topics, str(app.conf.canonical_url)
         )
         engine.committer.member = self.member
+        engine.outbox.send = self.member.send if isinstance(self.member, SendsEarly) else None
         engine.intake = Intake(
             self.member, app.options.batch_max, engine.deliver, engine.on_intake_error
         )
@@ -150,7 +151,7 @@ class GroupFollower:
         if engine.intake is not None:
             await engine.call(engine.intake.stop)
         member, self.member = self.member, None
-        engine.committer.member = None
+        engine.committer.member = engine.outbox.send = None
         await engine.call(member.leave)
 
     def rejoin_soon(self) -> None:

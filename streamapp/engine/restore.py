@@ -100,6 +100,8 @@ def restore(
             _renew(store, by_log[tp], mark, log.end)
     progress.total.update({tp: ends[tp] - starts[tp] for tp in ends})
     _follow(broker, _Target(store, by_log, progress), starts, ends, stop)
+    for tp in ends.keys() & marks.keys() - progress.done.keys():
+        _renew(store, by_log[tp], marks[tp], marks[tp].offset)
     progress.ended = time.monotonic()
 
 
@@ -191,9 +193,9 @@ def _follow(
             if batches:
                 target.apply(batches, starts)
                 patience = time.monotonic() + _PATIENCE_S
-            for batch in batches:
-                if batch.next_offset >= left.get(batch.tp, 0):
-                    left.pop(batch.tp, None)
+            # Not the last record's offset: on Kafka the ends of commits stand behind it.
+            at = reader.positions()
+            left = {tp: end for tp, end in left.items() if at.get(tp, 0) < end}
             if time.monotonic() > patience:
                 msg = f"The changelog {', '.join(tp.topic for tp in left)} brings no more records"
                 raise BrokerUnavailableError(msg, hint="Is the broker's log damaged or locked?")

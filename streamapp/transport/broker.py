@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from streamapp.core.batch import TP, OutRecord, RecordBatch
 
@@ -162,6 +162,19 @@ class Member(Protocol):
 
     def leave(self) -> None:
         """Leave the group, so that others take over at once; safe to repeat."""
+
+
+@runtime_checkable
+class SendsEarly(Protocol):
+    """A ``Member`` whose outputs need not all wait for a commit."""
+
+    def send(self, records: Sequence[OutRecord]) -> Sequence[OutRecord]:
+        """Send at once what need not wait; return the rest, which belongs into ``Member.commit``.
+
+        Called on the event loop, in the order in which events finish. The next ``commit`` waits
+        until the broker has what was sent, and fails if it has not: then the events run again, and
+        send again.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -19,13 +20,16 @@ _SCHEMES = (
 )
 
 
-def open_broker(url: str, datadir: Path) -> Broker:
+def open_broker(url: str, datadir: Path, guarantee: str | None = None) -> Broker:
     """Open the broker that a URL names; the caller closes it.
 
     ``sqlite://`` is the folder ``bus`` in ``datadir``, ``sqlite:///folder`` an absolute one,
     ``memory://name`` lives in this process. ``?session_timeout=5s`` says how long a worker of a
     ``sqlite`` group may be silent (suspended, not dead: that is seen at once) before it is evicted.
     ``kafka://host:port,host:port`` is a cluster; ``transport.kafka.options`` has its options.
+
+    ``guarantee`` is what the application asks for at least; by default the broker's own. The others
+    have one only, the strongest.
 
     Raises:
         ConfigError: The URL names no broker, or has a part that means nothing.
@@ -44,7 +48,8 @@ def open_broker(url: str, datadir: Path) -> Broker:
         case "kafka":
             from streamapp.transport.kafka import KafkaBroker, parse_options  # noqa: PLC0415  # only when used
 
-            return KafkaBroker(parse_options(parts, os.environ))
+            options = parse_options(parts, os.environ)
+            return KafkaBroker(replace(options, guarantee=guarantee or options.guarantee))
         case scheme:
             msg = f"no broker has the scheme {scheme!r} of {url!r}"
             raise ConfigError(msg, hint=_SCHEMES)

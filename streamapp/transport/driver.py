@@ -52,6 +52,8 @@ class Transport(base.Transport):
     ) -> None:
         super().__init__(url, app, **kwargs)
         self.topics = Topics(lambda: self.broker)
+        #: What a ``streamapp.App`` asks for; by default the broker's own.
+        self.guarantee: str | None = None
         self._broker: Broker | None = None
         self._holders = 0
         # One thread: the calls of the event loop keep their order and need one connection.
@@ -68,7 +70,7 @@ class Transport(base.Transport):
             query = "".join(f"?{one.query_string}" for one in self.url if one.query_string)
             # str(URL("sqlite://")) would lose its slashes.
             location = f"{url.scheme}://{servers}{url.path}{query}"
-            self._broker = open_broker(location, self.app.conf.datadir)
+            self._broker = open_broker(location, self.app.conf.datadir, self.guarantee)
         return self._broker
 
     def _refuse_transactions(self) -> None:

@@ -82,7 +82,7 @@ def owner_of_all(broker: Broker) -> Worker:
 
 def open_half_written(worker: Worker, broker: KafkaBroker) -> None:
     """Leave a commit as a worker does that dies in the middle of it."""
-    producer = worker.member._transactions._producer  # type: ignore[attr-defined]
+    producer = worker.member._commits._transactions._producer  # type: ignore[attr-defined]
     producer.begin_transaction()
     producer.produce(broker._cluster.names.theirs(OUT.topic), b"half", partition=0)
     assert producer.flush(DEADLINE_S) == 0
@@ -118,7 +118,7 @@ def test_takeover_disturbs_no_living_worker(broker: KafkaBroker) -> None:
 
 def test_worker_that_the_cluster_cut_off_joins_again_by_itself(broker: KafkaBroker) -> None:
     worker = owner_of_all(broker)
-    clients, name = broker._cluster.clients, worker.member._transactions._id  # type: ignore[attr-defined]
+    clients, name = broker._cluster.clients, worker.member._commits._transactions._id  # type: ignore[attr-defined]
     open_producer(clients, name)
     with pytest.raises(FencedError):
         worker.member.commit([record(OUT, b"k", b"cut off")], {IN[0]: at(7)})
@@ -211,8 +211,7 @@ def test_more_copies_than_brokers(
 @pytest.mark.crash
 @pytest.mark.slow
 def test_killed_broker_comes_back_and_the_worker_stays(tmp_path: Path) -> None:
-    kafka.shared()  # skips where there is none
-    cluster = kafka.Cluster(tmp_path / "nodes")
+    cluster = kafka.own(tmp_path / "nodes")
     try:
         broker = KafkaBroker(KafkaOptions(cluster.bootstrap))
         try:

@@ -19,7 +19,9 @@ from streamapp.transport.kafka.cluster import Cluster
 from streamapp.transport.kafka.failures import failure
 from streamapp.transport.kafka.feeder import Feeder, Subscription
 from streamapp.transport.kafka.groups import client_id
+from streamapp.transport.kafka.guarantees import InOneStep, OutputsAtOnce, WithoutTransactions
 from streamapp.transport.kafka.member import KafkaMember
+from streamapp.transport.kafka.outputs import Outputs
 from streamapp.transport.kafka.reader import KafkaReader
 from streamapp.transport.kafka.records import Delivery
 from streamapp.transport.kafka.takeover import transactional_id
@@ -28,8 +30,11 @@ from streamapp.transport.kafka.transactions import Transactions
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from confluent_kafka import Consumer
+
     from streamapp.core.batch import TP, OutRecord
     from streamapp.transport.broker import GroupInfo, OffsetRange, Position, TopicInfo, TopicSpec
+    from streamapp.transport.kafka.guarantees import Commits
     from streamapp.transport.kafka.options import KafkaOptions
 
 #: Seconds that an append may take; librdkafka itself gives up records after five minutes.
@@ -127,19 +132,33 @@ class KafkaBroker:
         wanted = Subscription(group, frozenset(topics))
         with self._lock:
             self._require_open()
-            name = transactional_id(cluster.names.prefix, group, member_id)
-            transactions = Transactions(cluster.clients, cluster.names, name)
             theirs = cluster.names.theirs(group)
             consumer = cluster.clients.member(theirs, client_id(member_id, url))
             member = KafkaMember(
                 member_id,
                 cluster.names,
-                transactions,
+                self._commits(member_id, wanted, consumer),
                 cluster.topics.require,
                 lambda member: Feeder(member, consumer, cluster, wanted),
             )
             self._use(member)
             return member
+
+    def _commits(self, member_id: str, wanted: Subscription, consumer: Consumer) -> Commits:
+        clients, names = self._cluster.clients, self._cluster.names
+        guarantee = clients.options.guarantee
+        if guarantee == "at_least_once":
+            return WithoutTransactions(Outputs(clients, names), consumer, clients.trouble)
+        name = transactional_id(names.prefix, wanted.group, member_id)
+        transactions = Transactions(clients, names, name)
+        if guarantee == "exactly_once":
+            return InOneStep(transactions)
+        own = f"{wanted.group}-"
+        return OutputsAtOnce(
+            transactions,
+            Outputs(clients, names),
+            lambda topic: topic in wanted.topics or topic.startswith(own),
+        )
 
     def committed(self, group: str, tps: Iterable[TP]) -> dict[TP, Position]:
         """See ``Broker.committed``; waits for a commit that is being written."""

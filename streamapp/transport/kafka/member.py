@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from streamapp.core.batch import OutRecord
     from streamapp.transport.broker import MemberEvent
+    from streamapp.transport.kafka.guarantees import Commits
     from streamapp.transport.kafka.names import Names
-    from streamapp.transport.kafka.transactions import Transactions
 
 log = logging.getLogger(__name__)
 
@@ -77,13 +77,13 @@ class KafkaMember:
         self,
         member_id: str,
         names: Names,
-        transactions: Transactions,
+        commits: Commits,
         check: Callable[[Iterable[TP]], None],
         make_feeder: Callable[[KafkaMember], Feeder],
     ) -> None:
         self._id = member_id
         self._names = names
-        self._transactions = transactions
+        self._commits = commits
         self._check = check
         self.changed = threading.Condition()
         self.phase = Phase.OUT
@@ -180,6 +180,10 @@ class KafkaMember:
                 self._step(Step.RELEASE)
                 self._drop()
 
+    def send(self, records: Sequence[OutRecord]) -> Sequence[OutRecord]:
+        """See ``SendsEarly.send``."""
+        return self._commits.send(records)
+
     def commit(self, records: Sequence[OutRecord], positions: Mapping[TP, Position]) -> list[int]:
         """See ``Member.commit``; nothing that can be read was written if it raises.
 
@@ -203,7 +207,7 @@ class KafkaMember:
         if not records and not positions:
             return []
         try:
-            offsets = self._transactions.commit(records, places, metadata)
+            offsets = self._commits.commit(records, places, metadata)
         except FencedError:
             self._feeder.rejoin()
             raise
@@ -231,7 +235,7 @@ class KafkaMember:
             self._drop()
             self._events = []
         self._feeder.close()
-        self._transactions.close()
+        self._commits.close()
 
     # --- what the feeder's thread tells --------------------------------------------------------
 
@@ -241,7 +245,7 @@ class KafkaMember:
         Raises:
             BrokerError: The cluster refuses or cannot be reached.
         """
-        self._transactions.open()
+        self._commits.open()
 
     def on_assigned(
         self, generation: int, tps: frozenset[TP], committed: Mapping[TP, TopicPartition]

@@ -51,7 +51,8 @@ class KafkaOptions:
     ``rebalance_timeout_ms``: how long it may take to let go of its partitions. ``instance_id``
     names a worker for good: it keeps its partitions over a restart within its session, and what it
     left half written ends at once. ``replication`` -1 is the cluster's default. ``prefix`` stands
-    before the names of all topics and groups. ``settings`` are librdkafka's.
+    before the names of all topics and groups. ``settings`` are librdkafka's. ``guarantee`` is no
+    option of the URL but the application's; see ``guarantees``.
     """
 
     servers: str
@@ -62,6 +63,7 @@ class KafkaOptions:
     replication: int = -1
     prefix: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
+    guarantee: str = "effectively_once"
 
 
 def parse_options(parts: SplitResult, environ: Mapping[str, str]) -> KafkaOptions:

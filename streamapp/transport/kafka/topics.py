@@ -11,7 +11,7 @@ from confluent_kafka.admin import ConfigResource, NewTopic, OffsetSpec, Resource
 from streamapp.core.batch import TP
 from streamapp.errors import BrokerUnavailableError, PartitionMismatchError, UnknownTopicError
 from streamapp.transport.broker import OffsetRange, TopicInfo, TopicSpec
-from streamapp.transport.kafka.failures import CALL_S, error_of, failure, patiently
+from streamapp.transport.kafka.failures import CALL_S, error_of, failure, is_passing, patiently
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -164,7 +164,16 @@ class Topics:
         if not tps:
             return {}
         places = {tp: self._names.place(tp) for tp in tps}
-        return patiently(lambda: self._ranges(places), "asking for offsets", self.trouble)
+        return patiently(lambda: self._patient_ranges(places), "asking for offsets", self.trouble)
+
+    def _patient_ranges(self, places: Mapping[TP, TopicPartition]) -> dict[TP, OffsetRange]:
+        try:
+            return self._ranges(places)
+        except KafkaException as exc:
+            if is_passing(exc):
+                # librdkafka asks by the leaders that it knew, until somebody asks for those of now.
+                self._metadata()
+            raise
 
     def _ranges(self, places: Mapping[TP, TopicPartition]) -> dict[TP, OffsetRange]:
         level = IsolationLevel.READ_UNCOMMITTED

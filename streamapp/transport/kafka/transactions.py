@@ -27,11 +27,12 @@ from streamapp.errors import (
     UnknownTopicError,
 )
 from streamapp.faults import crash_point
+from streamapp.transport.kafka.bounded import Bounded
 from streamapp.transport.kafka.failures import CALL_S, FENCES, error_of, failure
 from streamapp.transport.kafka.records import Delivery
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from confluent_kafka import Producer, TopicPartition
 
@@ -131,7 +132,7 @@ class Transactions:
         if self._connection.is_doubtful:
             msg = "The connection to the cluster was lost"
             raise BrokerUnavailableError(msg)
-        call = _Bounded(lambda: producer.send_offsets_to_transaction(positions, metadata, CALL_S))
+        call = Bounded(lambda: producer.send_offsets_to_transaction(positions, metadata, CALL_S))
         if not call.ends_within(2 * CALL_S):
             self._connection.is_doubtful = True
             msg = f"The cluster took no positions for {2 * CALL_S:.0f} s"
@@ -209,29 +210,6 @@ class Connection:
         """Take an error, which librdkafka tells in a poll or a flush."""
         self._trouble.note(error)
         self.is_doubtful |= error.code() in _BREAKS
-
-
-class _Bounded:
-    """A call of librdkafka that may never return, in a thread that is given up then."""
-
-    def __init__(self, call: Callable[[], object]) -> None:
-        self._call = call
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="streamapp-positions", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self._call()
-        except BaseException as exc:  # noqa: BLE001 - raised by whoever waits
-            self._error = exc
-
-    def ends_within(self, seconds: float) -> bool:
-        """Wait for the end; raise what the call raised."""
-        self._thread.join(seconds)
-        if self._error is not None:
-            raise self._error
-        return not self._thread.is_alive()
 
 
 def open_producer(
