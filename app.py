@@ -31,3 +31,5 @@ app = streamapp.App(
 # Agents import the app from here, so it must be there before they are.
 for name in ("metrics", "windows", "alerting", "cdc", *(["demo"] if settings.demo else [])):
     import_module(f"agents.{name}")
+if settings.pipelines_dir is not None:
+    app.load_pipelines(settings.pipelines_dir)

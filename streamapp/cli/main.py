@@ -10,6 +10,7 @@ import typer
 
 from streamapp.cli.checkpoints import checkpoints
 from streamapp.cli.groups import groups
+from streamapp.cli.pipelines import pipelines
 from streamapp.cli.send import send
 from streamapp.cli.tail import tail
 from streamapp.cli.topics import topics
@@ -27,6 +28,7 @@ cli = typer.Typer(
 for command in (worker, send, tail, topics, groups):
     cli.command()(command)
 cli.add_typer(checkpoints, name="checkpoints")
+cli.add_typer(pipelines, name="pipelines")
 
 
 def main() -> None:

@@ -1,16 +1,14 @@
 """``streamapp worker``: finds a port, says where to look, and becomes Faust's worker."""
 
 import errno
-import importlib
-import importlib.util
 import os
 import socket
 import sys
-from pathlib import Path
 from typing import Annotated, Literal
 
 from typer import Option
 
+from streamapp.cli.application import AppName, find_application
 from streamapp.cli.options import BrokerUrl, Datadir
 from streamapp.errors import ConfigError
 
@@ -18,7 +16,6 @@ from streamapp.errors import ConfigError
 _PORTS_TRIED = 100
 _PORT_VARIABLES = ("STREAMAPP_WEB_PORT", "PORT")
 
-AppName = Annotated[str, Option("-A", "--app", help="Module of the application, MODULE[:NAME].")]
 WebPort = Annotated[
     int | None,
     Option(
@@ -55,7 +52,7 @@ def worker(
     # The application reads the same settings by itself: flags reach it through the environment.
     flags["web_port"] = port
     os.environ |= {f"STREAMAPP_{n.upper()}": str(v) for n, v in flags.items() if v is not None}
-    _find(app)
+    find_application(app)
     print(f"Look at http://{_reachable(host)}:{port}/  (Ctrl-C ends the worker)", flush=True)
     # Without --web-bind Faust listens on all interfaces.
     web = ["--web-port", str(port), "--web-bind", host, "--web-host", _reachable(host)]
@@ -90,30 +87,6 @@ def _reachable(host: str) -> str:
     if host in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
         return socket.gethostname()
     return f"[{host}]" if ":" in host else host
-
-
-def _find(app: str) -> None:
-    """Make modules of the working folder importable, and import the application.
-
-    Raises:
-        ConfigError: It is not there, or is none.
-    """
-    import faust  # noqa: PLC0415 - half a second
-
-    sys.path.insert(0, str(Path.cwd()))
-    module, _, name = app.partition(":")
-    try:
-        found = importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # the parent of a dotted name
-        found = False
-    if not found:
-        message = f"There is no module {module} in this folder"
-        hint = "Go to the application's folder, or name its module with -A"
-        raise ConfigError(message, hint=hint)
-    name = name or "app"
-    if not isinstance(getattr(importlib.import_module(module), name, None), faust.App):
-        message = f"{name} of module {module} is no application"
-        raise ConfigError(message, hint="Write `app = streamapp.App(...)`, or -A MODULE:NAME")
 
 
 def _run(arguments: list[str]) -> None:
