@@ -52,11 +52,12 @@ class Cut:
 
 @dataclass(slots=True)
 class Written:
-    """What a commit did: which rows the store has now; times in seconds."""
+    """What a commit did: which rows the store has now; times in seconds, ``cpu`` of the thread."""
 
     flushed: list[tuple[Shard, dict[bytes, bytes | None]]]
     records: int
     seconds: float
+    cpu_seconds: float
 
 
 @dataclass(slots=True)
@@ -123,7 +124,7 @@ def write_cut(member: Member, cut: Cut, writer: StoreWriter) -> Written:
         StateError: The broker has the cut, the store has not: it must be opened again and follow
             the changelog.
     """
-    begun = time.perf_counter()
+    begun, cpu_begun = time.perf_counter(), time.thread_time()
     now_ms = time.time_ns() // 1_000_000
     records = [*cut.outputs]
     for _, tp, changes in cut.rows:
@@ -140,4 +141,5 @@ def write_cut(member: Member, cut: Cut, writer: StoreWriter) -> Written:
         },
     )
     flushed = writer.flush()
-    return Written(flushed, len(records), time.perf_counter() - begun)
+    seconds, cpu_seconds = time.perf_counter() - begun, time.thread_time() - cpu_begun
+    return Written(flushed, len(records), seconds, cpu_seconds)

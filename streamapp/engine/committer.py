@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-#: Seconds that outputs gather before an early commit; a commit that took longer gathers for as
-#: long as it took, so that commits take at most half of the time.
+#: CPU seconds of a commit from which on the next outputs gather for as long before theirs, so that
+#: commits take at most half of the CPU. Smaller ones follow each other at once: outputs gather
+#: while the last commit waits for the disk, and a shorter sleep than this there is none.
 _LINGER_S = 0.001
 #: Seconds after which a commit that is not done is worth a line in the log.
 _SLOW_S = 5.0
@@ -73,6 +74,7 @@ class Committer:
         self._outbox = outbox
         self._budget = budget
         self._interval_s = interval_s
+        self._last_cpu_s = 0.0
         self._lock = asyncio.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="streamapp-commit")
 
@@ -87,7 +89,8 @@ class Committer:
             await asyncio.wait_for(self._outbox.wanted.wait(), self._interval_s)
         except TimeoutError:
             return
-        await asyncio.sleep(max(_LINGER_S, min(self.stats.last_seconds, self._interval_s)))
+        if self._last_cpu_s >= _LINGER_S:
+            await asyncio.sleep(min(self._last_cpu_s, self._interval_s))
 
     async def reset(self) -> None:
         """Commit nothing any more of what was finished until now; waits for a running commit."""
@@ -215,6 +218,7 @@ class Committer:
         stats.records += written.records
         stats.seconds += written.seconds
         stats.last_seconds = written.seconds
+        self._last_cpu_s = written.cpu_seconds
         stats.last_at = time.time()
 
 

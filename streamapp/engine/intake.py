@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 #: Lists of events that may be on their way to the loop: one being handled, one ready.
 _AHEAD = 2
 _POLL_S = 0.5
-#: Seconds of a poll while the loop is behind: how late the thread sees that it has caught up.
+#: Seconds of a poll while the loop is behind: how late the thread sees that records are wanted
+#: again after ``listen``. When the loop has caught up it wakes the thread.
 _BUSY_POLL_S = 0.005
 #: Seconds between two polls of a broker that fails.
 _PAUSE_S = 0.5
@@ -97,7 +98,10 @@ class Intake:
             self._on_error(exc)
         finally:
             with self._guard:
+                was_behind = self._on_the_way >= _AHEAD
                 self._on_the_way -= 1
+            if was_behind:
+                self._member.wake()
 
     def _call(self, function: Callable[..., None], *args: object) -> None:
         if not self._loop.is_closed():

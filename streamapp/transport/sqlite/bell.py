@@ -43,8 +43,12 @@ class Bells:
         """Return where the bell of that name is rung."""
         return f"{self._base}/{name}"
 
-    def ring(self) -> None:
-        """Wake all waiters; never blocks, never fails: those who miss it look by themselves."""
+    def ring(self, but: Bell | None = None) -> None:
+        """Wake all waiters; never blocks, never fails: those who miss it look by themselves.
+
+        Args:
+            but: The bell of somebody whom this does not concern.
+        """
         if self._fd is None:
             return
         changed_ns = os.fstat(self._fd).st_mtime_ns
@@ -53,7 +57,8 @@ class Bells:
             self._changed_ns = changed_ns if is_old else -1
             self._names = [path.name for path in self.folder.iterdir()]
         for name in self._names:
-            self._ring(name)
+            if but is None or name != but.name:
+                self._ring(name)
 
     def close(self) -> None:
         """Stop ringing; safe to repeat."""
@@ -78,7 +83,7 @@ class Bell:
     """One waiter's bell. ``wait`` is called by one thread, ``wake`` by any."""
 
     def __init__(self, bells: Bells) -> None:
-        name = uuid.uuid4().hex[:16]
+        name = self.name = uuid.uuid4().hex[:16]
         self._path = bells.folder / name
         self._inner, self._outer = socket.socketpair()
         self._inner.settimeout(0)

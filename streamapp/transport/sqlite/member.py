@@ -113,7 +113,8 @@ class SqliteMember:
         todo = draft(records)
         with self._lock:
             me, generation = self._membership.peer, self._membership.generation
-            if self._phase not in _OWNERS or not positions.keys() <= self._cursor.tps:
+            tps = self._cursor.tps
+            if self._phase not in _OWNERS or not positions.keys() <= tps:
                 msg = f"member {me.id} does not own all of {sorted(positions)}"
                 raise FencedError(msg, hint="Drop the state of those partitions.")
         group = self._membership.group
@@ -124,7 +125,9 @@ class SqliteMember:
             write_positions(conn, self._topics, group, positions)
         crash_point("sqlite.committed")
         if records:
-            self._bells.ring()
+            # A wake-up for nothing would take the interpreter's lock from those who work.
+            is_for_me = any(share.tp in tps for share in todo.shares)
+            self._bells.ring(but=None if is_for_me else self._bell)
         return offsets
 
     def wake(self) -> None:
