@@ -50,10 +50,12 @@ class Plan(msgspec.Struct, frozen=True):
     crash_at: str = ""
     traces: bool = False
     seed: int = 0
+    url: str = ""
+    guarantee: str = ""
 
     @property
     def broker(self) -> str:
-        return f"sqlite://{self.folder}/bus?session_timeout={self.session_ms}ms"
+        return self.url or f"sqlite://{self.folder}/bus?session_timeout={self.session_ms}ms"
 
     @property
     def data(self) -> Path:
@@ -107,6 +109,7 @@ def build(plan: Plan) -> streamapp.App:
     app = streamapp.App(
         "crash",
         broker=plan.broker,
+        guarantee=plan.guarantee or None,
         datadir=str(plan.data),
         web_enabled=False,
         topic_partitions=plan.partitions,
