@@ -12,9 +12,9 @@ from streamapp.core.sizes import to_bytes
 from streamapp.core.windows import WindowSpec
 from streamapp.errors import ConfigError
 from streamapp.operators.buffer import BufferRows, Limits, buffer_view
-from streamapp.operators.dedup import Dedup
+from streamapp.operators.dedup import Dedup, dedup_view
 from streamapp.operators.fused import Filter, FlatMap, KeyBy, Map, Peek, Step
-from streamapp.operators.join import AsOfJoin, JoinKind, Pair, TableJoin, WindowJoin
+from streamapp.operators.join import AsOfJoin, JoinKind, Pair, TableJoin, WindowJoin, join_view
 from streamapp.operators.limit import RateLimit
 from streamapp.pipelines.codecs import StateCodec
 from streamapp.pipelines.nodes import Merge, Node, Place, Regroup, Stateful, Stateless
@@ -134,7 +134,11 @@ class Flow:
         """
         within_ms = to_ms(within)
         return self._stateful(
-            "dedup", lambda place: Dedup(key, within_ms, place.state), (self,), self.value_type
+            "dedup",
+            lambda place: Dedup(key, within_ms, place.state),
+            (self,),
+            self.value_type,
+            view=dedup_view,
         )
 
     def join(
@@ -158,6 +162,7 @@ class Flow:
             lambda place: WindowJoin(*bounds, kind, combine, place.state, codecs),
             (self, other),
             _returned(combine),
+            view=join_view(codecs),
         )
 
     def join_as_of(
@@ -180,6 +185,7 @@ class Flow:
             lambda place: AsOfJoin(within_ms, combine, place.state, codecs, kind),
             (self, other),
             _returned(combine),
+            view=join_view(codecs),
         )
 
     def join_table(

@@ -34,9 +34,14 @@ class OperatorTable(Table):
     ) -> Iterator[tuple[bytes, Any, Any]]:
         """See ``Table.rows``."""
         for raw, held in self.shards[partition].scan(start, end, reverse=reverse):
-            seen = self.view(raw, held.data) if isinstance(held, Packed) else None
+            seen = self.logged(partition, raw, held.data) if isinstance(held, Packed) else None
             if seen is not None:
-                yield raw, seen[0], self._shown(seen[1], partition)
+                yield raw, *seen
+
+    def logged(self, partition: int, raw: bytes, data: bytes) -> tuple[Any, Any] | None:
+        """See ``Table.logged``."""
+        seen = self.view(raw, data)
+        return None if seen is None else (seen[0], self._shown(seen[1], partition))
 
     def _shown(self, value: Any, partition: int) -> Any:
         """Say of a window whether it has closed, where only the watermark can tell."""

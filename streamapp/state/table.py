@@ -215,9 +215,13 @@ class Table(WritesColumns):
         held = key if type(key) in PLAIN_KEYS else memory_key(key)
         return ((partition, self._value(row)) for partition, row in self._found(held))
 
-    def decode_row(self, data: bytes) -> Any:
-        """Return the value of a row as the changelog has it. For views of the changelog."""
-        return self._value(Packed(data))
+    def logged(self, partition: int, raw: bytes, data: bytes) -> tuple[Any, Any] | None:
+        """Return key and value of a row as the changelog has it; ``None`` to show nothing.
+
+        For views of the changelog, of partitions of other workers too.
+        """
+        del partition
+        return plain_key(raw, self.spec.key_type), self._value(Packed(data))
 
     def sweep(self, partition: int, now_ms: int, start: bytes, limit: int) -> tuple[int, bytes]:
         """Delete expired rows among the next ``limit`` ones from a raw key on.

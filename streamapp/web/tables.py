@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,7 +16,6 @@ import msgspec
 from streamapp.engine.states import EngineState
 from streamapp.errors import InputError
 from streamapp.serde.hooks import type_name
-from streamapp.serde.ordered_keys import decode_key
 from streamapp.state.changelog import changelog_topic
 from streamapp.web.answers import answer, to_json
 from streamapp.web.keys import expected, key_of_json, keys_of_segment
@@ -115,7 +115,7 @@ class TableViews:
         if tail is None:
             tail = self._tails[table.name] = Tail(self._changelog(table), table.partitions)
         rows = await tail.rows(self._app.broker)
-        return answer({"table": table.name, "items": list(_shown(table, rows[:limit]))})
+        return answer({"table": table.name, "items": list(islice(_shown(table, rows), limit))})
 
     # --- parts of answers ------------------------------------------------------------------------
 
@@ -233,10 +233,14 @@ def _shown(table: Table, rows: Iterable[TailRow]) -> Iterable[msgspec.Raw]:
     for row in rows:
         if left < 0:
             return
+        seen = table.logged(row.partition, row.raw_key, row.value)
+        if seen is None:
+            continue
+        key, value = seen
         shown = to_json(
             {
-                **shown_key(table, decode_key(row.raw_key, table.spec.key_type)),
-                "value": table.decode_row(row.value),
+                **shown_key(table, key),
+                "value": value,
                 "partition": row.partition,
                 "offset": row.offset,
                 "committed_ms": row.timestamp_ms,

@@ -1,0 +1,80 @@
+"""The table views show what pipelines hold: each kind of state, as a page, newest first, by key."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+from support.engine_app import Bench, running
+from support.idioms import put
+from support.web_client import free_port
+
+import streamapp
+from streamapp.transport.broker import TopicSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamapp.pipelines.flow import Flow
+
+
+class Sale(streamapp.Record):
+    user: str
+    amount: float
+    at: int
+
+
+NUMBERS: dict[str, Any] = {
+    "n": streamapp.count(),
+    "total": streamapp.sum("amount"),
+    "sd": streamapp.stddev("amount"),
+    "middle": streamapp.quantile("amount", 0.5),
+    "who": streamapp.distinct_count("user"),
+}
+
+
+def windowed(window: Any) -> Callable[[Flow], Any]:
+    return lambda flow: flow.window(window).aggregate(**NUMBERS).to(table="results")
+
+
+KINDS: dict[str, Callable[[Flow], Any]] = {
+    "tumbling": windowed(streamapp.tumbling("1m")),
+    "hopping": windowed(streamapp.hopping("1m", "10s")),
+    "sliding": windowed(streamapp.sliding("1m")),
+    "session": windowed(streamapp.session("1m")),
+    "count": windowed(streamapp.count_window(10)),
+    "join": lambda flow: flow.join(flow, after="1m").to(topic="pairs"),
+    "join as of": lambda flow: flow.join_as_of(flow).to(topic="pairs"),
+    "dedup": lambda flow: flow.dedup("user", within="1m").to(topic="once"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_state_is_shown(kind: str) -> None:
+    bench, port = Bench(), free_port()
+    app = bench.app(web_enabled=True, web_port=port, web_host="127.0.0.1")
+    source = app.topic("sales", key_type=str, value_type=Sale, event_time="at", out_of_order="1s")
+    KINDS[kind](app.pipeline("sold").source(source))
+    (name,) = [name for name in app.tables if name.startswith("sold")]
+    bench.broker.create_topic(TopicSpec("sales", 1))
+    for at in range(1_000, 4_000, 1_000):
+        put(bench, "sales", ("ann", {"user": "ann", "amount": 0.1 * at, "at": at}))
+    base = f"http://127.0.0.1:{port}/api/v1/tables/{name}"
+    async with running(app), aiohttp.ClientSession() as session:
+
+        async def items(path: str) -> Any:
+            async with session.get(base + path) as response:
+                assert response.status == 200, await response.text()
+                return (await response.json(content_type=None))["items"]
+
+        async with asyncio.timeout(20):
+            while not (newest := await items("/newest")):
+                pass
+        shown = [(row["key"], row["value"]) for row in await items("/rows")]
+        assert sorted(shown, key=str) == sorted([(r["key"], r["value"]) for r in newest], key=str)
+        key, value = shown[0]
+        async with session.get(f"{base}/keys", params={"key": json.dumps(key)}) as response:
+            assert (await response.json(content_type=None))["value"] == value
