@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from numbers import Number
+from types import ModuleType
 from typing import Any, Final
 
 import msgspec
@@ -60,8 +61,9 @@ def _found(value: Any, name: str) -> Any:
     if isinstance(value, msgspec.Struct):
         has = name in value.__struct_fields__
     else:
-        # What a class defines is code; what an instance holds is data.
-        has = name in getattr(value, "__dict__", ())
+        # What a class or a module defines is code; what an instance holds is data.
+        is_code = isinstance(value, type | ModuleType)
+        has = not is_code and name in getattr(value, "__dict__", ())
     return getattr(value, name) if has else _NOTHING
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NoReturn
+from warnings import catch_warnings
 
 from streamapp.errors import ConfigError
 from streamapp.pipelines.expression_calls import HELPERS
@@ -66,7 +67,8 @@ class Expressions:
         names = [ast.arg(name) for name in self._parameters]
         arguments = ast.arguments([], names, None, [], [], None, [])
         tree = ast.fix_missing_locations(ast.Expression(ast.Lambda(arguments, body)))
-        code = compile(tree, f"<{text}>", "eval")
+        with catch_warnings(action="ignore"):
+            code = compile(tree, f"<{text}>", "eval")
         function: Callable[..., Any] = eval(code, {"__builtins__": {}, **HELPERS})  # noqa: S307 - our tree, of allowed nodes only
         return function
 
@@ -88,7 +90,9 @@ def _parsed(text: str) -> ast.Expression:
             msg, hint=f"Above {_LONGEST} write a function and name it module:function"
         )
     try:
-        return ast.parse(text.strip(), mode="eval")
+        # What Python warns of ("is" with a number) is refused, or does what it says.
+        with catch_warnings(action="ignore"):
+            return ast.parse(text.strip(), mode="eval")
     except SyntaxError as exc:
         _refuse(text, exc.msg, exc)
     except (ValueError, MemoryError, RecursionError) as exc:
