@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
+from support.browser import browser_tab
 from support.engine_app import Bench, running
 from support.idioms import put
 from support.web_client import free_port
@@ -17,6 +18,7 @@ from streamapp.transport.broker import TopicSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from streamapp.pipelines.flow import Flow
 
@@ -78,3 +80,24 @@ async def test_state_is_shown(kind: str) -> None:
         key, value = shown[0]
         async with session.get(f"{base}/keys", params={"key": json.dumps(key)}) as response:
             assert (await response.json(content_type=None))["value"] == value
+
+
+async def test_the_page_shows_windows_as_times_of_day(tmp_path: Path) -> None:
+    bench, port = Bench(), free_port()
+    app = bench.app(web_enabled=True, web_port=port, web_host="127.0.0.1")
+    source = app.topic("sales", key_type=str, value_type=Sale, event_time="at")
+    flow = app.pipeline("sold").source(source).window(streamapp.tumbling("1m")).emit("update")
+    flow.aggregate(total=streamapp.sum("amount")).to(table="per_minute")
+    bench.broker.create_topic(TopicSpec("sales", 1))
+    put(bench, "sales", ("ann", {"user": "ann", "amount": 2.5, "at": 86_399_000}))
+    async with running(app), browser_tab(tmp_path) as tab:
+        await tab.look(width=1200, height=900)
+        await tab.open(f"http://127.0.0.1:{port}")
+        cells = "document.querySelectorAll('[data-table=per_minute] tbody td')"
+        shown = await tab.until(f"[...{cells}].map(cell => cell.innerText)", bool)
+        assert shown == [
+            '"ann"',
+            "1970-01-01 23:59:00 - 1970-01-02 00:00:00Z update {total: 2.5}",
+            "0",
+        ]
+        assert tab.errors == []

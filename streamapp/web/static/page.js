@@ -83,9 +83,35 @@ function shortNumber(value) {
 
 const span = (kind, text) => element("span", { class: kind }, text);
 
+// --- windows -------------------------------------------------------------------------------------
+
+const MOST_MS = 8.64e15; // the last time that a Date holds
+const isTime = (value) => Number.isInteger(value) && Math.abs(value) <= MOST_MS;
+
+// Results of windows: milliseconds of event time from `start` to `end`.
+const isWindow = (value) =>
+  typeof value === "object" && value !== null && isTime(value.start) && isTime(value.end) && value.start < value.end;
+
+const day = (at) => at.toJSON().split("T")[0];
+const clock = (at) => at.toJSON().split("T")[1].slice(0, -1).replace(/\.000$/, "");
+
+function range({ start, end }) {
+  const [from, to] = [new Date(start), new Date(end)];
+  const first = day(from) === day(new Date()) ? "" : `${day(from)} `;
+  const second = day(to) === day(from) ? "" : `${day(to)} `;
+  return `${first}${clock(from)} - ${second}${clock(to)}Z`;
+}
+
+function* windowPieces({ start, end, key, kind, is_final: isFinal, ...results }) {
+  const state = kind ?? (isFinal === undefined ? "" : isFinal ? "final" : "open");
+  yield span("window", `${range({ start, end })} ${state} `);
+  yield* pieces(results);
+}
+
 // A value as compact JSON in coloured pieces.
 function* pieces(value) {
-  if (Array.isArray(value)) {
+  if (isWindow(value)) yield* windowPieces(value);
+  else if (Array.isArray(value)) {
     yield "[";
     for (const [at, each] of value.entries()) {
       if (at) yield ", ";
@@ -218,6 +244,7 @@ function updateCard(card, about) {
 }
 
 // A key has a row in each of its windows.
+const shownKey = (item) => (isWindow(item.value) && "key" in item.value ? item.value.key : named(item));
 const named = (item) => (item.window ? [item.key, new Date(Number(item.window.start_ms)).toJSON()] : item.key);
 const rowKey = (item) => `${item.partition} ${plain(named(item))}`;
 const collator = new Intl.Collator("en", { numeric: true });
@@ -236,7 +263,7 @@ function showRows(card, items) {
     if (row.text === text) return;
     const isNew = row.text === undefined;
     row.text = text;
-    row.cells[0].replaceChildren(...pieces(named(item)));
+    row.cells[0].replaceChildren(...pieces(shownKey(item)));
     row.cells[1].replaceChildren(...pieces(item.value));
     row.cells[0].title = plain(named(item));
     row.cells[1].title = text.slice(0, 2000);
