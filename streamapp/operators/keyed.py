@@ -11,7 +11,7 @@ from streamapp.core.aggregates import Acc, AddError, AggregateSet, Inputs, Input
 from streamapp.core.rows import NO_ROWS, Rows, joined
 from streamapp.core.times import FOREVER_MS, NEVER_MS
 from streamapp.core.windows import Lateness
-from streamapp.operators.keyed_state import H, KeyedState, read_body
+from streamapp.operators.keyed_state import H, KeyedState, key_of, read_body
 from streamapp.operators.operator import RowError, StateView
 from streamapp.operators.results import WindowRow
 
@@ -32,6 +32,11 @@ class Emitted:
     ) -> None:
         """Add a row; ``order`` is the end and the key of the window that it is emitted for."""
         self._found.append((*order, row, mark, origin))
+
+    def extend(self, other: Emitted, mark: int, origin: int) -> None:
+        """Add the rows of another one by the end of the window and the key, with this mark."""
+        other._found.sort(key=lambda one: one[:2])
+        self._found += [(*one[:3], mark, origin) for one in other._found]
 
     def cut(self, length: int) -> None:
         """Forget the rows after the first ``length``."""
@@ -92,6 +97,8 @@ class KeyedWindows(KeyedState[H]):
         self._row: Callable[..., WindowRow] = row
         self._lateness = late
         self._late_rows: list[Rows] = []
+        #: The mark of the last row that was taken.
+        self._mark = NEVER_MS
         #: Whether functions of the application add rows: what such a row has done may be undone.
         self._may_fail = any(
             part.kind == "functions" for one in aggregates.values() for part in one.parts
@@ -133,6 +140,7 @@ class KeyedWindows(KeyedState[H]):
             adds = Adds(self._aggregates, rows, inputs, 0)
             self._take(adds, len(rows), out)
             adds.flush()
+            self._mark = rows.marks[-1] if len(rows) else self._mark
             return
         start = 0
         while start < len(rows):
@@ -187,12 +195,33 @@ class KeyedWindows(KeyedState[H]):
     def advance(self, watermark_ms: int) -> Rows:
         """See ``Operator.advance``. Rows are ordered by the end of the window, then by the key."""
         out = Emitted()
-        while self.next_due_ms <= watermark_ms:
-            held = self._next_held()
-            self._timers.pop()
-            self._touch(held)
-            self._fire(held, watermark_ms, out)
-            held.due_ms = FOREVER_MS
-            self._wake(held, self._due_of(held))
-            self._settle()
+        self._fire_all(watermark_ms, out)
+        self._settle()
         return out.rows(in_order=True)
+
+    def _advance_before(self, adds: Adds, mark_ms: int, out: Emitted) -> None:
+        """Do what is due at the mark of the next row, unless rows of its origin were taken."""
+        at, rows = adds.at, adds.rows
+        if at and rows.origins[at] == rows.origins[at - 1]:
+            return
+        adds.flush()
+        fired = Emitted()
+        self._fire_all(mark_ms, fired)
+        out.extend(fired, rows.marks[at - 1] if at else self._mark, rows.origins[at])
+
+    def _fire_all(self, watermark_ms: int, out: Emitted) -> None:
+        """Do all that is due; afterwards ``next_due_ms`` may be too early."""
+        while (first := self._timers.first()) is not None and first[0] <= watermark_ms:
+            self._timers.pop()
+            held = self._kept[key_of(first[1])]
+            if held.due_ms != first[0]:
+                continue  # it was moved
+            due_ms = self._due_of(held)
+            if due_ms <= watermark_ms:
+                self._touch(held)
+                self._fire(held, watermark_ms, out)
+                due_ms = self._due_of(held)
+            held.due_ms = FOREVER_MS
+            self._touch(held)
+            self._wake(held, due_ms)
+        self.next_due_ms = FOREVER_MS if first is None else first[0]

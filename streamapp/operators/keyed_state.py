@@ -15,7 +15,7 @@ import msgspec
 from streamapp.core.times import FOREVER_MS, NEVER_MS
 from streamapp.operators.keyed_timers import Timers, timer_row
 from streamapp.operators.operator import Operator, StateView
-from streamapp.serde.ordered_keys import decode_key, encode_key
+from streamapp.serde.ordered_keys import TEXT, decode_key, encode_key
 
 #: First byte of the rows that hold what is known of a key.
 DATA: Final = b"\x01"
@@ -30,7 +30,10 @@ def raw_key(key: Hashable) -> bytes:
 
 def key_of(raw: bytes) -> Hashable:
     """Return the key with which ``raw`` begins."""
-    found: Hashable = decode_key(raw[: raw.index(_KEY_END)].replace(_MARK_ESCAPED, _MARK))
+    whole = raw[: raw.index(_KEY_END)]
+    if whole[:1] == TEXT and _MARK not in whole:
+        return whole[1:].decode()
+    found: Hashable = decode_key(whole.replace(_MARK_ESCAPED, _MARK))
     return found
 
 
@@ -110,11 +113,7 @@ class KeyedState(Operator, Generic[H]):
             held.due_ms = due_ms
             self._touch(held)
             self._timers.push(due_ms, held.raw)
-
-    def _next_held(self) -> H:
-        first = self._timers.first()
-        assert first is not None  # noqa: S101 - next_due_ms came from it
-        return self._kept[key_of(first[1])]
+            self.next_due_ms = min(self.next_due_ms, due_ms)
 
     def _settle(self) -> None:
         """Move timers of keys that have grown, until the first one is due when it says."""

@@ -4,7 +4,8 @@ An operator belongs to one partition of one pipeline and is called by one task, 
 of an await. The contract that makes results independent of where a batch was cut:
 
 - before a row is processed whose mark has reached ``next_due_ms``, the caller calls ``advance``
-  with that mark; ``dues`` tells how far it may go before it has to look again;
+  with that mark; ``dues`` tells how far it may go before it has to look again (an operator that
+  ``advances_itself`` does without);
 - ``process`` judges lateness row by row against ``Rows.marks``;
 - state that was drained is found again through ``StateView``, so an operator may forget it.
 """
@@ -56,7 +57,12 @@ class Operator:
     #: Whether ``process`` may bring something at once (not only ``advance``).
     is_immediate = True
 
+    #: Whether the operator can do by itself what falls due between the rows of ``process``; it
+    #: does so where ``advances_itself`` is set, and brings the results, with their marks, in order.
+    can_advance_itself = False
+
     def __init__(self) -> None:
+        self.advances_itself = False
         self.next_due_ms: int = FOREVER_MS
         self.late: Counter[str] = Counter()
 

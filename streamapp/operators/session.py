@@ -102,6 +102,8 @@ class SessionWindows(KeyedWindows[Sessions]):
         state: StateView,
     ) -> None:
         super().__init__(aggregates, row, state, spec.late)
+        # Sessions close one by one: cutting a batch at each of them would cost more than the rows.
+        self.can_advance_itself = not self._may_fail
         self._gap = spec.gap_ms
         self._allowed = spec.late.allowed_ms
         self._every = emission.every_ms if emission.kind == "every" else 0
@@ -133,9 +135,11 @@ class SessionWindows(KeyedWindows[Sessions]):
         return mark - mark % self._every + self._every
 
     def _take(self, adds: Adds, stop: int, out: Emitted) -> None:
-        kept, gap = self._kept, self._gap
+        kept, gap, alone = self._kept, self._gap, self.advances_itself
         rows = adds.rows.part(adds.at, stop)
         for key, time, mark in zip(rows.keys, rows.times, rows.marks, strict=True):
+            if alone and mark >= self.next_due_ms:
+                self._advance_before(adds, mark, out)
             held = kept[key]
             one = held.only
             if one is None or not one.first - gap <= time <= one.last + gap:

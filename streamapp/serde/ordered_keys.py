@@ -37,6 +37,8 @@ PLAIN_KEYS = frozenset({str, int, bytes})
 _NONE, _FALSE, _TRUE = b"\x01", b"\x02", b"\x03"
 _HUGE_NEGATIVE, _NEGATIVE, _POSITIVE, _HUGE = b"\x13", b"\x14", b"\x15", b"\x16"
 _FLOAT, _BYTES, _STR, _TUPLE = b"\x20", b"\x30", b"\x40", b"\x50"
+#: Tag of the keys that are text.
+TEXT = _STR
 #: Tag of the keys that are no plain value: their type is not in their bytes.
 JSON_KEY = b"\x60"
 _END = b"\x00\x01"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 from hypothesis import given
@@ -140,6 +142,39 @@ def test_cuts_restarts_and_trims_change_nothing(case: Case, data: st.DataObject)
         assert each.state.rows == {}
     assert run.emitted == whole.emitted
     assert (run.late, run.operator.late) == (whole.late, whole.operator.late)
+
+
+@given(
+    cases(_FLOATS, on_late=st.sampled_from(["drop", "correct"])),
+    st.sampled_from(["close", "every"]),
+    st.integers(1, 9),
+    st.lists(st.booleans(), min_size=30, max_size=30),
+)
+def test_sessions_that_advance_themselves_are_the_same(
+    case: Case, kind: str, size: int, more: list[bool]
+) -> None:
+    """The rows and their marks are those of an operator that is called at each cut."""
+    origins = [*accumulate(map(int, more[: len(case.records)]))]
+    rows, marks = replace(case.rows, origins=origins), list(case.marks)
+    for index in range(1, len(origins)):
+        if origins[index] == origins[index - 1]:
+            marks[index] = marks[index - 1]
+    rows = replace(rows, marks=marks[:-1])
+    called, alone = case.run(kind, 5, "floats"), case.run(kind, 5, "floats")
+    called.driver.run(rows, marks[-1])
+    alone.operator.advances_itself = True
+    start = 0
+    while start < len(rows):
+        stop = bisect_right(origins, origins[min(start + size, len(rows)) - 1])
+        found = alone.operator.process(rows.part(start, stop))
+        assert [*found.marks] == sorted(found.marks)
+        alone.driver.take(found)
+        alone.driver.advance(marks[stop])
+        start = stop
+    for run in (called, alone):
+        run.go_to(END_MS)
+    assert alone.emitted == called.emitted
+    assert alone.operator.late == called.operator.late
 
 
 @given(cases(_INTS, bound=st.just(100)), st.randoms())
