@@ -19,7 +19,7 @@ from typing import Any, TextIO
 
 import faust
 import msgspec
-from support import planted
+from support import pipeline_app, pipeline_planted, planted
 
 import streamapp
 from streamapp import faults
@@ -49,6 +49,8 @@ class Plan(msgspec.Struct, frozen=True):
     planted: str = ""
     crash_at: str = ""
     traces: bool = False
+    pipelines: bool = False
+    web_port: int = 0
     seed: int = 0
     url: str = ""
     guarantee: str = ""
@@ -80,15 +82,19 @@ class Worker:
 
         A record names the one agent that hangs on it, and the file that lets it go on.
         """
-        if not self.is_ready:
-            self.is_ready = True
-            self.touch(f"ready-{os.getpid()}")
+        self.note_begin()
         if value.get("hangs") == agent:
             self.touch("go-on.begun")
             while not self.may_go_on():  # noqa: ASYNC110 - another process says it
                 await asyncio.sleep(0.01)
         elif self.draw.random() < self.plan.wait_share:
             await asyncio.sleep(self.draw.randint(0, self.plan.wait_ms) / 1_000)
+
+    def note_begin(self) -> None:
+        """Tell the test that this worker processes."""
+        if not self.is_ready:
+            self.is_ready = True
+            self.touch(f"ready-{os.getpid()}")
 
     def touch(self, name: str) -> None:
         Path(self.plan.folder, name).touch()
@@ -111,7 +117,9 @@ def build(plan: Plan) -> streamapp.App:
         broker=plan.broker,
         guarantee=plan.guarantee or None,
         datadir=str(plan.data),
-        web_enabled=False,
+        web_enabled=plan.web_port > 0,
+        web_port=plan.web_port or None,
+        web_bind="127.0.0.1",
         topic_partitions=plan.partitions,
         commit_interval=f"{plan.commit_ms}ms",
         store_interval=f"{plan.store_ms}ms",
@@ -120,6 +128,9 @@ def build(plan: Plan) -> streamapp.App:
         checkpoint_interval=f"{plan.checkpoint_ms}ms",
     )
     worker = Worker(plan)
+    if plan.pipelines:
+        pipeline_app.declare(app, worker.note_begin)
+        return app
     source = app.topic("in", key_type=str, value_type=dict[str, Any])
     declare_counters(app, source, worker)
     declare_ordered(app, source, worker)
@@ -212,7 +223,8 @@ def run(plan: Plan) -> None:
     """Become a worker; returns never."""
     faults._point, faults._passages_left = faults.parse_plan(plan.crash_at)
     app = build(plan)
-    planted.plant(plan.planted)
+    if plan.planted:
+        (planted.BUGS | pipeline_planted.BUGS)[plan.planted]()
     if plan.traces:
         trace_commits(Path(plan.folder, f"commits-{os.getpid()}"))
     worker = faust.Worker(app, loglevel=logging.INFO, redirect_stdouts=False)

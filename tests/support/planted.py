@@ -25,12 +25,6 @@ from streamapp.transport.sqlite.member import SqliteMember
 _GAP_S = 0.03
 
 
-def plant(name: str) -> None:
-    """Plant a bug by its name; none for an empty one."""
-    if name:
-        BUGS[name]()
-
-
 def two_transactions() -> None:
     """Commit changelog and outputs first, positions in a transaction of their own."""
     one = SqliteMember.commit

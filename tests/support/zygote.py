@@ -27,7 +27,9 @@ class Zygote:
     """The test's side. Close it, or the workers outlive the test."""
 
     def __init__(self) -> None:
-        env = {**os.environ, "PYTHONPATH": f"{_TESTS}{os.pathsep}{_TESTS.parent}"}
+        # A library of numpy would start threads, which no fork should inherit.
+        threads = {"OPENBLAS_NUM_THREADS": "1"}
+        env = {**os.environ, **threads, "PYTHONPATH": f"{_TESTS}{os.pathsep}{_TESTS.parent}"}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "support.zygote"],
             stdin=subprocess.PIPE,
@@ -113,6 +115,7 @@ def serve() -> None:
     from support import crash_app  # noqa: PLC0415 - the process's, not the test's
 
     import streamapp.app  # noqa: PLC0415 - so that workers need not
+    import streamapp.pipelines.windowed  # noqa: PLC0415 - so that workers need not
     import streamapp.transport.sqlite  # noqa: F401, PLC0415 - so that workers need not
 
     for line in sys.stdin.buffer:
