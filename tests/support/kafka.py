@@ -53,6 +53,7 @@ _SETTINGS = {
     "auto.create.topics.enable": "false",
     # Records of tests are as old as their timestamps say.
     "log.retention.check.interval.ms": 24 * 3_600_000,
+    "log.initial.task.delay.ms": 24 * 3_600_000,
 }
 _QUORUM = {"controller.quorum.election.timeout.ms": 500, "controller.quorum.fetch.timeout.ms": 1000}
 

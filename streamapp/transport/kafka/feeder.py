@@ -18,9 +18,8 @@ from streamapp.core.batch import TP
 from streamapp.errors import StreamappError
 from streamapp.transport.kafka.assignment import Eager, Incremental, generation_of
 from streamapp.transport.kafka.failures import failure
-from streamapp.transport.kafka.positions import FENCE
 from streamapp.transport.kafka.records import to_batches
-from streamapp.transport.kafka.takeover import end_left_open
+from streamapp.transport.kafka.takeover import claims, end_left_open
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -274,13 +273,10 @@ class Feeder:
         self._publish()
 
     def _publish(self) -> None:
-        committed = end_left_open(self._cluster, self._group, self._all)
+        end_left_open(self._cluster, self._group, self._all)
         self._pauses = frozenset()
-        own = {
-            tp: self._cluster.names.place(tp, offset, note)
-            for tp, (offset, note) in committed.items()
-            if note != FENCE
-        }
+        own = claims(self._cluster, self._group, self._member.id, self._all)
+        self._member.claim(own)
         self._member.on_assigned(self._generation, self._all, own)
 
     def _on_revoke(self, consumer: Consumer, places: list[TopicPartition]) -> None:

@@ -35,6 +35,9 @@ class Commits(Protocol):
     def open(self) -> None:
         """Be ready to commit."""
 
+    def claim(self, positions: list[TopicPartition], metadata: object) -> None:
+        """Commit positions as they are, for the name in their notes."""
+
     def send(self, records: Sequence[OutRecord]) -> Sequence[OutRecord]:
         """Send at once what need not wait for a commit; return the rest."""
 
@@ -53,6 +56,7 @@ class InOneStep:
     def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
         self.open = transactions.open
+        self.claim = transactions.claim
         self.commit = transactions.commit
         self.close = transactions.close
 
@@ -75,6 +79,7 @@ class OutputsAtOnce:
         self._outputs = outputs
         self._is_ours = is_ours
         self.open = transactions.open
+        self.claim = transactions.claim
 
     def send(self, records: Sequence[OutRecord]) -> Sequence[OutRecord]:
         """See ``Commits.send``: our own topics wait."""
@@ -109,6 +114,9 @@ class WithoutTransactions:
 
     def open(self) -> None:
         """See ``Commits.open``: nothing to do."""
+
+    def claim(self, positions: list[TopicPartition], metadata: object) -> None:
+        """See ``Commits.claim``: nothing is ever left half written."""
 
     def send(self, records: Sequence[OutRecord]) -> Sequence[OutRecord]:
         """See ``Commits.send``: none waits."""

@@ -219,7 +219,7 @@ class KafkaMember:
         """Return a position that is true already, for the group to refuse if we are out of it."""
         for tp, at in self._positions.items():
             known = self._committed.get(tp)
-            return [known or self._names.place(tp, at, FENCE)]
+            return [known or self._names.place(tp, at, write_note(self._id, FENCE))]
         return []
 
     def wake(self) -> None:
@@ -246,6 +246,14 @@ class KafkaMember:
             BrokerError: The cluster refuses or cannot be reached.
         """
         self._commits.open()
+
+    def claim(self, places: Mapping[TP, TopicPartition]) -> None:
+        """Leave this member's name with the positions, before it leaves anything half written."""
+        try:
+            self._commits.claim(list(places.values()), self._feeder.metadata())
+        except StreamappError as exc:
+            # Its own first commit says so too: until then a takeover from it may be slow.
+            log.info("Partitions were not claimed: %s", exc)
 
     def on_assigned(
         self, generation: int, tps: frozenset[TP], committed: Mapping[TP, TopicPartition]

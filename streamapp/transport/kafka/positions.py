@@ -7,7 +7,7 @@ open, while it asks for positions: a consumer knows what to do then.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from streamapp.transport.broker import Position
 from streamapp.transport.kafka.failures import patiently
@@ -37,12 +37,19 @@ def read_note(note: str | None) -> tuple[str, str]:
     return (owner, rest) if newline else ("", owner)
 
 
+class Written(NamedTuple):
+    """A committed position, and the member that committed it; empty for a foreign tool."""
+
+    owner: str
+    position: Position
+
+
 class Positions:
     """Positions of all groups; thread-safe.
 
     A committed position carries the note ``id``, newline, the engine's own: whoever takes the
-    partition over knows whose transaction may still be open. One that only fences
-    (``member``) has ``FENCE`` for a note: it is none.
+    partition over knows whose transaction may still be open. One that only fences or claims
+    (``member``, ``takeover``) has ``FENCE`` for a note: it is none.
     """
 
     def __init__(self, clients: Clients, names: Names) -> None:
@@ -53,18 +60,16 @@ class Positions:
 
     def committed(self, group: str, tps: Iterable[TP]) -> dict[TP, Position]:
         """See ``Broker.committed``; waits for a commit that is being written."""
-        return {
-            self._names.tp(place): Position(place.offset, read_note(place.metadata)[1])
-            for place in self._ask(group, tps, is_stable=True)
-            if place.metadata != FENCE
-        }
+        written = self.written(group, tps, is_stable=True)
+        return {tp: one.position for tp, one in written.items() if one.position.metadata != FENCE}
 
-    def written(self, group: str, tps: Iterable[TP]) -> dict[TP, tuple[int, str | None]]:
-        """Return offset and whole note of the positions, without waiting for open commits."""
-        return {
-            self._names.tp(place): (place.offset, place.metadata)
-            for place in self._ask(group, tps, is_stable=False)
-        }
+    def written(self, group: str, tps: Iterable[TP], *, is_stable: bool) -> dict[TP, Written]:
+        """Return what was committed and by whom; ``is_stable`` waits for commits that are open."""
+        found: dict[TP, Written] = {}
+        for place in self._ask(group, tps, is_stable=is_stable):
+            owner, note = read_note(place.metadata)
+            found[self._names.tp(place)] = Written(owner, Position(place.offset, note))
+        return found
 
     def _ask(self, group: str, tps: Iterable[TP], *, is_stable: bool) -> list[TopicPartition]:
         places = [self._names.place(tp) for tp in tps]

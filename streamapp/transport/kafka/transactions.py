@@ -86,6 +86,11 @@ class Transactions:
             self._producer = open_producer(self._clients, self._id, self._connection)
         return self._producer
 
+    def claim(self, positions: list[TopicPartition], metadata: object) -> None:
+        """Commit positions alone; raises what ``commit`` does."""
+        if positions:
+            self.commit([], positions, metadata)
+
     def commit(
         self, records: Sequence[OutRecord], positions: list[TopicPartition], metadata: object
     ) -> list[int]:
