@@ -72,10 +72,11 @@ class Adds:
     def flush(self, skip: int = 0) -> None:
         """Add what waits; the next ``skip`` rows are added to nothing."""
         stop = self.at
-        if self.accs:
-            accs, self.accs = self.accs, []
-            self._aggregates.add_all(accs, self._inputs, self.rows, self._start, stop)
-        self._start = stop + skip
+        start, self._start = self._start, stop + skip
+        if stop > start:
+            accs = [*self.accs]
+            self.accs.clear()
+            self._aggregates.add_all(accs, self._inputs, self.rows, start, stop)
 
     def alone(self) -> Acc:
         """Return an accumulator of the next row alone, which is added to nothing else."""
@@ -221,7 +222,7 @@ class KeyedWindows(KeyedState[H]):
                 self._touch(held)
                 self._fire(held, watermark_ms, out)
                 due_ms = self._due_of(held)
-            held.due_ms = FOREVER_MS
+            held.due_ms = due_ms
             self._touch(held)
-            self._wake(held, due_ms)
+            self._timers.push(due_ms, held.raw)
         self.next_due_ms = FOREVER_MS if first is None else first[0]

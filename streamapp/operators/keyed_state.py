@@ -20,6 +20,7 @@ from streamapp.serde.ordered_keys import TEXT, decode_key, encode_key
 #: First byte of the rows that hold what is known of a key.
 DATA: Final = b"\x01"
 _VERSION: Final = 1
+_encode_lines: Final = msgspec.json.Encoder().encode_lines
 _MARK, _MARK_ESCAPED, _KEY_END = b"\x00", b"\x00\xff", b"\x00\x01"
 
 
@@ -149,9 +150,9 @@ class KeyedState(Operator, Generic[H]):
     def drain(self) -> Mapping[bytes, bytes | None]:
         """See ``Operator.drain``."""
         changed: dict[bytes, bytes | None] = {}
-        for held in self._dirty:
+        for held, data in zip(self._dirty, self._encode_all(self._dirty), strict=True):
             changed.update(self._extra_rows(held))
-            self._drain(held, changed)
+            self._drain(held, data, changed)
             # Moved to the end, so that trim drops what was not touched for longest.
             del self._kept[held.key]
             if held.is_stored:
@@ -159,9 +160,8 @@ class KeyedState(Operator, Generic[H]):
         self._dirty.clear()
         return changed
 
-    def _drain(self, held: H, changed: dict[bytes, bytes | None]) -> None:
+    def _drain(self, held: H, data: bytes | None, changed: dict[bytes, bytes | None]) -> None:
         held.is_dirty = False
-        data = self._encode(held)
         due_ms = FOREVER_MS if data is None else held.due_ms
         if due_ms != held.stored_due_ms:
             if held.stored_due_ms < FOREVER_MS:
@@ -174,8 +174,14 @@ class KeyedState(Operator, Generic[H]):
         held.is_stored = data is not None
 
     def _encode(self, held: H) -> bytes | None:
-        body = self._pack(held)
-        return msgspec.json.encode([_VERSION, held.due_ms, *body]) if body else None
+        return self._encode_all([held])[0]
+
+    def _encode_all(self, many: Sequence[H]) -> list[bytes | None]:
+        bodies = [self._pack(held) for held in many]
+        full = zip(many, bodies, strict=True)
+        lines = _encode_lines([[_VERSION, held.due_ms, *body] for held, body in full if body])
+        found = iter(lines.split(b"\n"))
+        return [next(found) if body else None for body in bodies]
 
     def _touch(self, held: H) -> None:
         if not held.is_dirty:

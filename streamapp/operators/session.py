@@ -135,7 +135,7 @@ class SessionWindows(KeyedWindows[Sessions]):
         return mark - mark % self._every + self._every
 
     def _take(self, adds: Adds, stop: int, out: Emitted) -> None:
-        kept, gap, alone = self._kept, self._gap, self.advances_itself
+        kept, gap, alone, note = self._kept, self._gap, self.advances_itself, adds.accs.append
         rows = adds.rows.part(adds.at, stop)
         for key, time, mark in zip(rows.keys, rows.times, rows.marks, strict=True):
             if alone and mark >= self.next_due_ms:
@@ -153,7 +153,7 @@ class SessionWindows(KeyedWindows[Sessions]):
                 one.last = time
             elif time < one.first:
                 one.first = time
-            adds.accs.append(one.acc)
+            note(one.acc)
 
     def _place(self, held: Sessions, time: int, mark: int, adds: Adds) -> OneSession | None:
         """Return the session of a record: one that it touches, two made one, or a new one."""
@@ -201,9 +201,12 @@ class SessionWindows(KeyedWindows[Sessions]):
     def _due(self, one: OneSession) -> int:
         if one.stage is Stage.CLOSED:
             return plus(one.last, self._gap - 1 + self._allowed)
-        return min(one.tick_ms, plus(one.last, self._gap - 1))
+        due_ms = one.last + self._gap - 1
+        return due_ms if due_ms < one.tick_ms else one.tick_ms  # noqa: FURB136 - asked often: min takes three times as long
 
     def _due_of(self, held: Sessions) -> int:
+        if held.only is not None:
+            return self._due(held.only)
         return min(map(self._due, held.sessions), default=FOREVER_MS)
 
     def _fire(self, held: Sessions, watermark_ms: int, out: Emitted) -> None:
@@ -215,13 +218,14 @@ class SessionWindows(KeyedWindows[Sessions]):
             elif one.tick_ms <= watermark_ms:
                 one.tick_ms = FOREVER_MS
                 self._emit(held, one, UPDATE, out)
-        held.put(
-            [
-                one
-                for one in held.sessions
-                if one.stage is not Stage.CLOSED or self._due(one) > watermark_ms
-            ]
-        )
+        if any(one.stage is Stage.CLOSED for one in held.sessions):
+            held.put(
+                [
+                    one
+                    for one in held.sessions
+                    if one.stage is not Stage.CLOSED or self._due(one) > watermark_ms
+                ]
+            )
 
     def on_commit(self) -> Rows:
         """See ``Operator.on_commit``; rows are ordered as those of ``advance``."""
