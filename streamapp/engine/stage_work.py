@@ -7,6 +7,7 @@ state and outputs belong together.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from streamapp.core.batch import TP, OutRecord, RecordBatch
     from streamapp.engine.work import Chunk
-    from streamapp.operators.operator import Operator
+    from streamapp.operators.operator import Operator, SetAside
     from streamapp.pipelines.plan import InputPlan
     from streamapp.pipelines.task import Task
 
@@ -150,6 +151,17 @@ class StageWork:
     def changed(self) -> int:
         """Number of rows of state that the next commit will write."""
         return sum(operator.changed for _, operator in self.states)
+
+    @property
+    def set_aside(self) -> Counter[tuple[str, SetAside, str]]:
+        """See ``StageRunner.set_aside``."""
+        return Counter(
+            {
+                (name, *why): count
+                for name, operator in self.task.operators
+                for why, count in operator.set_aside.items()
+            }
+        )
 
     def _drain(self) -> None:
         for table, operator in self.states:

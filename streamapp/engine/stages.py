@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from streamapp.engine.stage_build import Builder
     from streamapp.engine.stage_work import StageWork
     from streamapp.engine.work import Chunk
+    from streamapp.operators.operator import SetAside
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +99,7 @@ class StageRunner:
         self._engine = engine
         self._builder = builder
         self._notes: dict[TP, str] = {}
+        self._set_aside: Counter[tuple[str, SetAside, str]] = Counter()
         self._emitted_at = time.monotonic()
         self._interval_s = engine.app.options.commit_interval_ms / 1_000
 
@@ -105,13 +108,18 @@ class StageRunner:
     def begin(self, tp: TP, note: str) -> None:
         """A partition begins where ``note`` was made; earlier work on it is void."""
         self._notes[tp] = note
-        self.works.pop(tp.partition, None)
+        self._let_go(tp.partition)
 
     def forget(self, tps: Iterable[TP]) -> None:
         """Partitions are given up, with what was not committed."""
         for tp in tps:
             self._notes.pop(tp, None)
-            self.works.pop(tp.partition, None)
+            self._let_go(tp.partition)
+
+    def _let_go(self, partition: int) -> None:
+        work = self.works.pop(partition, None)
+        if work is not None:
+            self._set_aside.update(work.set_aside)
 
     def note(self, tp: TP) -> str:
         """Return what is to be found again with the position of a partition."""
@@ -129,6 +137,14 @@ class StageRunner:
         """Return how far event time is in a partition, for views."""
         work = self.works.get(partition)
         return NEVER_MS if work is None else work.task.watermark_ms
+
+    @property
+    def set_aside(self) -> Counter[tuple[str, SetAside, str]]:
+        """Rows that did not go on as usual since the worker began, by step, what and why."""
+        found = Counter(self._set_aside)
+        for work in self.works.values():
+            found.update(work.set_aside)
+        return found
 
     def tick(self) -> None:
         """Bring all partitions to where a commit may be made."""

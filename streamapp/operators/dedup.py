@@ -8,6 +8,7 @@ nothing of value should get lost: ``late`` counts it as ``passed``.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Hashable, Mapping
 from itertools import islice
 from typing import Final
@@ -19,7 +20,7 @@ from streamapp.core.times import FOREVER_MS, plus
 from streamapp.errors import ConfigError
 from streamapp.operators.expiring import ROW, Changes, Timers, rounded_up, step_of
 from streamapp.operators.keys import FieldOrFunction, checked_key, getter
-from streamapp.operators.operator import Operator, RowError, StateView
+from streamapp.operators.operator import Operator, RowError, SetAside, StateView
 from streamapp.operators.pick import picked
 from streamapp.serde.ordered_keys import decode_key, encode_key, encode_under
 
@@ -92,6 +93,11 @@ class Dedup(Operator):
         for name in list(islice(self._times, max(len(self._times) - rows, 0))):
             del self._times[name]
             self._has_more = True
+
+    @property
+    def set_aside(self) -> Counter[tuple[SetAside, str]]:
+        """See ``Operator.set_aside``."""
+        return super().set_aside + Counter({("dropped", "repeated"): self.dropped})
 
     @property
     def size(self) -> int:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from streamapp.core.rate import Level, Rate
 from streamapp.core.rows import Rows
-from streamapp.operators.operator import Operator, RowError
+from streamapp.operators.operator import Operator, RowError, SetAside
 from streamapp.operators.pick import picked
 
 #: Buckets that have filled up again are as good as none: they are looked for when there are twice
@@ -69,6 +69,11 @@ class RateLimit(Operator):
         if len(self._levels) >= self._look_at:
             self._forget(now_ms)
         return self._dropping(rows, now_ms) if self._drops else self._delaying(rows, now_ms)
+
+    @property
+    def set_aside(self) -> Counter[tuple[SetAside, str]]:
+        """See ``Operator.set_aside``."""
+        return Counter({("dropped", "beyond_rate"): self.dropped})
 
     @property
     def size(self) -> int:

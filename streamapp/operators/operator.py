@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 from streamapp.core.rows import NO_ROWS, Rows
 from streamapp.core.times import FOREVER_MS, NEVER_MS
@@ -44,6 +44,10 @@ class RowError(Exception):
         self.brought = brought
 
 
+#: "late" with what became of the row (dropped, side, corrected, passed), or "dropped" with why.
+SetAside = Literal["late", "dropped"]
+
+
 class Operator:
     """A step with (or without) state; see the module for the order of the calls.
 
@@ -65,6 +69,11 @@ class Operator:
         self.advances_itself = False
         self.next_due_ms: int = FOREVER_MS
         self.late: Counter[str] = Counter()
+
+    @property
+    def set_aside(self) -> Counter[tuple[SetAside, str]]:
+        """Rows that did not go on as usual since the operator was made: what, and why or where."""
+        return Counter({("late", where): count for where, count in self.late.items()})
 
     def process(self, rows: Rows, side: int = 0) -> Rows:
         """Take rows in and return what can be said at once. ``side`` is the input of a join.

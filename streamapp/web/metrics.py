@@ -112,6 +112,21 @@ class EngineCollector(Collector):
             yield _counter(metric, text, labels, sums.items())
         yield _counter("stream_errors", "Errors by type", (*labels, "error_type"), _errors(stats))
         yield _gauge("stream_buffer_size", "Records that wait", labels, buffered.items())
+        yield from self._set_aside()
+
+    def _set_aside(self) -> Iterator[Metric]:
+        rows = [
+            (what, (self._app.conf.id, runner.name, step, why), count)
+            for runner in self._engine.pipelines.runners
+            for (step, what, why), count in sorted(runner.set_aside.items())
+        ]
+        for name, what, label, text in (
+            ("late_records", "late", "outcome", "Records behind the watermark, by what became"),
+            ("dropped_records", "dropped", "reason", "Records that a step left out"),
+        ):
+            of = [(labels, float(count)) for kind, labels, count in rows if kind == what]
+            names = ("pipeline", "operator", "step", label)
+            yield _counter(f"streamapp_{name}", text, names, of)
 
     # --- worker ----------------------------------------------------------------------------------
 

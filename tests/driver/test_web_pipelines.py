@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from support.browser import browser_tab
 from support.engine_app import Bench, running
 from support.idioms import put
@@ -101,3 +102,32 @@ async def test_the_page_shows_windows_as_times_of_day(tmp_path: Path) -> None:
             "0",
         ]
         assert tab.errors == []
+
+
+async def test_late_and_repeated_records_are_counted() -> None:
+    bench, port = Bench(), free_port()
+    app = bench.app(web_enabled=True, web_port=port, web_host="127.0.0.1")
+    source = app.topic("sales", key_type=str, value_type=Sale, event_time="at")
+    flow = app.pipeline("sold").source(source).dedup("user", within="10s")
+    flow.window(streamapp.tumbling("1s")).aggregate(n=streamapp.count()).to(table="per_second")
+    bench.broker.create_topic(TopicSpec("sales", 1))
+    for user, at in [("a", 1_000), ("a", 1_100), ("b", 9_000), ("c", 1_500), ("d", 1_600)]:
+        put(bench, "sales", ("key", {"user": user, "amount": 1, "at": at}))
+    names = ("streamapp_late_records_total", "streamapp_dropped_records_total")
+    async with running(app), aiohttp.ClientSession() as session, asyncio.timeout(20):
+        found: dict[Any, float] = {}
+        while sum(found.values()) < 5:
+            async with session.get(f"http://127.0.0.1:{port}/metrics") as response:
+                families = text_string_to_metric_families(await response.text())
+            samples = [sample for family in families for sample in family.samples]
+            found = {
+                (each.name, *map(each.labels.get, ("step", "outcome", "reason"))): each.value
+                for each in samples
+                if each.name in names
+            }
+        late, dropped = names
+        assert found == {
+            (dropped, "dedup", None, "repeated"): 1,
+            (late, "dedup", "passed", None): 2,
+            (late, "windows", "dropped", None): 2,
+        }
