@@ -21,7 +21,8 @@ from streamapp.engine.policy import policy_of
 from streamapp.engine.rejects import FeedStats, Rejects
 from streamapp.engine.stage_build import Builder, Surroundings
 from streamapp.state.memory import MemoryStore
-from streamapp.testing.stage_driver import Log, StageDriver
+from streamapp.testing.log import Log
+from streamapp.testing.stage_driver import StageDriver
 from streamapp.transport.partitioner import partition_for_key
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class PipelineDriver:
         self._partitions = partitions
         self._store = MemoryStore()
         self._logs: dict[TP, Log] = {}
+        #: What the last commit wrote to changelogs: one record for each changed row.
+        self.changelog: list[OutRecord] = []
         rejects = Rejects(pipeline.name, DEAD_LETTERS, policy_of(pipeline.on_error), self.stats)
         plans = pipeline.stages()
         counts = _counts(plans, partitions)
@@ -64,11 +67,7 @@ class PipelineDriver:
 
         Without ``timestamps`` (ms since 1970) they have that of 1970.
         """
-        tp = TP(topic, partition)
-        given = zip(
-            keys or [None] * len(values), values, timestamps or [0] * len(values), strict=True
-        )
-        self._logs.setdefault(tp, []).extend(OutRecord(tp, *record) for record in given)
+        self._log(TP(topic, partition)).put(values, keys, timestamps)
         self._work()
 
     def commit(self, *, silent_ms: int = 0) -> None:
@@ -76,14 +75,17 @@ class PipelineDriver:
 
         ``silent_ms`` is for how long no partition has had a record.
         """
+        self.changelog.clear()
         while True:
-            outputs = [
-                record for stage in self._stages for record in stage.commit(self._store, silent_ms)
-            ]
+            outputs: list[OutRecord] = []
+            for stage in self._stages:
+                written, changed = stage.commit(self._store, silent_ms)
+                outputs += written
+                self.changelog += changed
             if not outputs:
                 return
             for record in outputs:
-                self._logs.setdefault(record.tp, []).append(record)
+                self._log(record.tp).add(record)
             self._work()
 
     def crash(self) -> None:
@@ -93,7 +95,8 @@ class PipelineDriver:
 
     def records(self, topic: str) -> list[OutRecord]:
         """Return the records of a topic, partition by partition."""
-        return [r for tp, log in sorted(self._logs.items()) if tp.topic == topic for r in log]
+        logs = sorted(self._logs.items())
+        return [record for tp, log in logs if tp.topic == topic for record in log.records()]
 
     def table(self, name: str) -> dict[Any, Any]:
         """Return the rows of a table, as of the last commit where it is an operator's."""
@@ -102,6 +105,12 @@ class PipelineDriver:
     def _begin(self) -> None:
         for stage in self._stages:
             stage.begin(self._store)
+
+    def _log(self, tp: TP) -> Log:
+        log = self._logs.get(tp)
+        if log is None:
+            log = self._logs[tp] = Log(tp)
+        return log
 
     def _work(self) -> None:
         for stage in self._stages:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from streamapp.core.batch import TP, OutRecord, RecordBatch
+from streamapp.core.batch import TP, OutRecord
 from streamapp.core.times import NEVER_MS
 from streamapp.engine.feed import decoded
 from streamapp.engine.policy import Verdict
@@ -14,17 +14,19 @@ from streamapp.engine.stage_build import BadRows, Builder
 from streamapp.operators.limit import Wait
 from streamapp.pipelines.nodes import Stateful, ToTable
 from streamapp.serde.codecs import Bad
+from streamapp.state.changelog import change_records
 from streamapp.state.shard import CacheBudget, Shard
 from streamapp.state.store import shard_prefix
 
 if TYPE_CHECKING:
+    from streamapp.core.batch import RecordBatch
     from streamapp.engine.rejects import Rejects
     from streamapp.engine.stage_work import StageWork
     from streamapp.engine.work import Chunk
     from streamapp.state.memory import MemoryStore
     from streamapp.state.table import Table
+    from streamapp.testing.log import Log
 
-Log = list[OutRecord]
 _CACHE_BYTES = 64 << 20
 
 
@@ -44,7 +46,7 @@ class StageDriver:
         }
         self._next: dict[TP, int] = {}
         self._works: dict[int, StageWork] = {}
-        self._letters: Log = []
+        self._letters: list[OutRecord] = []
 
     def begin(self, store: MemoryStore) -> None:
         """Go on from what was committed: tables from the store, records from the positions."""
@@ -78,14 +80,19 @@ class StageDriver:
     def work(self, logs: Mapping[TP, Log]) -> None:
         """Work on all records that are new."""
         for tp, start in self._next.items():
-            records = logs.get(tp, [])[start:]
-            if records:
-                self._next[tp] = start + len(records)
-                self._run(_batch(tp, records, start))
+            batch = logs[tp].since(start) if tp in logs else None
+            if batch is not None:
+                self._next[tp] = batch.next_offset
+                self._run(batch)
 
-    def commit(self, store: MemoryStore, silent_ms: int) -> Log:
-        """Bring everything to a commit and make it; return the records that it writes."""
+    def commit(self, store: MemoryStore, silent_ms: int) -> tuple[list[OutRecord], list[OutRecord]]:
+        """Bring everything to a commit and make it.
+
+        Returns:
+            The records that it writes to topics, and those that it writes to changelogs.
+        """
         outputs, self._letters = self._letters, []
+        changelog: list[OutRecord] = []
         for number, work in self._works.items():
             work.tick(dict.fromkeys(self._topics, silent_ms), may_emit=True)
             outputs += work.outputs.take()
@@ -97,7 +104,8 @@ class StageDriver:
                 changes = shard.take()
                 store.apply({shard.prefix + key: value for key, value in changes.items()})
                 shard.flushed(changes)
-        return outputs
+                changelog += change_records(TP(table.name, shard.partition), changes, 0)
+        return outputs, changelog
 
     def _run(self, batch: RecordBatch) -> None:
         topic = self._topics[batch.tp.topic]
@@ -126,17 +134,3 @@ class StageDriver:
         nodes = [unit.node for unit in self._builder.plan.units]
         found = [node.table for node in nodes if isinstance(node, Stateful | ToTable)]
         return [table for table in found if table is not None]
-
-
-def _batch(tp: TP, records: Log, start: int) -> RecordBatch:
-    has_headers = any(record.headers for record in records)
-    return RecordBatch(
-        tp,
-        range(start, start + len(records)),
-        [record.timestamp_ms for record in records],
-        [record.key for record in records],
-        [record.value for record in records],
-        [record.headers for record in records] if has_headers else None,
-        start + len(records),
-        sum(len(record.value or b"") for record in records),
-    )
