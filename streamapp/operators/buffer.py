@@ -9,6 +9,7 @@ whether a row is late.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -21,7 +22,7 @@ from streamapp.core.rows import NO_ROWS, Rows
 from streamapp.core.times import NEVER_MS
 from streamapp.operators.expiring import ROW
 from streamapp.operators.limit import Wait
-from streamapp.operators.operator import Operator, RowError, StateView
+from streamapp.operators.operator import Operator, RowError, SetAside, StateView
 from streamapp.serde.ordered_keys import decode_key, encode_key
 
 _FIRST_ROW, _END_OF_ROWS = encode_key((ROW,)), encode_key((ROW + 1,))
@@ -135,6 +136,11 @@ class BufferRows(Operator):
     def dropped(self) -> int:
         """Number of rows that were dropped, since the worker began with the partition."""
         return self.held.dropped.total()
+
+    @property
+    def set_aside(self) -> Counter[tuple[SetAside, str]]:
+        """See ``Operator.set_aside``; rows that were dropped, by the policy."""
+        return Counter({("dropped", why): count for why, count in self.held.dropped.items()})
 
     @property
     def size(self) -> int:
