@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from streamapp.errors import StateError
+from streamapp.state.operator_table import OperatorTable
 from streamapp.state.store import prefix_end
 from streamapp.web.answers import to_json
 from streamapp.web.tables_windows import shown_key
@@ -92,6 +93,21 @@ async def read_page(table: Table, after: Cursor | None, limit: int) -> Page:
         size += len(row)
         last = cursor
     return page
+
+
+async def find(table: Table, key: object) -> list[tuple[int, Any]]:
+    """Return ``(partition, value)`` of the owned rows with this key.
+
+    Where an operator orders its rows by something else, all of them are looked at, in turns with
+    everybody else.
+
+    Raises:
+        InputError: This can be no key of the table.
+        StateError: The store failed or was closed.
+    """
+    if not isinstance(table, OperatorTable):
+        return list(table.find(key))
+    return [(at.partition, value) async for at, other, value in _walk(table, None) if other == key]
 
 
 async def _walk(table: Table, after: Cursor | None) -> AsyncIterator[tuple[Cursor, Any, Any]]:

@@ -20,7 +20,7 @@ from streamapp.state.changelog import changelog_topic
 from streamapp.web.answers import answer, to_json
 from streamapp.web.keys import expected, key_of_json, keys_of_segment
 from streamapp.web.problems import absent_key, bad_key, bad_parameter, not_here, unknown_table
-from streamapp.web.scan import Cursor, Page, RowCounts, read_page
+from streamapp.web.scan import Cursor, Page, RowCounts, find, read_page
 from streamapp.web.tables_windows import about_windows, shown_key, windows_of
 from streamapp.web.tail import Tail, TailRow
 from streamapp.web.worker import members_of, require_running
@@ -80,8 +80,10 @@ class TableViews:
         require_running(self._app)
         for key in keys:
             try:
-                found = list(
-                    windows_of(table, key, limit) if table.spec.windows else table.find(key)
+                found = (
+                    list(windows_of(table, key, limit))
+                    if table.spec.windows
+                    else await find(table, key)
                 )
             except InputError as exc:
                 raise bad_key(table.name, str(key), expected(table.spec.key_type)) from exc
