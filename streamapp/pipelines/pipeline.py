@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from streamapp.core.names import NAME_HINT, is_topic_name
 from streamapp.errors import ConfigError
 from streamapp.pipelines.flow import Flow
-from streamapp.pipelines.nodes import SINKS, Node, Source
+from streamapp.pipelines.nodes import Node, Source, ToTable, ToTopic
 from streamapp.pipelines.pace import check_pace
 from streamapp.pipelines.plan import StagePlan, stages_of
 
@@ -56,7 +56,7 @@ class Pipeline:
         Raises:
             ConfigError: Nothing is written anywhere, or a step cannot be where it is.
         """
-        if not any(isinstance(node, SINKS) for node in self.nodes):
+        if not any(isinstance(node, (ToTable, ToTopic)) for node in self.nodes):
             msg = f"Pipeline {self.name} writes nothing"
             raise ConfigError(
                 msg, hint="End it with .to(table=...), .to(topic=...) or .to(sink=...)"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from pydantic import ValidationError
 
@@ -70,17 +70,31 @@ def _explained(
         place = place[:-1]
     match fault["type"]:
         case "extra_forbidden":
-            name = str(fault["loc"][-1])
-            return document.place(place), f"{name} is not known here. {near(name, _names(model))}"
+            *above, name = fault["loc"]
+            known = _names(_model_at(model, above))
+            return document.place(place), f"{name} is not known here. {near(str(name), known)}"
         case "missing":
             return document.place(place), f"{fault['loc'][-1]} is missing"
     reason = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
     return document.place(place), f"{reason}, not {fault['input']!r:.60}"
 
 
+def _model_at(model: type[Model], loc: Iterable[str | int]) -> type[Model]:
+    """Return the model of a part inside of a part."""
+    for name in loc:
+        for other, field in model.model_fields.items():
+            if name in (other, field.alias):
+                model = next(_models_in(field.annotation), model)
+    return model
+
+
+def _models_in(annotation: Any) -> Iterator[type[Model]]:
+    if isinstance(annotation, type) and issubclass(annotation, Model):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models_in(part)
+
+
 def _names(model: type[Model]) -> list[str]:
-    """Return the fields of a model as they are written, those of its parts after them."""
-    own = [field.alias or name for name, field in model.model_fields.items()]
-    parts = (field.annotation for field in model.model_fields.values())
-    below = (part for part in parts if isinstance(part, type) and issubclass(part, Model))
-    return [*own, *(name for part in below for name in _names(part))]
+    """Return the fields of a model as they are written."""
+    return [field.alias or name for name, field in model.model_fields.items()]

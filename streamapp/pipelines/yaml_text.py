@@ -167,4 +167,4 @@ class _Reader:
 
 
 def _kind(node: Node) -> str:
-    return str(node.tag).rpartition(":")[2]
+    return str(node.tag).removeprefix("tag:yaml.org,2002:")

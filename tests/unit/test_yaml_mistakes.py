@@ -1,0 +1,138 @@
+"""Mistakes in YAML pipelines: each is told with file, line, place, and what to write."""
+# ruff: noqa: E501 - a mistake and what is said of it stand in one line
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.engine_app import Bench
+
+from streamapp.errors import ConfigError
+
+#: A document without a mistake; each case puts something else in the place of a part of it.
+GOOD = """\
+pipeline: p
+on_error: skip
+source:
+  topic: sales
+  value: support.yaml_shop:Sale
+  event_time: ts
+  out_of_order: 5s
+steps:
+  - filter: amount > 0
+  - group_by: user
+  - window: {tumbling: 1m, late: 2m}
+    emit: update
+    aggregate:
+      n: count
+      total: {sum: amount}
+  - to: {table: out}
+"""
+
+CASES: dict[str, tuple[str, str, str]] = {
+    "a word": ("filter: am", "fliter: am", "9: steps[0].fliter: fliter is not known here. Did you mean filter?"),
+    "an option": ("    emit:", "    emitt:", "12: steps[2].emitt: emitt is not known here. Did you mean emit?"),
+    "a part": ("steps:", "stepps:", "8: stepps: stepps is not known here. Did you mean steps?"),
+    "a field": ("amount > 0", "amout > 0", "9: steps[0].filter: 'amout > 0', column 1: Sale has no field amout. Did you mean amount?"),
+    "a key": ("group_by: user", "group_by: usr", "10: steps[1].group_by: 'usr', column 1: Sale has no field usr. Did you mean user?"),
+    "an aggregate": ("n: count", "n: cuont", "14: steps[2].aggregate.n: 'cuont' says nothing that is known here. Write one of count,"),
+    "a field of one": ("sum: amount", "sum: amont", "15: steps[2].aggregate.total.sum: 'amont', column 1: Sale has no field amont. Did you mean amount?"),
+    "a window": ("tumbling: 1m", "tumble: 1m", "11: steps[2].window.tumble: tumble is not known here. Did you mean tumbling?"),
+    "a duration": ("tumbling: 1m", "tumbling: 1 parsec", "11: steps[2].window.tumbling: '1 parsec' is not a duration."),
+    "a window of nothing": ("tumbling: 1m", "tumbling: 0s", "11: steps[2].window: tumbling: size='0s' is zero"),
+    "a choice": ("emit: update", "emit: sometimes", "12: steps[2].emit: should be 'close' or 'update', not 'sometimes'"),
+    "a policy": ("on_error: skip", "on_error: panic", "2: on_error: should be 'retry', 'dead_letter', 'skip' or 'stop', not 'panic'"),
+    "a module": ("support.yaml_shop:Sale", "support.yamlshop:Sale", "3: source: support.yamlshop:Sale: there is no module support.yamlshop"),
+    "a type": ("support.yaml_shop:Sale", "support.yaml_shop:Sail", "3: source: support.yaml_shop:Sail: there is no Sail. Did you mean Sale?"),
+    "no type": ("support.yaml_shop:Sale", "Sale", "3: source: 'Sale' is no type. Write module:Name, or one of any,"),
+    "a function": ("filter: amount > 0", "filter: support.yaml_shop:SEEN", "9: steps[0].filter: support.yaml_shop:SEEN is no function"),
+    "a time": ("event_time: ts", "event_time: tss", "3: source: 'tss', column 1: Sale has no field tss. Did you mean ts?"),
+    "a name twice": ("    emit: update", "    emit: update\n    emit: close", "13: emit is there twice. The first one is in line 12: keep one"),
+    "no YAML": ("{sum: amount}", "{sum: amount", "16: this is no YAML:"),
+    "a tag": ("user", "!!python/name:os.system x", "10: python/name:os.system is not known"),
+    "no end": ("  - to: {table: out}", "", "1: Pipeline p writes nothing"),
+    "nothing in the end": ("to: {table: out}", "to: {}", "16: steps[3].to: Pipeline p: .to() without a target"),
+    "a table": ("group_by: user", "join_table: users", "10: steps[1].join_table: there is no table users."),
+    "a flow": ("group_by: user", "merge: [others]", "10: steps[1].merge: there is no flow others. Known: source"),
+    "a missing part": ("    aggregate:\n      n: count\n      total: {sum: amount}\n", "", "11: steps[2]: aggregate is missing"),
+    "a missing source": ("pipeline: p", "pipeline: p\nsources: {a: sales}", "1: p has no source, or both forms of it"),
+    "a name of a pipeline": ("pipeline: p", "pipeline: p p", "1: pipeline: 'p p' is no name for a pipeline"),
+    "a name of an aggregate": ("n: count", "end: count", "11: steps[2].window: Pipeline p: an aggregate cannot be called 'end'"),
+    "a step that is none": ("filter: amount > 0", "amount > 0", "9: steps[0]: 'amount > 0' says nothing that is known here"),
+    "an option of a topic": ("out_of_order: 5s", "out_of_ordr: 5s", "7: source.out_of_ordr: out_of_ordr is not known here. Did you mean out_of_order?"),
+    "a step behind a branch": ("filter: amount > 0", "branch: {a: amount > 0}", "10: steps[1]: nothing can follow a branch"),
+    "a wrong kind": ("group_by: user", "rate_limit: ten", "10: steps[1].rate_limit: should be a valid integer, not 'ten'"),
+    "a wait": ("group_by: user", "dedup: id\n    within: 1s\n  - rate_limit: 5\n    excess: delay", "1: Pipeline p: rate-limit cannot wait behind dedup"),
+    "a late row": ("group_by: user", "buffer: 10\n    rate: 5", "1: Pipeline p: windows comes behind buffer"),
+}  # fmt: skip
+
+
+def said(tmp_path: Path, text: str) -> str:
+    file = tmp_path / "p.yaml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        Bench().app().load_pipelines(file)
+    return str(caught.value).replace(f"{file}:", "")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_mistake_is_told_with_its_place(tmp_path: Path, case: str) -> None:
+    part, instead, told = CASES[case]
+    assert part in GOOD
+    assert said(tmp_path, GOOD.replace(part, instead, 1)).startswith(told)
+
+
+def test_a_document_without_a_mistake_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "b.yaml").write_text(
+        GOOD + "---\n" + GOOD.replace(" p\n", " q\n").replace("out}", "q}")
+    )
+    (tmp_path / "a.yml").write_text(GOOD.replace(" p\n", " r\n").replace("out}", "r}"))
+    (tmp_path / "notes.txt").write_text("not this one")
+    app = Bench().app()
+    assert [pipeline.name for pipeline in app.load_pipelines(tmp_path)] == ["r", "p", "q"]
+    assert {name: path.name for name, path in app.pipeline_files.items()} == {
+        "r": "a.yml",
+        "p": "b.yaml",
+        "q": "b.yaml",
+    }
+
+
+def test_all_mistakes_of_a_part_are_told_at_once(tmp_path: Path) -> None:
+    told = said(
+        tmp_path, GOOD.replace("on_error: skip", "on_error: skip\nn: 1").replace("steps:", "stops:")
+    )
+    assert [line.partition(":")[0] for line in told.splitlines()] == ["3", "9"]
+
+
+def test_what_holds_no_pipeline_is_told(tmp_path: Path) -> None:
+    assert "holds no pipeline" in said(tmp_path, "# nothing yet\n")
+    assert "1: " in said(tmp_path, "- a list\n")
+    for path in (tmp_path / "none", tmp_path / "none.yaml"):
+        with pytest.raises(ConfigError, match="no folder"):
+            Bench().app().load_pipelines(path)
+
+
+#: A million ones.
+ALIASES = "\n".join(
+    f"{name}: &{name} [{', '.join([below] * 10)}]"
+    for name, below in (("a", "1"), ("b", "*a"), ("c", "*b"), ("d", "*c"), ("e", "*d"), ("f", "*e"))
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a [*a]",
+        "a: &a {<<: *a}",
+        ALIASES,
+        "[" * 5_000,
+        "{a: " * 5_000,
+        "? [1]\n: 2",
+        "a: !!python/object/apply:os.system ['true']",
+        "a: \x00",
+    ],
+    ids=["itself", "merge", "aliases", "lists", "mappings", "key", "object", "bytes"],
+)
+def test_a_text_that_could_do_harm_is_refused(tmp_path: Path, text: str) -> None:
+    assert said(tmp_path, text)
