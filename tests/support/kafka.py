@@ -174,25 +174,20 @@ def end_process(pid: int, how: signal.Signals) -> None:
 
 @cache
 def shared() -> Cluster:
-    """Return this process's broker, started at the first call and ended with the process."""
-    cluster = own(Path(tempfile.mkdtemp(prefix="streamapp-kafka-")) / "nodes")
-    atexit.register(cluster.stop)
-    return cluster
-
-
-def own(folder: Path, nodes: int = 1) -> Cluster:
-    """Start a cluster in a folder, which the caller stops.
+    """Return this process's broker, started at the first call and ended with the process.
 
     Skips the test where Java or Maven is missing; fails it where ``CI=true``.
     """
     import pytest  # noqa: PLC0415 - scripts/kafka needs none
 
     try:
-        return Cluster(folder, nodes)
+        cluster = Cluster(Path(tempfile.mkdtemp(prefix="streamapp-kafka-")) / "nodes")
     except MissingError as exc:
         if os.environ.get("CI") == "true":
             pytest.fail(str(exc))
         pytest.skip(str(exc))
+    atexit.register(cluster.stop)
+    return cluster
 
 
 def _fetch_jars() -> None:

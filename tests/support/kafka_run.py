@@ -16,6 +16,7 @@ import msgspec
 from support import kafka
 from support.crash_app import Plan
 from support.crash_run import Run
+from support.pipeline_run import PipelineRun
 from support.reference import Effects, Seen
 
 from streamapp.core.batch import TP
@@ -31,12 +32,10 @@ if TYPE_CHECKING:
 _READ_S = 60.0
 
 
-def kafka_plan(
-    folder: Path, seed: int, cluster: kafka.Cluster | None = None, **changes: Any
-) -> Plan:
+def kafka_plan(folder: Path, seed: int, **changes: Any) -> Plan:
     """Draw the settings of a run; ``session_ms`` of the workers is one second."""
     draw = random.Random(seed)
-    servers = (cluster or kafka.shared()).bootstrap
+    servers = kafka.shared().bootstrap
     plan = Plan(
         str(folder),
         batch_max=draw.choice([7, 100, 5_000]),
@@ -56,8 +55,8 @@ def kafka_plan(
     return msgspec.structs.replace(plan, url=url)
 
 
-class KafkaRun(Run):
-    """See ``Run``."""
+class OnKafka(Run):
+    """What of a run is another thing over Kafka; stands before the run."""
 
     def __init__(self, zygote: Zygote, plan: Plan) -> None:
         super().__init__(zygote, plan)
@@ -105,6 +104,10 @@ class KafkaRun(Run):
                 for offset, key, value, head in rows:
                     yield Seen(batch.tp.partition, offset, key, value, dict(head))
 
+
+class KafkaRun(OnKafka):
+    """See ``Run``."""
+
     def committed(self) -> Effects:
         """Return what the cluster says was done; a repeated output counts once."""
         effects = super().committed()
@@ -115,10 +118,20 @@ class KafkaRun(Run):
         return effects
 
 
+class KafkaPipelineRun(OnKafka, PipelineRun):
+    """See ``PipelineRun``; with ``exactly_once``, as it compares outputs one by one."""
+
+    def __init__(self, zygote: Zygote, plan: Plan) -> None:
+        super().__init__(zygote, plan)
+        self._now = 10_000  # Kafka's records have no times before 1970
+
+
 @contextmanager
-def running_on_kafka(zygote: Zygote, plan: Plan) -> Iterator[KafkaRun]:
+def running_on_kafka(
+    zygote: Zygote, plan: Plan, kind: type[OnKafka] = KafkaRun
+) -> Iterator[OnKafka]:
     """Open a run; its workers are gone afterwards."""
-    run = KafkaRun(zygote, plan)
+    run = kind(zygote, plan)
     try:
         yield run
     finally:
