@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Kinds of rows that are not written as they are.
 _UNWRITTEN: Final = frozenset({CORRECTION, RETRACT})
+#: Less than every watermark.
+_UNTOLD_MS = NEVER_MS - 1
 #: Takes a finished record; it is part of the next commit.
 Send = Callable[[OutRecord], None]
 
@@ -115,7 +117,8 @@ class RegroupSink:
         self._told_all, self._was_idle = watermark_ms, is_idle
         headers = watermark_header(self._partition, watermark_ms, is_idle=is_idle)
         for target in range(len(self._told)):
-            self._told[target] = max(self._told[target], watermark_ms)
+            # The next record ends the silence, so it must say so, however far it is.
+            self._told[target] = _UNTOLD_MS if is_idle else max(self._told[target], watermark_ms)
             record = OutRecord(TP(self._topic, target), None, None, max(watermark_ms, 0), headers)
             self._send(record)
 
