@@ -94,6 +94,77 @@ def table() -> None:
                 watch.report()
 
 
+def batches() -> None:
+    """Sum amounts by user, by columns."""
+    sums = app.Table("sums", default=int)
+
+    @app.agent(events)
+    async def add(stream: Any) -> None:  # noqa: ANN401 - Faust's stream
+        seen = 0
+        async for batch in stream.batches():
+            if not seen:
+                watch.start()
+            sums.add(batch.user, batch.amount)
+            seen += len(batch)
+            if seen == last:
+                watch.stop()
+                watch.report()
+
+
+class Sums(streamapp.Record):
+    """A row of several fields."""
+
+    n: int = 0
+    total: int = 0
+    least: int | None = None
+    greatest: int | None = None
+
+
+def rows() -> None:
+    """Keep four figures by user."""
+    sums = app.Table("sums", default=Sums, value_type=Sums)
+
+    @app.agent(events)
+    async def add(stream: Any) -> None:  # noqa: ANN401 - Faust's stream
+        seen = 0
+        async for event in stream:
+            row = sums[event.user]
+            row.n += 1
+            row.total += event.amount
+            row.least = event.amount if row.least is None else min(row.least, event.amount)
+            row.greatest = event.amount if row.greatest is None else max(row.greatest, event.amount)
+            sums[event.user] = row
+            seen += 1
+            if seen == 1:
+                watch.start()
+            elif seen == last:
+                watch.stop()
+                watch.report()
+
+
+def batch_rows() -> None:
+    """Keep four figures by user, by columns."""
+    sums = app.Table("sums", default=Sums, value_type=Sums)
+    grown = {
+        "n": streamapp.count(),
+        "total": streamapp.sum("amount"),
+        "least": streamapp.min("amount"),
+        "greatest": streamapp.max("amount"),
+    }
+
+    @app.agent(events)
+    async def add(stream: Any) -> None:  # noqa: ANN401 - Faust's stream
+        seen = 0
+        async for batch in stream.batches():
+            if not seen:
+                watch.start()
+            sums.aggregate(batch, "user", **grown)
+            seen += len(batch)
+            if seen == last:
+                watch.stop()
+                watch.report()
+
+
 def output() -> None:
     """Send an output for every event."""
     out = app.topic(f"{plan['app']}-out", key_type=str, value_type=int)
@@ -133,4 +204,12 @@ def recovery() -> None:
         await task
 
 
-{"stateless": stateless, "table": table, "output": output, "recovery": recovery}[plan["scenario"]]()
+{
+    "stateless": stateless,
+    "table": table,
+    "batches": batches,
+    "rows": rows,
+    "batch_rows": batch_rows,
+    "output": output,
+    "recovery": recovery,
+}[plan["scenario"]]()

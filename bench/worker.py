@@ -132,7 +132,17 @@ class Bench:
             "events": workload.events,
             "report": str(self.folder / f"{app}.json"),
         }
-        command = [sys.executable, "-m", "faust", "-A", "ours", "worker", "-l", "info"]
+        command = [
+            sys.executable,
+            "-m",
+            "faust",
+            "-A",
+            "ours",
+            "worker",
+            "-l",
+            "info",
+            "--without-web",
+        ]
         with (self.folder / f"{app}.log").open("wb") as log:
             worker = subprocess.Popen(
                 command,
@@ -190,13 +200,28 @@ def _check_table(broker: Broker, app: str, workload: Workload, _: dict[str, Any]
         raise WrongResultError(app, f"{len(rows)} rows, {len(expected)} expected, or other sums")
 
 
+def _check_rows(broker: Broker, app: str, workload: Workload, _: dict[str, Any]) -> None:
+    """The totals of rows of several fields."""
+    rows = dict(read_all(broker, changelog_topic(app, "sums", PARTITIONS).name))
+    totals = {key: json.loads(row or b"{}")["total"] for key, row in rows.items()}
+    if totals != {encode_key(key): total for key, total in workload.sums().items()}:
+        raise WrongResultError(app, f"{len(rows)} rows, or other totals")
+
+
 def _check_output(broker: Broker, app: str, workload: Workload, _: dict[str, Any]) -> None:
     numbers = sorted(int(value or b"-1") for _, value in read_all(broker, f"{app}-out"))
     if numbers != list(range(workload.events)):
         raise WrongResultError(app, f"{len(numbers)} outputs, or other ones")
 
 
-_CHECKS = {"stateless": _check_total, "table": _check_table, "output": _check_output}
+_CHECKS = {
+    "stateless": _check_total,
+    "table": _check_table,
+    "batches": _check_table,
+    "rows": _check_rows,
+    "batch_rows": _check_rows,
+    "output": _check_output,
+}
 
 
 # --- latency ------------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import NamedTuple
 
 #: Header names and values of one record, in the order in which they were sent.
@@ -70,21 +71,37 @@ class RecordBatch:
             self.size_bytes,
         )
 
-    def joined(self, later: RecordBatch) -> RecordBatch:
+    def joined(self, *later: RecordBatch) -> RecordBatch:
         """Return one batch of these records and those that follow them in the partition."""
+        parts = (self, *later)
         headers = None
-        if self.headers is not None or later.headers is not None:
-            headers = (
-                *(self.headers or ((),) * len(self)),
-                *(later.headers or ((),) * len(later)),
-            )
+        if any(part.headers is not None for part in parts):
+            headers = [*chain.from_iterable(part.headers or ((),) * len(part) for part in parts)]
         return RecordBatch(
             self.tp,
-            (*self.offsets, *later.offsets),
-            (*self.timestamps, *later.timestamps),
-            (*self.keys, *later.keys),
-            (*self.values, *later.values),
+            [*chain.from_iterable(part.offsets for part in parts)],
+            [*chain.from_iterable(part.timestamps for part in parts)],
+            [*chain.from_iterable(part.keys for part in parts)],
+            [*chain.from_iterable(part.values for part in parts)],
             headers,
-            later.next_offset,
-            self.size_bytes + later.size_bytes,
+            parts[-1].next_offset,
+            sum(part.size_bytes for part in parts),
         )
+
+    def split(self, count: int) -> tuple[RecordBatch, RecordBatch]:
+        """Return the first ``count`` records and the others; neither may be none."""
+        rest = self.since(self.offsets[count])
+        if rest is None or not count:
+            raise IndexError(count)
+        size = self.size_bytes * count // len(self)
+        first = RecordBatch(
+            self.tp,
+            self.offsets[:count],
+            self.timestamps[:count],
+            self.keys[:count],
+            self.values[:count],
+            None if self.headers is None else self.headers[:count],
+            self.offsets[count],
+            size,
+        )
+        return first, replace(rest, size_bytes=self.size_bytes - size)

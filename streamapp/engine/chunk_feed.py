@@ -93,19 +93,38 @@ class ChunkFeed(Feed):
         loop = asyncio.get_running_loop()
         deadline = loop.time() + patience_s
         while 0 < chunk.end - chunk.at < size and chunk is self.chunk:
-            more = next((batch for batch in self._queue if batch.tp == chunk.tp), None)
-            if more is not None:
-                self._queue.remove(more)
-                chunk.extend(self._decoded(more, chunk.time_at(chunk.end - 1)))
-                self.times[chunk.tp] = chunk.time_at(chunk.end - 1)
+            more = self._queued_after(chunk, size)
+            if more:
+                self._forget_done(chunk)
+                chunk.extend(more)
                 continue
-            if self._queue:
+            if self._queue or patience_s <= 0:
                 return
             self._arrived.clear()
             try:
                 await asyncio.wait_for(self._arrived.wait(), deadline - loop.time())
             except TimeoutError:
                 return
+
+    def _queued_after(self, chunk: Chunk, size: int) -> list[Chunk]:
+        """Take what a chunk lacks to ``size`` records, and no more batches than that needs."""
+        lacking = size - (chunk.end - chunk.at)
+        more: list[Chunk] = []
+        for batch in [batch for batch in self._queue if batch.tp == chunk.tp]:
+            if lacking <= 0:
+                break
+            self._queue.remove(batch)
+            more.append(self._chunk_of(batch))
+            lacking -= len(batch)
+        return more
+
+    def _forget_done(self, chunk: Chunk) -> None:
+        """Let go of records that are done: a chunk that always gets more would hold them all."""
+        done = chunk.drop_done()
+        if done is not None:
+            self.stats.events += len(done)
+            self._skip_to(chunk.tp, chunk.position)
+            self._done_with(done)
 
     def finish(self) -> bool:
         """Let the records in hand take effect; ``False`` if they must be handed out again."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any
 
 from streamapp.serde.codecs import Bad
@@ -108,13 +108,26 @@ class Chunk:
                 stop += 1
         return stop
 
-    def extend(self, more: Chunk) -> None:
-        """Append the records of the chunk that follows."""
-        self.batch = self.batch.joined(more.batch)
-        self.values = [*self.values, *more.values]
-        self.times = [*self.times, *more.times]
+    def extend(self, more: Sequence[Chunk]) -> None:
+        """Append the records of the chunks that follow."""
+        self.batch = self.batch.joined(*(one.batch for one in more))
+        self.values = [*self.values, *chain.from_iterable(one.values for one in more)]
+        self.times = [*self.times, *chain.from_iterable(one.times for one in more)]
         self.end = len(self.values)
         self._running = None
+
+    def drop_done(self) -> RecordBatch | None:
+        """Forget the records that are done, and return them; the next one is number 0 again."""
+        done = self.at
+        if not done or done == len(self.values):
+            return None
+        self.start_ms = self.time_at(done - 1)
+        dropped, self.batch = self.batch.split(done)
+        self.values, self.times = self.values[done:], self.times[done:]
+        self.at, self.given, self.end = 0, self.given - done, self.end - done
+        self._ends = [end - done for end in self._ends]
+        self._running, self._failed_at = None, self._failed_at - done
+        return dropped
 
     def fail(self) -> int:
         """Note a failure of the records in hand; return how often they have failed in a row."""

@@ -6,10 +6,10 @@ Never holds a value that the commit could not write, or that reads back as anoth
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -58,6 +58,15 @@ class RowCodec:
         if may_share is not None and may_share(value):
             return value
         return Packed(self.encode(value))
+
+    def may_share(self, values: Collection[object]) -> bool:
+        """Tell whether memory may share all of these as they are; a ``False`` may be wrong."""
+        kinds = {*map(type, values)}
+        if kinds == {int} and int in self.atoms:
+            numbers = cast("Collection[int]", values)
+            return -(1 << 63) <= min(numbers) <= max(numbers) < 1 << 63
+        # The sum is not finite where one of them is not.
+        return kinds == {float} and float in self.atoms and math.isfinite(sum(cast("Any", values)))
 
     def is_same(self, one: object, other: object) -> bool:
         """Tell whether two held values are one; ``1``, ``1.0`` and ``True`` are three."""

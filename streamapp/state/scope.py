@@ -14,10 +14,11 @@ nobody, and the result equals some order of whole events. Never blocks, knows no
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
+from itertools import repeat
 from typing import TYPE_CHECKING, Protocol
 
 from streamapp.state.rows import MISSING
@@ -140,6 +141,26 @@ class EventScope:
         self._hold(shard)
         self.undo_list.append((shard, key, shard.live.get(key, MISSING), key in shard.dirty))
         shard.write(key, value)
+
+    def live_rows(self, shard: Shard) -> Mapping[Hashable, object]:
+        """Return the rows that memory has of a shard, for reading many; none while tracked.
+
+        A key that is not there has to be read by ``read``.
+        """
+        if self.tracked:
+            return {}
+        self._hold(shard)
+        return shard.live
+
+    def write_many(self, shard: Shard, rows: Mapping[Hashable, object]) -> None:
+        """Set the held values of many rows; as ``write`` for each."""
+        if self.tracked:
+            self._overlay.update(((shard, key), value) for key, value in rows.items())
+            return
+        self._hold(shard)
+        before = map(shard.live.get, rows, repeat(MISSING))
+        self.undo_list += zip(repeat(shard), rows, before, map(shard.dirty.__contains__, rows))
+        shard.write_many(rows)
 
     def watch(self, shard: Shard) -> dict[Hashable, object]:
         """Note that this event depends on all rows of the shard; return its own unapplied rows."""

@@ -11,7 +11,7 @@ that did.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -128,6 +128,17 @@ class Shard:
         self.changes += 1
         if before is MISSING or type(value) is Packed:
             self.account(key, before, value)
+
+    def write_many(self, rows: Mapping[Hashable, object]) -> None:
+        """Set the held values of many rows; as ``write`` for each."""
+        live = self.live
+        sizes = [(key, live.get(key, MISSING)) for key, value in rows.items()
+                 if key not in live or type(value) is Packed]  # fmt: skip
+        live.update(rows)
+        self.dirty.update(rows)
+        self.changes += len(rows)
+        for key, before in sizes:
+            self.account(key, before, rows[key])
 
     @property
     def is_in_use(self) -> bool:
@@ -293,6 +304,18 @@ def memory_key(key: Hashable) -> Hashable:
     ordered bytes, in a tuple so that they cannot be taken for a ``bytes`` key.
     """
     return key if type(key) in PLAIN_KEYS else (encode_key(key),)
+
+
+def check_keys(keys: Collection[Hashable]) -> None:
+    """Refuse keys, as memory holds them, that the commit could not write.
+
+    Raises:
+        EncodeError: A text is no valid Unicode.
+    """
+    texts = [key for key in keys if type(key) is str]
+    if not "".join(texts).isascii():
+        for text in texts:
+            encode_key(text)
 
 
 def memory_key_of(raw: bytes) -> Hashable:

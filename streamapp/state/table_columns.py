@@ -5,7 +5,7 @@ The result is that of one record after the other, bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, MutableMapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, MutableMapping, Sequence
 from itertools import repeat
 from typing import Any, Protocol
 
@@ -55,12 +55,15 @@ class WritesColumns(MutableMapping[Any, Any]):
                 self[key] += amount
             return
         sums: dict[Any, Any] = {}
-        seen = sums.get
+        seen, held_by = sums.get, self._live_rows().get
         for key, amount in zip(names, each, strict=False):
             held = seen(key)
-            sums[key] = (self[key] if held is None else held) + amount
-        for key, total in sums.items():
-            self[key] = total
+            if held is None:
+                held = held_by(key)
+                if type(held) is not int and type(held) is not float:
+                    held = self[key]
+            sums[key] = held + amount
+        self._put_many(sums)
 
     def aggregate(self, batch: Grouped, key: object, /, **fields: object) -> None:
         """Let fields of rows grow: ``spent.aggregate(batch, "user", n=streamapp.count())``.
@@ -86,8 +89,21 @@ class WritesColumns(MutableMapping[Any, Any]):
             fold.grow([_field(row, name) for row in rows], slots, fold.values(batch.records))
             for name, fold in folds.items()
         ]
-        for one, row, values in zip(keys, rows, zip(*grown, strict=True), strict=True):
-            self[one] = _with(row, dict(zip(folds, values, strict=True)))
+        values = (dict(zip(folds, one, strict=True)) for one in zip(*grown, strict=True))
+        self._put_many(
+            {
+                memory_key(one): _with(row, new)
+                for one, row, new in zip(keys, rows, values, strict=True)
+            }
+        )
+
+    def _live_rows(self) -> Mapping[Hashable, object]:
+        """Return the rows that memory has for the event in hand; others are read one by one."""
+        raise NotImplementedError
+
+    def _put_many(self, rows: dict[Hashable, Any]) -> None:
+        """Do ``table[key] = value`` for each; the keys are as memory holds them."""
+        raise NotImplementedError
 
 
 def _numbered(keys: Sequence[Any]) -> Slots:
