@@ -8,6 +8,7 @@ import sys
 
 import typer
 
+from streamapp.cli.bench import bench
 from streamapp.cli.checkpoints import checkpoints
 from streamapp.cli.groups import groups
 from streamapp.cli.pipelines import pipelines
@@ -25,7 +26,7 @@ cli = typer.Typer(
     rich_markup_mode=None,  # plain help: importing rich takes as long as all the rest
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (worker, send, tail, topics, groups):
+for command in (worker, send, tail, topics, groups, bench):
     cli.command()(command)
 cli.add_typer(checkpoints, name="checkpoints")
 cli.add_typer(pipelines, name="pipelines")

@@ -1,0 +1,58 @@
+"""What ``streamapp bench`` prints and writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from streamapp.bench.program import ENGINES
+from streamapp.bench.runs import Measured
+from streamapp.bench.scenarios import SCENARIOS
+
+HEAD = (
+    f"{'':9}{'events/s':>11} {'(least-most)':>23}{'CPU us':>9}{'MiB':>6}"
+    f"{'of target':>11}{'ours is':>9}"
+)
+
+
+def lines(found: Iterable[Measured]) -> Iterable[str]:
+    """Return a line for each engine of one scenario, ours first."""
+    all_of = list(found)
+    ours = next((one for one in all_of if one.engine == "ours" and one.runs), None)
+    scenario = SCENARIOS[all_of[0].scenario]
+    yield f"{scenario.name}: {scenario.title}; target {scenario.target:,} events/s"
+    for one in all_of:
+        yield f"  {one.engine:7}{_figures(one, ours, scenario.target)}"
+
+
+def as_json(found: Iterable[Measured]) -> dict[str, Any]:
+    """Return all figures of one scenario."""
+    all_of = list(found)
+    scenario = SCENARIOS[all_of[0].scenario]
+    return {
+        "title": scenario.title,
+        "target": scenario.target,
+        "engines": {
+            one.engine: {
+                "what": ENGINES[one.engine][1],
+                "events": one.events,
+                "runs": list(one.runs),
+                "events_per_s": one.median("events_per_s") if one.runs else None,
+                "error": one.error,
+            }
+            for one in all_of
+        },
+    }
+
+
+def _figures(one: Measured, ours: Measured | None, target: int) -> str:
+    if not one.runs:
+        return f"  {one.error}"
+    rate = one.median("events_per_s")
+    least, most = one.range("events_per_s")
+    spread = f"({least:,.0f}-{most:,.0f})"
+    ratio = f"{ours.median('events_per_s') / rate:8.2f}x" if ours is not None else ""
+    return (
+        f"{rate:11,.0f} {spread:>23}{one.median('cpu_us'):9.2f}{one.median('peak_mib'):6.0f}"
+        f"{rate / target:10.2f}x{ratio if one.engine != 'ours' else ''}"
+    )

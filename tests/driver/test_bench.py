@@ -1,0 +1,74 @@
+"""``streamapp bench``: engines agree with the reference, and a wrong result is no rate."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from streamapp.bench.engines import faust, ours, plain
+from streamapp.bench.program import Program
+from streamapp.bench.runs import Plan, measure
+from streamapp.bench.scenarios import SCENARIOS, digest
+from streamapp.cli.main import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import ModuleType
+
+#: More than a fetch, so that there are batches; two of the windows of five seconds.
+EVENTS = 6_000
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("engine", [ours, plain])
+def test_engines_agree_with_the_reference(engine: ModuleType, scenario: str) -> None:
+    chosen = SCENARIOS[scenario]
+    events = chosen.events(EVENTS)
+    program: Program = engine.make(scenario, events)
+    program.work()
+    assert digest(program.results()) == digest(chosen.reference(events))
+
+
+def test_what_an_engine_has_no_words_for_is_a_key_error() -> None:
+    with pytest.raises(KeyError):
+        faust.make("session", [])
+
+
+def test_a_wrong_result_is_no_rate(tmp_path: Path) -> None:
+    """An interpreter whose answer has another checksum."""
+    answer = {"events_per_s": 1e9, "cpu_us": 0.001, "peak_mib": 1, "digest": "1 rows beef"}
+    liar = tmp_path / "python"
+    liar.write_text(f"#!/bin/sh\necho '{json.dumps(answer)}'\n")
+    liar.chmod(0o755)
+    plan = Plan(("filter",), ("plain",), 2_000, 2, {"plain": str(liar)})
+    [[found]] = measure(plan, lambda _: None)
+    assert not found.runs
+    assert found.error.startswith("wrong result: 1 rows beef")
+
+
+def test_the_command_prints_and_writes_figures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "figures.json"
+    words = "streamapp bench --only tumbling --engine ours --engine plain --events 4000 --runs 2"
+    monkeypatch.setattr(sys, "argv", [*words.split(), "--json", str(file)])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    out = capsys.readouterr().out
+    assert "tumbling: count and sum by user, 5 s; target 500,000 events/s" in out
+    found = json.loads(file.read_text())["scenarios"]["tumbling"]["engines"]
+    assert len(found["ours"]["runs"]) == len(found["plain"]["runs"]) == 2
+    assert found["ours"]["error"] == ""
+    assert found["ours"]["events_per_s"] > 0
+
+
+def test_an_unknown_scenario_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["streamapp", "bench", "--only", "sorting"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "Known: filter, tumbling" in capsys.readouterr().err
