@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from streamapp.pipelines.plan import StagePlan
     from streamapp.state.table import Table
 
+#: What a row of an operator takes in memory, roughly: a window with some numbers.
+_ROW_BYTES = 300
+#: Rows that an operator keeps in any case.
+_LEAST_ROWS = 1_000
+
 
 class Pipelines:
     """The stages of all pipelines; see ``StageRunner``."""
@@ -56,8 +61,10 @@ class Pipelines:
 
     def tick(self) -> None:
         """Bring all stages to where a commit may be made."""
+        states = sum(runner.states for runner in self.runners)
+        most = self._engine.app.options.cache_bytes // 2 // _ROW_BYTES
         for runner in self.runners:
-            runner.tick()
+            runner.tick(max(most // max(states, 1), _LEAST_ROWS))
 
     async def _partitions(self, plan: StagePlan) -> int:
         """Return how many partitions the inputs of a stage have: all the same."""

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from streamapp.pipelines.plan import InputPlan
     from streamapp.pipelines.task import Task
 
-#: Rows of state that an operator keeps in memory after a commit.
-_KEPT_ROWS = 200_000
 #: Stands for the key of a record whose key nobody asks for.
 _NO_KEY = ""
 
@@ -83,6 +81,8 @@ class StageWork:
     reader: ReadScope
     partition: int
     emitted_at: float = field(default_factory=time.monotonic)
+    #: Rows of state that each operator keeps in memory after a commit.
+    kept_rows: int = 200_000
 
     def run(self, chunk: Chunk, stop: int) -> Exception | None:
         """Work on records ``[chunk.at, stop)``, none of which is ``Bad``; moves ``chunk.at``.
@@ -167,7 +167,7 @@ class StageWork:
         for table, operator in self.states:
             if changes := operator.drain():
                 table.shards[self.partition].stage(changes)
-            operator.trim(_KEPT_ROWS)
+            operator.trim(self.kept_rows)
 
     def _keys(
         self, batch: RecordBatch, of_input: InputPlan, start: int, stop: int

@@ -146,8 +146,13 @@ class StageRunner:
             found.update(work.set_aside)
         return found
 
-    def tick(self) -> None:
-        """Bring all partitions to where a commit may be made."""
+    @property
+    def states(self) -> int:
+        """Number of operators with state, in all partitions."""
+        return sum(len(work.states) for work in self.works.values())
+
+    def tick(self, kept_rows: int) -> None:
+        """Bring all partitions to where a commit may be made; operators keep so many rows."""
         now = time.monotonic()
         may_emit = now - self._emitted_at >= self._interval_s
         if may_emit:
@@ -158,6 +163,7 @@ class StageRunner:
                 silences = {
                     topic: self.feed.silent_ms(TP(topic, partition)) for topic in self.topics
                 }
+                work.kept_rows = kept_rows
                 work.tick(silences, may_emit=may_emit)
                 self._engine.outbox.add(work.outputs.take())
 
