@@ -55,6 +55,8 @@ NAMES = {
 }
 
 _NUMBERS = st.sampled_from(["a", "b", "f", "o.x", "o.y", "n", "l[0]", "l[a]", "0", "1", "2", "0.5"])
+#: What cannot fail: the language does not compute what it does not need, ``eval``'s function does.
+_SURE = st.sampled_from(["n", "o.y", "a", "f", "1"])
 _TEXTS = st.sampled_from(["s", "t", "'x'", "' Xy'", "''"])
 
 
@@ -74,7 +76,8 @@ def _numbers(below: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         | below.map("-{}".format)
         | below.map("({}) ** 2".format)
         | _called(["abs", "floor", "ceil", "round", "int", "float", "str"], below)
-        | _called(["min", "max", "coalesce"], below, below)
+        | _called(["min", "max"], below, below)
+        | _called(["coalesce"], _SURE, _SURE)
         | _called(["len"], _TEXTS)
     )
 
@@ -83,7 +86,8 @@ def _truths(numbers: st.SearchStrategy[str], texts: st.SearchStrategy[str]) -> A
     compared = ["<", "<=", ">", ">=", "==", "!="]
     return (
         _joined(numbers, compared)
-        | st.tuples(numbers, st.sampled_from(compared), numbers).map(" ".join).map("0 < {}".format)
+        | _joined(_joined(_NUMBERS, compared), compared)
+        | st.tuples(_NUMBERS, _NUMBERS).map(lambda of: f"0 < {of[0]} <= {of[1]}")
         | _joined(texts, [*compared, "in", "not in"])
         | st.tuples(texts, texts).map(lambda of: f"{of[0]} in [{of[1]}, 'x']")
         | numbers.map("{} in l".format)

@@ -47,6 +47,7 @@ DATA: dict[str, Any] = {
 CASES = {
     "amount > 0 and user == 'ann'": True,
     "0 < count <= 4": True,
+    "0 < count <= 3": False,
     "user in ['ann', 'ben'] and not user in ('cid',)": True,
     "amount * count + 1": 11.0,
     "item.price * 2": 3.0,

@@ -126,7 +126,7 @@ ALIASES = "\n".join(
         "a: &a [*a]",
         "a: &a {<<: *a}",
         ALIASES,
-        "[" * 5_000,
+        "[" * 2_000,
         "{a: " * 5_000,
         "? [1]\n: 2",
         "a: !!python/object/apply:os.system ['true']",
