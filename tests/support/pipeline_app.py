@@ -1,7 +1,7 @@
 """The pipelines that crash tests kill; ``pipeline_model`` says what they must have done.
 
 ``totals`` goes through a topic of its own, so that watermarks come with the records; ``visits``
-stands on one partition; ``pairs`` reads two topics.
+stands on one partition; ``pairs`` reads two topics; ``early`` is two operators over one source.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from streamapp.engine.policy import ErrorPolicy
 BOUND_MS = 2_000
 SIZE_MS = 1_000
 ALLOWED_MS = 1_000
+HOP_MS = 400
 GAP_MS = 300
+SOME = 5
 AROUND_MS = 400
 SAME_MS = 60_000
 POLICY = ErrorPolicy(retries=1, backoff_ms=1)
@@ -36,6 +38,7 @@ def declare(app: streamapp.App, note_begin: Callable[[], None]) -> None:
     declare_totals(app, first, note_begin)
     declare_visits(app, first)
     declare_pairs(app, first, other)
+    declare_early(app, first)
 
 
 def declare_totals(app: streamapp.App, source: Any, note_begin: Callable[[], None]) -> None:
@@ -73,3 +76,17 @@ def declare_pairs(app: streamapp.App, first: Any, other: Any) -> None:
     near = f"{AROUND_MS}ms"
     pairs = left.join(pipeline.source(other), before=near, after=near, kind="left", combine=pair)
     pairs.to(topic="pairs-out")
+
+
+def declare_early(app: streamapp.App, source: Any) -> None:
+    """Declare windows that emit before they close, and windows that know no time."""
+    numbers = (
+        app.pipeline("early", on_error=POLICY)
+        .source(source)
+        .filter(lambda value: value["n"] > -SAME_MS)
+        .key_by("k")
+    )
+    hops = numbers.window(streamapp.hopping(f"{SIZE_MS}ms", f"{HOP_MS}ms")).emit("update")
+    hops.aggregate(n=streamapp.count(), total=streamapp.sum("n")).to(table="early")
+    some = numbers.window(streamapp.count_window(SOME))
+    some.aggregate(n=streamapp.count(), total=streamapp.sum("n")).to(topic="some-out")

@@ -12,13 +12,24 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from support.pipeline_app import ALLOWED_MS, AROUND_MS, BOUND_MS, GAP_MS, SAME_MS, SIZE_MS
+from support.pipeline_app import (
+    ALLOWED_MS,
+    AROUND_MS,
+    BOUND_MS,
+    GAP_MS,
+    HOP_MS,
+    SAME_MS,
+    SIZE_MS,
+    SOME,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from support.reference import Seen
 
 NEVER = -(1 << 62)
 HEADER = "streamapp-watermark"
+#: The key of the records, one in each partition, that let all windows close.
+END = "end"
 
 #: A row of a window: key, start, kind, count, sum.
 Row = tuple[Any, int, str, int, int]
@@ -185,6 +196,35 @@ def _close(
         for one in [one for one in sessions if one[1] + GAP_MS - 1 <= mark]:
             sessions.remove(one)
             rows[key, one[0], "final", len(one[2]), sum(one[2])] += 1
+
+
+@dataclass
+class Early:
+    """The last row of each hopping window, and the sums of each so many records of a key."""
+
+    table: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)
+    some: Counter[tuple[str, int]] = field(default_factory=Counter)
+
+
+def early_of(source: Iterable[Seen]) -> Early:
+    """Return what comes of windows that close at once, each for itself, and of counted records."""
+    early = Early()
+    for log in by_partition(source).values():
+        latest = NEVER
+        waiting: dict[str, list[int]] = defaultdict(list)
+        for value in filter(None, map(read_json, log)):
+            key, time, number = value["k"], value["ts"], value["n"]
+            if key == END:
+                continue
+            for start in range(time // HOP_MS * HOP_MS, time - SIZE_MS, -HOP_MS):
+                if start + SIZE_MS - 1 > latest - BOUND_MS - 1:
+                    n, total = early.table.get((key, start), (0, 0))
+                    early.table[key, start] = n + 1, total + number
+            latest = max(latest, time)
+            waiting[key].append(number)
+            if len(waiting[key]) == SOME:
+                early.some[key, sum(waiting.pop(key))] += 1
+    return early
 
 
 # --- pairs ---------------------------------------------------------------------------------------

@@ -11,13 +11,15 @@ import msgspec
 from support.crash_run import Run
 from support.pipeline_app import BOUND_MS
 from support.pipeline_model import (
+    END,
     Row,
+    early_of,
     pairs_of,
     read_json,
     told_wrongly,
     totals_of,
     visits_of,
-)
+)  # fmt: skip
 
 from streamapp.core.batch import TP, OutRecord
 from streamapp.core.positions import parse_progress
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
 MIDDLE = "crash-totals-g-repartition"
 #: The stages by the topics that they read.
-STAGES = {"in": ("totals", "visits", "pairs"), "other": ("pairs",), MIDDLE: ("totals-2",)}
+STAGES = {"in": ("totals", "visits", "pairs", "early"), "other": ("pairs",), MIDDLE: ("totals-2",)}
 END_MS = 10_000_000
 _KEYS = 6
 _PACE_MS = 12
@@ -86,7 +88,7 @@ class PipelineRun(Run):
 
     def close_windows(self) -> None:
         """Feed to every partition a record that lets all windows close."""
-        end = {"at": END_MS, "id": END_MS, "k": "end", "g": 0, "n": -1, "ts": END_MS}
+        end = {"at": END_MS, "id": END_MS, "k": END, "g": 0, "n": -1, "ts": END_MS}
         for topic in ("in", "other"):
             self.bus.append([self._of(topic, end, tp.partition) for tp in self.partitions(topic)])
 
@@ -139,13 +141,15 @@ class PipelineRun(Run):
     def differences(self) -> list[str]:
         first, middle = self.read("in"), self.read(MIDDLE)
         totals = totals_of(middle, self.plan.partitions)
-        visits = visits_of(first)
+        visits, early = visits_of(first), early_of(first)
         wanted: dict[str, Any] = {
             "totals": totals.table,
             "totals-out": _grouped(row for rows in totals.rows.values() for row in rows),
             "late": totals.late,
             "visits": {row[:2]: row[3:] for row in visits},
             "visits-out": visits,
+            "early": early.table,
+            "some-out": early.some,
             "pairs-out": pairs_of(first, self.read("other")),
             "dead-letters": self._refused(first),
         }
@@ -155,6 +159,8 @@ class PipelineRun(Run):
             "late": Counter(json.loads(seen.value or b"")["at"] for seen in self.read("late")),
             "visits": self._table("visits"),
             "visits-out": Counter(self._rows("visits-out")),
+            "early": self._table("early"),
+            "some-out": Counter((row[0], row[4]) for row in self._rows("some-out")),
             "pairs-out": Counter(tuple(json.loads(s.value or b"")) for s in self.read("pairs-out")),
             "dead-letters": self._letters(),
         }
@@ -171,7 +177,9 @@ class PipelineRun(Run):
         for seen in sorted(self.read(f"crash-{name}-changelog"), key=_place):
             # Before the row stands the time that its window ends.
             row = json.loads((seen.value or b"")[8:])
-            rows[decode_key(seen.key or b"")] = row["n"], row["total"]
+            key = decode_key(seen.key or b"")
+            if isinstance(key, tuple) and key[0] != END:
+                rows[key] = row["n"], row["total"]
         return rows
 
     def _refused(self, first: list[Seen]) -> Counter[Any]:
