@@ -1,8 +1,9 @@
-"""``streamapp worker``: finds a port, says where to look, and becomes Faust's worker."""
+"""``streamapp worker``: finds a port, says where to look, becomes Faust's worker or runs some."""
 
 import errno
 import os
 import socket
+import subprocess
 import sys
 from typing import Annotated, Literal
 
@@ -10,6 +11,7 @@ from typer import Option
 
 from streamapp.cli.application import AppName, find_application
 from streamapp.cli.options import BrokerUrl, Datadir
+from streamapp.cli.supervisor import Supervisor, end_with
 from streamapp.errors import ConfigError
 
 #: How many ports after the usual one are tried: more workers than that on one machine are rare.
@@ -29,17 +31,30 @@ Level = Annotated[
     Literal["debug", "info", "warning", "error"] | None,
     Option("-l", "--loglevel", help="Least severity that is logged.", show_default="setting: info"),
 ]
+Processes = Annotated[
+    int, Option("--processes", help="Processes that share the partitions.", min=1, max=64)
+]
+Pipe = Annotated[int | None, Option("--supervisor", hidden=True)]
+
+#: What a process of several runs: the command that this module is part of.
+_COMMAND = (sys.executable, "-c", "from streamapp.cli.main import main; main()", "worker")
 
 
 def worker(
     app: AppName = "app",
     *,
+    processes: Processes = 1,
     web_port: WebPort = None,
     loglevel: Level = None,
     broker: BrokerUrl = None,
     datadir: Datadir = None,
+    supervisor: Pipe = None,
 ) -> None:
-    """Run the application until Ctrl-C."""
+    """Run the application until Ctrl-C.
+
+    With several processes the first one has the web address. Each shows the rows of its own
+    partitions and names the process that has the others.
+    """
     from streamapp.settings import load_settings  # noqa: PLC0415 - --help must not wait for it
 
     flags = {"broker": broker, "datadir": datadir, "web_port": web_port, "log_level": loglevel}
@@ -52,12 +67,37 @@ def worker(
     # The application reads the same settings by itself: flags reach it through the environment.
     flags["web_port"] = port
     os.environ |= {f"STREAMAPP_{n.upper()}": str(v) for n, v in flags.items() if v is not None}
+    if supervisor is None:
+        what = "the worker" if processes == 1 else f"all {processes} processes"
+        print(f"Look at http://{_reachable(host)}:{port}/  (Ctrl-C ends {what})", flush=True)
+    else:
+        end_with(supervisor)
+    if processes > 1:
+        sys.exit(_supervise(app, processes, host, port))
     find_application(app)
-    print(f"Look at http://{_reachable(host)}:{port}/  (Ctrl-C ends the worker)", flush=True)
     # Without --web-bind Faust listens on all interfaces.
     web = ["--web-port", str(port), "--web-bind", host, "--web-host", _reachable(host)]
     level = settings.log_level.replace("warning", "warn")  # Faust's word for it
     _run(["-A", app, "worker", "--loglevel", level, *web])
+
+
+def _supervise(app: str, processes: int, host: str, port: int) -> int:
+    """Run workers until they are told to end; the first one has ``port``, the others later ones."""
+    ends, writes = os.pipe()
+    ports = {1: port}
+
+    def start(number: int) -> subprocess.Popen[bytes]:
+        if number not in ports:
+            ports[number] = _free_port(host, max(ports.values()) + 1, _PORTS_TRIED)
+        words = ["-A", app, "--web-port", str(ports[number]), "--supervisor", str(ends)]
+        # In a group of its own, so that Ctrl-C reaches the supervisor alone.
+        return subprocess.Popen([*_COMMAND, *words], pass_fds=(ends,), process_group=0)  # noqa: S603 - this command
+
+    try:
+        return Supervisor(processes, start).run()
+    finally:
+        os.close(ends)
+        os.close(writes)
 
 
 def _free_port(host: str, first: int, tries: int) -> int:
