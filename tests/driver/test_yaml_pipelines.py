@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from support.engine_app import Bench
+from support.engine_app import Bench, running, until
 from support.yaml_shop import SEEN
 from support.yaml_twins import BOTH, ONE, SALES, TWO, Make, both, sales
 
@@ -93,3 +93,33 @@ def test_yaml_yields_what_python_yields(tmp_path: Path, name: str) -> None:
     assert found["letters"] > 0
     assert any(found["tables"].values()) or any(map(len, found["logs"].values()))
     assert found["tables"].get("out") or found["logs"]["out"]
+
+
+async def test_a_worker_lets_rows_of_a_buffer_leave_when_no_more_records_come() -> None:
+    bench = Bench()
+    app = bench.app()
+    flow = app.pipeline("mails").source(app.topic("orders", value_type=dict))
+    flow.buffer(100, rate=2, per="50ms", when_full="fail").to(topic="mails")
+    flow.to(topic="all")
+    async with running(app):
+        bench.send("orders", *(b'{"n": %d}' % n for n in range(9)))
+        await until(lambda: len(bench.log("all")) == 9)
+        await until(lambda: len(bench.log("mails")) == 9)
+        assert bench.log("mails") == bench.log("all")
+        assert bench.rows("mails-buffer") == dict.fromkeys(bench.rows("mails-buffer"))
+
+
+async def test_what_a_buffer_holds_is_found_by_the_next_worker() -> None:
+    bench = Bench()
+    for per in ("1d", "10ms"):
+        app = bench.app()
+        flow = app.pipeline("mails").source(app.topic("orders", value_type=dict))
+        flow.buffer(100, rate=1, per=per).to(topic="mails")
+        flow.to(topic="all")
+        async with running(app):
+            if per == "1d":
+                bench.send("orders", *(b'{"n": %d}' % n for n in range(9)))
+                await until(lambda: len(bench.log("all")) == 9)
+            else:
+                await until(lambda: len(bench.log("mails")) == 9)
+    assert bench.log("mails") == bench.log("all")
