@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -143,6 +145,68 @@ def test_record_that_is_too_large_fails_alone(broker: KafkaBroker) -> None:
     broker.append([record(OUT, b"k", b"last")])
     assert [value for _, value in read_all(broker, OUT)] == [b"next", b"last"]
     assert broker.committed("g", IN) == {IN[0]: at(1)}
+
+
+# --- what leaves when --------------------------------------------------------------------------
+
+
+def test_outputs_leave_at_once_and_what_the_group_reads_waits(broker: KafkaBroker) -> None:
+    worker = owner_of_all(broker)
+    own = record(IN[0], b"k", b"own")
+    rest = worker.member.send([record(OUT, b"k", b"now"), own])  # type: ignore[attr-defined] # sends early
+    assert list(rest) == [own]
+    drive([worker], lambda: [value for _, value in read_all(broker, OUT)] == [b"now"])
+    assert broker.committed("g", IN) == {}
+    assert read_all(broker, IN[0]) == []
+    worker.member.commit(rest, {IN[0]: at(1)})
+    assert [value for _, value in read_all(broker, IN[0])] == [b"own"]
+    assert [value for _, value in read_all(broker, OUT)] == [b"now"]
+
+
+@pytest.mark.parametrize("guarantee", ["effectively_once", "at_least_once"])
+def test_commit_waits_for_outputs_and_fails_with_them(
+    opened: Callable[..., KafkaBroker], guarantee: str
+) -> None:
+    broker = opened(guarantee=guarantee)
+    prepare(broker)
+    worker = owner_of_all(broker)
+    with polled(worker):
+        worker.member.send([record(OUT, b"k", b"%d" % n) for n in range(500)])  # type: ignore[attr-defined] # sends early
+        worker.member.commit([], {IN[0]: at(1)})
+        assert len(read_all(broker, OUT)) == 500
+        worker.member.send([record(OUT, b"k", bytes(3 << 20))])  # type: ignore[attr-defined] # sends early
+        with pytest.raises(TooLargeError, match=r"max\.message\.bytes"):
+            worker.member.commit([], {IN[0]: at(2)})
+        assert broker.committed("g", IN) == {IN[0]: at(1)}
+        worker.member.commit([], {IN[0]: at(3)})
+        assert broker.committed("g", IN) == {IN[0]: at(3)}
+
+
+def test_with_exactly_once_all_outputs_wait(opened: Callable[..., KafkaBroker]) -> None:
+    broker = opened(guarantee="exactly_once")
+    prepare(broker)
+    worker = owner_of_all(broker)
+    given = [record(OUT, b"k", b"v")]
+    assert worker.member.send(given) == given  # type: ignore[attr-defined] # sends early
+    assert read_all(broker, OUT) == []
+
+
+@contextmanager
+def polled(worker: Worker) -> Iterator[None]:
+    """Poll the worker in a thread, as the engine does."""
+    stopped = threading.Event()
+
+    def poll() -> None:
+        while not stopped.is_set():
+            worker.step()
+
+    thread = threading.Thread(target=poll)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()
 
 
 # --- memberships -------------------------------------------------------------------------------

@@ -28,9 +28,9 @@ from streamapp.transport.kafka.takeover import transactional_id
 from streamapp.transport.kafka.transactions import Transactions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from confluent_kafka import Consumer
+    from confluent_kafka import TopicPartition
 
     from streamapp.core.batch import TP, OutRecord
     from streamapp.transport.broker import GroupInfo, OffsetRange, Position, TopicInfo, TopicSpec
@@ -137,18 +137,27 @@ class KafkaBroker:
             member = KafkaMember(
                 member_id,
                 cluster.names,
-                self._commits(member_id, wanted, consumer),
+                self._commits(
+                    member_id,
+                    wanted,
+                    lambda places, limit_s: member.store(places, limit_s),  # noqa: PLW0108 - `member` comes to be here
+                ),
                 cluster.topics.require,
                 lambda member: Feeder(member, consumer, cluster, wanted),
             )
             self._use(member)
             return member
 
-    def _commits(self, member_id: str, wanted: Subscription, consumer: Consumer) -> Commits:
+    def _commits(
+        self,
+        member_id: str,
+        wanted: Subscription,
+        store: Callable[[list[TopicPartition], float], bool],
+    ) -> Commits:
         clients, names = self._cluster.clients, self._cluster.names
         guarantee = clients.options.guarantee
         if guarantee == "at_least_once":
-            return WithoutTransactions(Outputs(clients, names), consumer, clients.trouble)
+            return WithoutTransactions(Outputs(clients, names), store, clients.trouble)
         name = transactional_id(names.prefix, wanted.group, member_id)
         transactions = Transactions(clients, names, name)
         if guarantee == "exactly_once":

@@ -17,6 +17,7 @@ from confluent_kafka import KafkaError, KafkaException
 from streamapp.core.batch import TP
 from streamapp.errors import StreamappError
 from streamapp.transport.kafka.assignment import Eager, Incremental, generation_of
+from streamapp.transport.kafka.errands import Errands
 from streamapp.transport.kafka.failures import failure
 from streamapp.transport.kafka.records import to_batches
 from streamapp.transport.kafka.takeover import claims, end_left_open
@@ -87,6 +88,7 @@ class Feeder:
         self._generation = 0
         self._all: frozenset[TP] = frozenset()
         self._kept: list[Message] = []
+        self._errands = Errands(member.changed)
         self._thread = threading.Thread(
             target=self._run, name=f"streamapp-kafka-{self._group}", daemon=True
         )
@@ -130,6 +132,18 @@ class Feeder:
         """Return what names this member's generation in a commit."""
         # A member of KIP-848 moves on to new epochs while it keeps its partitions.
         return self._metadata if self._is_classic else self._consumer.consumer_group_metadata()
+
+    def store(self, positions: list[TopicPartition], limit_s: float) -> bool:
+        """Commit positions by this thread; ``False`` if it was not done in time.
+
+        Raises:
+            KafkaException: The group refuses.
+        """
+
+        def commit() -> None:
+            self._consumer.commit(offsets=positions, asynchronous=False)
+
+        return self._errands.ask(commit, limit_s)
 
     def close(self) -> None:
         """Leave the group and end the thread; safe to repeat."""
@@ -184,14 +198,13 @@ class Feeder:
         """Wait until there is something to do; ``None`` at the end."""
         member = self._member
         with member.changed:
-            member.changed.wait_for(
-                lambda: self._wanted is not None or self._must_rejoin or member.is_closed
-            )
+            member.changed.wait_for(lambda: self._wanted is not None or self._has_work())
             wanted, self._wanted = self._wanted, None
             return None if member.is_closed else wanted or 0
 
     def _apply(self) -> None:
         """Do what was asked for since the last poll."""
+        self._errands.run()
         if self._must_rejoin:
             self._must_rejoin = False
             self._member.on_lost("the cluster refused a commit of this worker")
@@ -235,7 +248,10 @@ class Feeder:
                 self._on_error(message, error)
 
     def _is_pressing(self) -> bool:
-        return bool(self._wanted or self._sought or self._must_rejoin or self._member.is_closed)
+        return bool(self._wanted or self._sought or self._has_work())
+
+    def _has_work(self) -> bool:
+        return bool(self._must_rejoin or self._errands or self._member.is_closed)
 
     def _on_error(self, message: Message, error: KafkaError) -> None:
         if error.code() in _OUT_OF_RANGE:
@@ -294,7 +310,7 @@ class Feeder:
     def _let_go(self) -> None:
         self._kept = []
         begun = time.monotonic()
-        if not self._member.on_revoked(self._limit_s):
+        if not self._member.on_revoked(self._limit_s, self._errands):
             self._generation += 1
             seconds = time.monotonic() - begun
             self._member.on_lost(f"it held on to its partitions for {seconds:.0f} s")

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Protocol
 from confluent_kafka import KafkaException
 
 from streamapp.errors import BrokerFullError, BrokerUnavailableError
-from streamapp.transport.kafka.bounded import Bounded
 from streamapp.transport.kafka.failures import CALL_S, error_of, failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from confluent_kafka import Consumer, TopicPartition
+    from confluent_kafka import TopicPartition
 
     from streamapp.core.batch import OutRecord
     from streamapp.transport.kafka.failures import Trouble
@@ -105,9 +104,14 @@ class OutputsAtOnce:
 class WithoutTransactions:
     """``at_least_once``: for clusters that have none, or do not allow them."""
 
-    def __init__(self, outputs: Outputs, consumer: Consumer, trouble: Trouble) -> None:
+    def __init__(
+        self,
+        outputs: Outputs,
+        store: Callable[[list[TopicPartition], float], bool],
+        trouble: Trouble,
+    ) -> None:
         self._outputs = outputs
-        self._consumer = consumer
+        self._store = store
         self._trouble = trouble
         self._lock = threading.Lock()
         self.close = outputs.close
@@ -134,13 +138,12 @@ class WithoutTransactions:
             self._outputs.settle()
             offsets = self._outputs.write(records)
             if positions:
-                self._store(positions)
+                self._commit(positions)
             return offsets
 
-    def _store(self, positions: list[TopicPartition]) -> None:
-        call = Bounded(lambda: self._consumer.commit(offsets=positions, asynchronous=False))
+    def _commit(self, positions: list[TopicPartition]) -> None:
         try:
-            if not call.ends_within(CALL_S):
+            if not self._store(positions, CALL_S):
                 msg = f"The cluster took no positions for {CALL_S:.0f} s"
                 raise BrokerUnavailableError(msg)
         except KafkaException as exc:

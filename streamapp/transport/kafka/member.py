@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from streamapp.core.batch import OutRecord
     from streamapp.transport.broker import MemberEvent
+    from streamapp.transport.kafka.errands import Errands
     from streamapp.transport.kafka.guarantees import Commits
     from streamapp.transport.kafka.names import Names
 
@@ -247,6 +248,10 @@ class KafkaMember:
         """
         self._commits.open()
 
+    def store(self, places: list[TopicPartition], limit_s: float) -> bool:
+        """See ``Feeder.store``."""
+        return self._feeder.store(places, limit_s)
+
     def claim(self, places: Mapping[TP, TopicPartition]) -> None:
         """Leave this member's name with the positions, before it leaves anything half written."""
         try:
@@ -268,8 +273,12 @@ class KafkaMember:
             self._committed = dict(committed)
             self._events.append(Assigned(generation, tps))
 
-    def on_revoked(self, limit_s: float) -> bool:
-        """Say that partitions must go, and wait for ``release``; ``False`` if it did not come."""
+    def on_revoked(self, limit_s: float, errands: Errands) -> bool:
+        """Say that partitions must go, and wait for ``release``; ``False`` if it did not come.
+
+        Called by the thread that runs the errands: the last commit may be one.
+        """
+        deadline = time.monotonic() + limit_s
         with self.changed:
             if self.phase is not Phase.OWNING or not self._owned:
                 return True
@@ -277,7 +286,18 @@ class KafkaMember:
             self._batches = []
             self._events.append(Revoking(self._owned))
             self.changed.notify_all()
-            return self.changed.wait_for(lambda: self.phase is not Phase.REVOKING, limit_s)
+        while time.monotonic() < deadline:
+            errands.run()
+            with self.changed:
+                left_s = deadline - time.monotonic()
+                self.changed.wait_for(lambda: bool(errands) or self._has_let_go, left_s)
+                if self._has_let_go:
+                    return True
+        return False
+
+    @property
+    def _has_let_go(self) -> bool:
+        return self.phase is not Phase.REVOKING
 
     def on_lost(self, reason: str) -> None:
         """Drop everything: the group went on."""

@@ -1,0 +1,87 @@
+"""``streamapp.App`` over a real Kafka: the same application, the guarantees, what leaves when."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+from support.brokers import KafkaBrokers, numbered, read_all
+from support.engine_app import running, until
+
+import streamapp
+from streamapp.core.batch import TP
+from streamapp.transport.driver import Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from streamapp.transport.broker import Broker
+
+IN, OUT = TP("in", 0), TP("out", 0)
+
+
+@pytest.fixture
+def brokers(tmp_path: Path) -> Iterator[KafkaBrokers]:
+    brokers = KafkaBrokers(tmp_path)
+    yield brokers
+    brokers.close_all()
+
+
+def application(brokers: KafkaBrokers, folder: Path, **options: object) -> streamapp.App:
+    """Make the application of the README, with an output and a topic of its own in the middle."""
+    app = streamapp.App(
+        "shop",
+        broker=f"kafka://{brokers.servers}?prefix={brokers.prefix}",
+        datadir=str(folder),
+        topic_partitions=1,
+        web_enabled=False,
+        **{"commit_interval": "20ms", **options},
+    )
+    counts = app.Table("counts", key_type=str, value_type=int, default=int)
+    tails = app.Table("tails", key_type=str, value_type=int, default=int)
+    source = app.topic("in", key_type=str, value_type=str)
+    middle = app.topic("middle", key_type=str, value_type=str)
+    out = app.topic("out", key_type=str, value_type=str)
+
+    @app.agent(source)
+    async def count(stream: streamapp.Stream) -> None:
+        async for key, value in stream.items():
+            counts[key] += 1
+            await out.send(key=key, value=value)
+            await middle.send(key=key, value=value)
+
+    @app.agent(middle)
+    async def tail(stream: streamapp.Stream) -> None:
+        async for value in stream:
+            tails[value[-1]] += 1
+
+    return app
+
+
+async def in_thread(function: object, *args: object) -> object:
+    return await asyncio.get_running_loop().run_in_executor(None, function, *args)  # type: ignore[arg-type] # by name
+
+
+def feed(broker: Broker, count: int) -> None:
+    broker.append(
+        [record._replace(value=b'"%s"' % (record.value or b"")) for record in numbered(IN, count)]
+    )
+
+
+@pytest.mark.parametrize("guarantee", [None, "exactly_once", "at_least_once"])
+async def test_same_application_counts_over_kafka(
+    brokers: KafkaBrokers, tmp_path: Path, guarantee: str | None
+) -> None:
+    broker = await in_thread(brokers.open)
+    for turn in (1, 2):
+        app = application(brokers, tmp_path, guarantee=guarantee)
+        async with running(app):
+            assert isinstance(app.transport, Transport)
+            await in_thread(feed, broker, 100)
+            await until(lambda app=app, turn=turn: sum(app.tables["tails"].values()) == 100 * turn)
+            assert sum(app.tables["counts"].values()) == 100 * turn
+            assert set(app.tables["counts"].values()) == {turn}
+    outputs = await in_thread(read_all, broker, OUT)
+    assert [value for _, value in outputs] == [b'"v%d"' % i for _ in "12" for i in range(100)]
