@@ -71,14 +71,14 @@ def test_stages_are_listed(folder: Path) -> None:
 def test_files_are_checked_and_every_mistake_is_told(folder: Path) -> None:
     (folder / "new.yaml").write_text(COPY.format(name="new", combine="left"))
     (folder / "bad.yaml").write_text(COPY.format(name="bad", combine="right +"))
-    (folder / "worse.yaml").write_text("pipelin: worse\nsteps: 5\n")
+    (folder / "worse.yaml").write_text("pipelne: worse\nsteps: 5\n")
     checked = run(folder, "check", "bad.yaml", "new.yaml", "worse.yaml", "pipelines")
     good = "new.yaml: new: good\npipelines/named.yaml: named: good\n"
     assert (checked.returncode, checked.stdout) == (1, good)
     told = checked.stderr.splitlines()
     assert told[0].startswith("bad.yaml:6: steps[1].join_table: 'right +' is no expression")
     assert {line.partition(": ")[0] for line in told[1:]} == {"worse.yaml:1", "worse.yaml:2"}
-    (folder / "pipelines" / "worse.yaml").write_text("pipelin: worse\n")
+    (folder / "pipelines" / "worse.yaml").write_text("pipelne: worse\n")
     broken = run(folder, "check", "new.yaml")
     assert broken.returncode == 1
     assert broken.stderr.startswith("pipelines/worse.yaml:1: ")

@@ -198,12 +198,12 @@ def test_a_missing_field_is_an_error_of_the_record_and_can_be_told() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("amout > 0", "Order has no field amout. Did you mean amount?"),
+        ("amoun > 0", "Order has no field amoun. Did you mean amount?"),
         ("item.prise", "Item has no field prise. Did you mean price?"),
-        ("user == 'a' and amout", "column 17: Order has no field amout"),
-        ("lenght(user)", "there is no function lenght. Did you mean len?"),
+        ("user == 'a' and amoun", "column 17: Order has no field amoun"),
+        ("lenn(user)", "there is no function lenn. Did you mean len?"),
         ("amount >", "is no expression: invalid syntax"),
-        ("coalesce(amout, 1)", "Did you mean amount?"),
+        ("coalesce(amoun, 1)", "Did you mean amount?"),
     ],
 )
 def test_a_mistake_is_told_with_what_was_meant(text: str, told: str) -> None:
@@ -213,7 +213,7 @@ def test_a_mistake_is_told_with_what_was_meant(text: str, told: str) -> None:
 
 
 def test_mistakes_of_a_mapping_and_of_a_pair_name_the_place() -> None:
-    with pytest.raises(ConfigError, match="cents: 'amout \\* 100', column 1"):
-        of_value(Order).mapping({"who": "user", "cents": "amout * 100"})
+    with pytest.raises(ConfigError, match="cents: 'amoun \\* 100', column 1"):
+        of_value(Order).mapping({"who": "user", "cents": "amoun * 100"})
     with pytest.raises(ConfigError, match=r"write left\.amount"):
         of_pair(Order, None).function("amount > 1")

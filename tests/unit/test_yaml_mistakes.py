@@ -31,13 +31,13 @@ steps:
 """
 
 CASES: dict[str, tuple[str, str, str]] = {
-    "a word": ("filter: am", "fliter: am", "9: steps[0].fliter: fliter is not known here. Did you mean filter?"),
+    "a word": ("filter: am", "filtr: am", "9: steps[0].filtr: filtr is not known here. Did you mean filter?"),
     "an option": ("    emit:", "    emitt:", "12: steps[2].emitt: emitt is not known here. Did you mean emit?"),
     "a part": ("steps:", "stepps:", "8: stepps: stepps is not known here. Did you mean steps?"),
-    "a field": ("amount > 0", "amout > 0", "9: steps[0].filter: 'amout > 0', column 1: Sale has no field amout. Did you mean amount?"),
+    "a field": ("amount > 0", "amoun > 0", "9: steps[0].filter: 'amoun > 0', column 1: Sale has no field amoun. Did you mean amount?"),
     "a key": ("group_by: user", "group_by: usr", "10: steps[1].group_by: 'usr', column 1: Sale has no field usr. Did you mean user?"),
     "an aggregate": ("n: count", "n: cuont", "14: steps[2].aggregate.n: 'cuont' says nothing that is known here. Write one of count,"),
-    "a field of one": ("sum: amount", "sum: amont", "15: steps[2].aggregate.total.sum: 'amont', column 1: Sale has no field amont. Did you mean amount?"),
+    "a field of one": ("sum: amount", "sum: ammt", "15: steps[2].aggregate.total.sum: 'ammt', column 1: Sale has no field ammt. Did you mean amount?"),
     "a window": ("tumbling: 1m", "tumble: 1m", "11: steps[2].window.tumble: tumble is not known here. Did you mean tumbling?"),
     "a duration": ("tumbling: 1m", "tumbling: 1 parsec", "11: steps[2].window.tumbling: '1 parsec' is not a duration."),
     "a window of nothing": ("tumbling: 1m", "tumbling: 0s", "11: steps[2].window: tumbling: size='0s' is zero"),
