@@ -34,7 +34,7 @@ def as_json(found: Iterable[Measured]) -> dict[str, Any]:
         "target": scenario.target,
         "engines": {
             one.engine: {
-                "what": ENGINES[one.engine][1],
+                "what": _what(one.engine),
                 "events": one.events,
                 "runs": list(one.runs),
                 "events_per_s": one.median("events_per_s") if one.runs else None,
@@ -43,6 +43,10 @@ def as_json(found: Iterable[Measured]) -> dict[str, Any]:
             for one in all_of
         },
     }
+
+
+def _what(engine: str) -> str:
+    return ENGINES[engine][1] if engine in ENGINES else f"a whole worker over {engine}://"
 
 
 def _figures(one: Measured, ours: Measured | None, target: int) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from streamapp.bench import end_to_end
 from streamapp.bench.engines import faust, ours, plain
 from streamapp.bench.program import Program
 from streamapp.bench.runs import Plan, measure
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 #: More than a fetch, so that there are batches; two of the windows of five seconds.
-EVENTS = 6_000
+EVENTS = 5_500
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
@@ -72,3 +73,10 @@ def test_an_unknown_scenario_is_named(
     with pytest.raises(SystemExit, match="2"):
         main()
     assert "Known: filter, tumbling" in capsys.readouterr().err
+
+
+def test_a_worker_over_the_embedded_broker_is_right_too() -> None:
+    found = end_to_end.measure("filter", "sqlite://", 40_000, 1)
+    assert found.error == ""
+    assert found.median("events_per_s") > 0
+    assert found.median("peak_mib") > 10

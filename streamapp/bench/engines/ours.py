@@ -7,7 +7,7 @@ worker makes at the target.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -61,7 +61,7 @@ def _filter(orders: Any) -> None:
         orders.filter(lambda order: order.amount > THRESHOLD)
         .map(lambda order: Big(order.id, order.user, order.amount * 1.5), into=Big)
         .key_by("user")
-        .to(topic="results")
+        .to(topic=f"{orders.pipeline.app.conf.id}-results")
     )
 
 
@@ -125,10 +125,17 @@ def make(scenario: str, events: list[bytes]) -> Program:
 def results(scenario: str, driver: PipelineDriver) -> Rows:
     """Return what the pipeline has written, table or topic."""
     if scenario == "filter":
-        found = [msgspec.json.decode(r.value or b"", type=Big) for r in driver.records("results")]
+        found = [
+            msgspec.json.decode(r.value or b"", type=Big) for r in driver.records("bench-results")
+        ]
         return keyed((big.id, (big.user, big.amount)) for big in found)
-    rows = driver.table("results").items()
+    return rows_of_table(scenario, driver.table("results"))
+
+
+def rows_of_table(scenario: str, rows: Mapping[Any, Any]) -> Rows:
+    """Return the results that are in a table."""
     if scenario == "debezium":
-        return keyed((key, (row.name, row.email)) for key, row in rows)
+        return keyed((key, (row.name, row.email)) for key, row in rows.items())
     fields = [*(_STATS if scenario == "stats" else _TOTALS)]
-    return keyed((key, tuple(getattr(row, field) for field in fields)) for key, row in rows)
+    found = ((key, tuple(getattr(row, field) for field in fields)) for key, row in rows.items())
+    return keyed(found)
