@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import faust_stock
+import guard
 import stages
 from worker import Bench, Run
 from workload import Workload, preload
@@ -183,7 +184,12 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=parts, default=parts, metavar="PART",
                         help=f"of: {' '.join(parts)}")  # fmt: skip
     parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--check", action="store_true", help="only compare ratios with those kept")
+    parser.add_argument("--keep", action="store_true", help="with --check: keep the ratios")
     options = parser.parse_args()
+    if options.check:
+        guard.check(is_kept=options.keep)
+        return
     results = measure(options)
     if options.json is not None:
         options.json.write_text(json.dumps(results, indent=1) + "\n")
