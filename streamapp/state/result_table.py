@@ -34,6 +34,10 @@ class ResultTable(Table):
     def __delitem__(self, key: Hashable) -> None:
         raise self._read_only()
 
+    def _put_many(self, rows: dict[Hashable, object]) -> None:
+        del rows
+        raise self._read_only()
+
     def _read_only(self) -> UsageError:
         return UsageError(
             f"Table {self.name} holds the results of a pipeline and is read-only",

@@ -47,6 +47,8 @@ class RowCodec:
     encode: Callable[[Any], bytes]
     decode: Callable[[bytes], Any]
     atoms: Mapping[type, Callable[[Any], bool]]
+    #: The declared record, if it is one: many of them are encoded at once.
+    record: type[msgspec.Struct] | None = None
 
     def hold(self, value: object) -> object:
         """Return the form in which memory keeps a value; encodes one that it may not share now.
@@ -120,4 +122,7 @@ def row_codec(value_type: Any = Any, *, is_timed: bool = False) -> RowCodec:  # 
         value_encoder(value_type, "json"),
         value_decoder(value_type, "json"),
         {kind: _SHARED[kind] for kind in kinds},
+        value_type
+        if isinstance(value_type, type) and issubclass(value_type, msgspec.Struct)
+        else None,
     )

@@ -9,7 +9,7 @@ partitions that this worker owns.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from operator import itemgetter
@@ -19,7 +19,7 @@ from streamapp.errors import ConfigError, EncodeError, PartitionMismatchError, U
 from streamapp.serde.ordered_keys import PLAIN_KEYS, encode_key, encode_prefix
 from streamapp.state.rows import ABSENT, MISSING, Packed, row_codec
 from streamapp.state.scope import EventScope, current_scope
-from streamapp.state.shard import Shard, check_keys, memory_key, memory_key_of, plain_key
+from streamapp.state.shard import Shard, memory_key, memory_key_of, plain_key
 from streamapp.state.store import prefix_end
 from streamapp.state.table_columns import WritesColumns
 from streamapp.state.windowed import WindowedTable
@@ -243,29 +243,6 @@ class Table(WritesColumns):
         scope.let_go()
         return len(expired), rows[limit][0] if len(rows) > limit else _FIRST
 
-    # --- columns ---------------------------------------------------------------------------------
-
-    def _live_rows(self) -> Mapping[Hashable, object]:
-        scope = current_scope.get()
-        if scope is None or not self._is_lasting:
-            return {}
-        return scope.live_rows(self._shard(scope))
-
-    def _put_many(self, rows: dict[Hashable, Any]) -> None:
-        scope = current_scope.get()
-        if scope is None:
-            raise self._not_in_an_event("written")
-        check_keys(rows)
-        if not self.codec.may_share(rows.values()):
-            rows = {key: self._held(key, value, scope) for key, value in rows.items()}
-        scope.write_many(self._shard(scope), rows)
-
-    def _held(self, key: Hashable, value: object, scope: EventScope) -> object:
-        may_share = self._atoms.get(type(value))
-        return (
-            value if may_share is not None and may_share(value) else self._pack(key, value, scope)
-        )
-
     # --- windows ---------------------------------------------------------------------------------
 
     def tumbling(self, size: Any, expires: Any = None, *, key_index: bool = False) -> WindowedTable:
@@ -354,6 +331,12 @@ class Table(WritesColumns):
         for raw, held in _merged(shard.scan(start, end, reverse=reverse), mine, reverse=reverse):
             if start <= raw < end and not self._is_expired(held, scope.now_ms):
                 yield plain_key(raw, self.spec.key_type), self._value(held)
+
+    def _held(self, key: Hashable, value: object, scope: EventScope) -> object:
+        may_share = self._atoms.get(type(value))
+        return (
+            value if may_share is not None and may_share(value) else self._pack(key, value, scope)
+        )
 
     def _pack(self, key: Hashable, value: object, scope: EventScope) -> Packed:
         try:

@@ -5,17 +5,28 @@ The result is that of one record after the other, bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, MutableMapping, Sequence
 from itertools import repeat
-from typing import Any, Protocol
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from streamapp.core.columns import Slots, listed, numbered
+from streamapp.core.columns import listed, numbered
 from streamapp.core.columns_fold import fold_of
 from streamapp.errors import UsageError
+from streamapp.serde.coders import MAX_BYTES, Decoder
 from streamapp.serde.ordered_keys import PLAIN_KEYS
-from streamapp.state.shard import memory_key
+from streamapp.serde.strict_json import json_lines
+from streamapp.state.rows import Packed
+from streamapp.state.scope import current_scope
+from streamapp.state.shard import check_keys, memory_key
+
+if TYPE_CHECKING:
+    from streamapp.core.aggregates.inputs import Ints
+    from streamapp.state.rows import RowCodec
+    from streamapp.state.scope import EventScope
+    from streamapp.state.shard import Shard
 
 
 class Grouped(Protocol):
@@ -31,6 +42,9 @@ class Grouped(Protocol):
 
 class WritesColumns(MutableMapping[Any, Any]):
     """The part of a table that is written by columns."""
+
+    codec: RowCodec
+    _is_lasting: bool
 
     def add(self, keys: object, amounts: object = 1) -> None:
         """Do ``table[key] += amount`` for each row of two columns, in their order.
@@ -54,7 +68,7 @@ class WritesColumns(MutableMapping[Any, Any]):
             for key, amount in zip(names, each, strict=False):
                 self[key] += amount
             return
-        sums: dict[Any, Any] = {}
+        sums: dict[Hashable, Any] = {}
         seen, held_by = sums.get, self._live_rows().get
         for key, amount in zip(names, each, strict=False):
             held = seen(key)
@@ -84,44 +98,99 @@ class WritesColumns(MutableMapping[Any, Any]):
         """
         folds = {name: fold_of(name, given) for name, given in fields.items()}
         keys, slots = _numbered(listed(batch.column(key) if isinstance(key, str) else key))
-        rows = [self[one] for one in keys]
-        grown = [
-            fold.grow([_field(row, name) for row in rows], slots, fold.values(batch.records))
-            for name, fold in folds.items()
-        ]
-        values = (dict(zip(folds, one, strict=True)) for one in zip(*grown, strict=True))
-        self._put_many(
-            {
-                memory_key(one): _with(row, new)
-                for one, row, new in zip(keys, rows, values, strict=True)
-            }
-        )
+        if not keys:
+            return
+        rows = self._get_many(keys)
+        for name, fold in folds.items():
+            held = [*map(_getter(rows, name), rows)]
+            rows = _with(rows, name, fold.grow(held, slots, fold.values(batch.records)))
+        self._put_many(dict(zip(keys, rows, strict=True)))
+
+    # --- many rows at once; keys are as memory holds them ---
 
     def _live_rows(self) -> Mapping[Hashable, object]:
         """Return the rows that memory has for the event in hand; others are read one by one."""
-        raise NotImplementedError
+        scope = current_scope.get()
+        if scope is None or not self._is_lasting:
+            return {}
+        return scope.live_rows(self._shard(scope))
+
+    def _get_many(self, keys: Mapping[Hashable, Any]) -> list[Any]:
+        """Return the row of each key; the mapping's values are the keys as the user has them."""
+        live = self._live_rows()
+        held = [live.get(key) for key in keys]
+        packed = [one.data for one in held if type(one) is Packed]
+        decode = self.codec.decode
+        found = iter(decode.many(packed) if isinstance(decode, Decoder) else map(decode, packed))
+        return [
+            next(found) if type(one) is Packed else self[key]
+            for one, key in zip(held, keys.values(), strict=True)
+        ]
 
     def _put_many(self, rows: dict[Hashable, Any]) -> None:
-        """Do ``table[key] = value`` for each; the keys are as memory holds them."""
+        """Do ``table[key] = value`` for each."""
+        scope = current_scope.get()
+        if scope is None:
+            raise self._not_in_an_event("written")  # noqa: EM101 - a word, not a message
+        check_keys(rows)
+        if not self.codec.may_share(rows.values()):
+            rows = self._packed_many(rows) or {
+                key: self._held(key, value, scope) for key, value in rows.items()
+            }
+        scope.write_many(self._shard(scope), rows)
+
+    def _packed_many(self, rows: dict[Hashable, Any]) -> dict[Hashable, Packed] | None:
+        """Encode records at once; ``None`` if they must be encoded one by one."""
+        values = [*rows.values()]
+        if not self._is_lasting or not {*map(type, values)} <= {self.codec.record}:
+            return None
+        try:
+            lines = json_lines(values)
+        except Exception:  # noqa: BLE001 - encoded one by one, it says which one and why
+            return None
+        if max(map(len, lines), default=0) > MAX_BYTES:
+            return None
+        return dict(zip(rows, map(Packed, lines), strict=True))
+
+    def _shard(self, scope: EventScope) -> Shard:
+        raise NotImplementedError
+
+    def _held(self, key: Hashable, value: object, scope: EventScope) -> object:
+        raise NotImplementedError
+
+    def _not_in_an_event(self, done: str) -> UsageError:
         raise NotImplementedError
 
 
-def _numbered(keys: Sequence[Any]) -> Slots:
-    """Number keys as rows of a table: ``1``, ``1.0`` and ``True`` are three."""
-    if {*map(type, keys)} <= PLAIN_KEYS:
-        return numbered(keys)
+def _numbered(names: Sequence[Any]) -> tuple[dict[Hashable, Any], Ints]:
+    """Number keys as rows of a table, to which ``1``, ``1.0`` and ``True`` are three.
+
+    Returns:
+        Each key as memory holds it and as the user has it, in order, and the number of each name's.
+    """
+    if {*map(type, names)} <= PLAIN_KEYS:
+        slots = numbered(names)
+        return dict(zip(slots.keys, slots.keys, strict=True)), slots.rows
+    held = [memory_key(name) for name in names]
     first: dict[Hashable, Any] = {}
-    held = [memory_key(key) for key in keys]
-    for one, key in zip(held, keys, strict=True):
-        first.setdefault(one, key)
-    return Slots([*first.values()], numbered(held).rows)
+    for key, name in zip(held, names, strict=True):
+        first.setdefault(key, name)
+    return first, numbered(held).rows
 
 
-def _field(row: object, name: str) -> object:
-    return row.get(name) if isinstance(row, dict) else getattr(row, name)
+def _getter(rows: Sequence[Any], name: str) -> Callable[[Any], object]:
+    return (lambda row: row.get(name)) if isinstance(rows[0], dict) else attrgetter(name)
 
 
-def _with(row: object, fields: dict[str, object]) -> object:
-    if isinstance(row, dict):
-        return row | fields
-    return msgspec.structs.replace(row, **fields)  # type: ignore[type-var] # a record
+def _with(rows: Sequence[Any], name: str, values: Sequence[object]) -> list[Any]:
+    """Set a field of each row; rows that cannot be changed are replaced."""
+    if isinstance(rows[0], dict):
+        return [row | {name: value} for row, value in zip(rows, values, strict=True)]
+    if isinstance(rows[0], msgspec.Struct) and rows[0].__struct_config__.frozen:
+        return [
+            msgspec.structs.replace(row, **{name: value})
+            for row, value in zip(rows, values, strict=True)
+        ]
+    for row, value in zip(rows, values, strict=True):
+        setattr(row, name, value)
+    return [*rows]
