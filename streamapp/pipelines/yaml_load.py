@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from streamapp.errors import ConfigError
 from streamapp.pipelines.flow import Flow
 from streamapp.pipelines.yaml_check import checked
-from streamapp.pipelines.yaml_names import field_of, is_reference, resolved, type_of
+from streamapp.pipelines.yaml_names import field_of, is_reference, topic_of, type_of
 from streamapp.pipelines.yaml_schema import Pipeline as Said
 from streamapp.pipelines.yaml_schema import Source
 from streamapp.pipelines.yaml_steps import Around, add_step
@@ -128,7 +128,7 @@ def _topic(pipeline: Pipeline, source: Source) -> Topic:
         if source.model_fields_set != {"topic"}:
             msg = f"{topic} is declared in the program"
             raise ConfigError(msg, hint="Say there how it is read, or name a topic")
-        found: Topic = resolved(topic)
+        found: Topic = topic_of(topic)
         return found
     value_type = type_of(source.value)
     if source.event_time is not None:

@@ -56,6 +56,21 @@ def resolved(text: str) -> Any:
     return found
 
 
+def topic_of(text: str) -> Any:
+    """Return the topic that a text names: ``module:topic``, or the text itself for its name.
+
+    Raises:
+        ConfigError: What the module holds is none.
+    """
+    if not is_reference(text):
+        return text
+    found = resolved(text)
+    if isinstance(found, type) or not hasattr(found, "decode_batch"):
+        msg = f"{text} is no topic"
+        raise ConfigError(msg, hint="Name what app.topic(...) has returned, or a topic's name")
+    return found
+
+
 def type_of(text: str | None) -> Any:
     """Return the type that a text names: ``dict``, ``int``, ``module:Order``; ``None`` for any.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from streamapp.core.aggregates import Aggregate
 from streamapp.errors import ConfigError
@@ -21,13 +21,12 @@ from streamapp.pipelines.yaml_names import (
     key_of,
     mapped_by,
     resolved,
+    topic_of,
     type_of,
 )
 from streamapp.pipelines.yaml_text import Document, Path
 from streamapp.pipelines.yaml_windows import AGGREGATES, WINDOWS, aggregate
-
-if TYPE_CHECKING:
-    from streamapp.state.table import Table
+from streamapp.state.table import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +152,7 @@ def _buffer(flow: Flow, step: said.Buffer, _: Around) -> Flow:
 def _window(flow: Flow, step: said.Window, around: Around) -> Flow:
     path, document = around.path, around.document
     _, window = chosen(document, (*path, "window"), step.window, WINDOWS)
-    on_late = resolved(step.on_late) if is_reference(step.on_late) else step.on_late
-    windowed = flow.window(window.spec(), on_late=on_late)
+    windowed = flow.window(window.spec(), on_late=topic_of(step.on_late))
     if step.every is not None:
         windowed = windowed.emit(step.emit or "every", every=step.every)
     elif step.emit is not None:
@@ -169,9 +167,7 @@ def _window(flow: Flow, step: said.Window, around: Around) -> Flow:
 
 def _to(flow: Flow, step: said.To, _: Around) -> Flow:
     asked = step.to
-    topic: Any = asked.topic
-    if topic is not None and is_reference(topic):
-        topic = resolved(topic)
+    topic = None if asked.topic is None else topic_of(asked.topic)
     sink = None if asked.sink is None else resolved(asked.sink)
     return flow.to(table=asked.table, topic=topic, sink=sink, keep=asked.keep)
 
@@ -189,19 +185,32 @@ def _table(flow: Flow, name: str) -> Table:
         hint = f"{near(name, tables)} Declare it before the pipelines are loaded, or module:table"
         msg = f"there is no table {name}"
         raise ConfigError(msg, hint=hint)
-    found: Table = resolved(name) if is_reference(name) else tables[name]
+    found = resolved(name) if is_reference(name) else tables[name]
+    if not isinstance(found, Table):
+        msg = f"{name} is no table"
+        raise ConfigError(msg, hint="Name what app.Table(...) has returned")
     return found
 
 
 def _aggregate(flow: Flow, data: Any, document: Document, path: Path) -> Aggregate:
     if isinstance(data, str) and is_reference(data):
-        made: Aggregate = resolved(data)
-        return made
+        return _own_aggregate(data, document, path)
     word, asked = chosen(document, path, data, AGGREGATES)
     try:
         return aggregate(word, asked, lambda text: field_of(text, flow.value_type))
     except ConfigError as exc:
         raise document.fault((*path, word), exc.message, exc.hint) from exc
+
+
+def _own_aggregate(text: str, document: Document, path: Path) -> Aggregate:
+    try:
+        found = resolved(text)
+    except ConfigError as exc:
+        raise document.fault(path, exc.message, exc.hint) from exc
+    if not isinstance(found, Aggregate):
+        hint = "Name what streamapp.aggregate(...) has returned"
+        raise document.fault(path, f"{text} is no aggregate", hint)
+    return found
 
 
 _STEPS: Final[Mapping[str, Callable[[Flow, Any, Around], Flow | None]]] = {
