@@ -158,13 +158,19 @@ class SessionWindows(KeyedWindows[Sessions]):
     def _place(self, held: Sessions, time: int, mark: int, adds: Adds) -> OneSession | None:
         """Return the session of a record: one that it touches, two made one, or a new one."""
         gap = self._gap
+        if not held.sessions:
+            return self._begin(held, time, mark)
         near = [one for one in held.sessions if one.first - gap <= time <= one.last + gap]
         if near:
             return near[0] if len(near) == 1 else self._merge(held, near[0], near[1], adds)
-        if plus(time, gap - 1 + self._allowed) <= mark:
+        return self._begin(held, time, mark)
+
+    def _begin(self, held: Sessions, time: int, mark: int) -> OneSession | None:
+        """Return a new session, unless its time is over."""
+        if time + self._gap - 1 + self._allowed <= mark:
             return None
         made = OneSession(time, time, self._aggregates.new())
-        held.put(sorted([*held.sessions, made], key=_by_time))
+        held.put(sorted([*held.sessions, made], key=_by_time) if held.sessions else [made])
         self._stir(held, made, mark)
         return made
 
@@ -218,14 +224,10 @@ class SessionWindows(KeyedWindows[Sessions]):
             elif one.tick_ms <= watermark_ms:
                 one.tick_ms = FOREVER_MS
                 self._emit(held, one, UPDATE, out)
-        if any(one.stage is Stage.CLOSED for one in held.sessions):
-            held.put(
-                [
-                    one
-                    for one in held.sessions
-                    if one.stage is not Stage.CLOSED or self._due(one) > watermark_ms
-                ]
-            )
+        closed = [one for one in held.sessions if one.stage is Stage.CLOSED]
+        over = [one for one in closed if self._due(one) <= watermark_ms]
+        if over:
+            held.put([one for one in held.sessions if one not in over])
 
     def on_commit(self) -> Rows:
         """See ``Operator.on_commit``; rows are ordered as those of ``advance``."""
@@ -241,12 +243,13 @@ class SessionWindows(KeyedWindows[Sessions]):
     def _emit(self, held: Sessions, one: OneSession, kind: str, out: Emitted) -> None:
         """Emit a session, and before it what it makes void."""
         order = (plus(one.last, self._gap), held.raw)
-        for first, last, packed in sorted(one.shown, key=lambda shown: shown[0]):
-            if first != one.first:
-                void = self._made(held.key, (first, last), RETRACT, self._aggregates.unpack(packed))
-                out.add(order, void)
+        if one.shown:
+            for first, last, packed in sorted(one.shown, key=lambda shown: shown[0]):
+                if first != one.first:
+                    acc = self._aggregates.unpack(packed)
+                    out.add(order, self._made(held.key, (first, last), RETRACT, acc))
+            one.shown.clear()
         out.add(order, self._made(held.key, (one.first, one.last), kind, one.acc))
-        one.shown.clear()
         one.is_current = one.is_calm = True
 
     def _made(self, key: Hashable, span: tuple[int, int], kind: str, acc: Acc) -> WindowRow:

@@ -58,7 +58,7 @@ def encode_key(key: object) -> bytes:
     if type(key) is bytes:
         return _BYTES + key
     if type(key) is tuple:
-        return _TUPLE + b"".join(_part(part) for part in key)
+        return _TUPLE + b"".join([_part(part) for part in key])
     return _scalar(key)
 
 
@@ -158,10 +158,10 @@ def _scalar(key: object) -> bytes:
 
 
 def _int(number: int) -> bytes:
-    if -(1 << 63) <= number < 0:
-        return _NEGATIVE + (number + _U64).to_bytes(8, "big")
     if 0 <= number < 1 << 63:
         return _POSITIVE + number.to_bytes(8, "big")
+    if -(1 << 63) <= number < 0:
+        return _NEGATIVE + (number + _U64).to_bytes(8, "big")
     length = (abs(number).bit_length() + 7) // 8
     if number > 0:
         return _HUGE + length.to_bytes(4, "big") + number.to_bytes(length, "big")
@@ -186,6 +186,8 @@ def _part(part: object) -> bytes:
     if isinstance(part, tuple):
         msg = "A tuple inside of a tuple cannot be a table key"
         raise InputError(msg, hint="Flatten the key")
+    if type(part) is int:
+        return _int(part)
     whole = encode_key(part)
     if whole[:1] in (_STR, _BYTES, JSON_KEY):
         return whole[:1] + whole[1:].replace(b"\x00", b"\x00\xff") + _END

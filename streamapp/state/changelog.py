@@ -8,6 +8,7 @@ topic it comes from and the offset up to which it was applied. Pure.
 from __future__ import annotations
 
 import zlib
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -86,4 +87,4 @@ def change_records(
     tp: TP, changes: Mapping[bytes, bytes | None], timestamp_ms: int
 ) -> list[OutRecord]:
     """Return the changelog records of the changed rows of one partition."""
-    return [OutRecord(tp, key, value, timestamp_ms) for key, value in changes.items()]
+    return [*map(OutRecord, repeat(tp), changes, changes.values(), repeat(timestamp_ms))]
