@@ -16,6 +16,7 @@ from streamapp.core.batch import TP, Headers, OutRecord, RecordBatch
 from streamapp.core.event_time import RECORD_TIME, EventTime, event_time_of
 from streamapp.engine.batch_send import send_batch
 from streamapp.errors import ConfigError, UsageError
+from streamapp.pipelines.checks import check_field
 from streamapp.serde.codecs import (
     decode_batch,
     key_decoder,
@@ -223,6 +224,7 @@ class DeclaresTopics:
                 "time_unit": time_unit,
             }
         )
+        check_field(f"Topic {', '.join(topics)}: event_time", event_time, options.get("value_type"))
         topic = super().topic(*topics, **options)  # type: ignore[misc] # Faust's, beside this class
         topic.event_time = how
         return topic

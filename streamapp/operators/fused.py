@@ -71,6 +71,15 @@ _LINES: dict[type[Step], tuple[str, ...]] = {
 }
 
 
+def function_of(step: Step) -> Callable[..., object]:
+    """Return what a step calls.
+
+    Raises:
+        ConfigError: It cannot be called, or must be awaited.
+    """
+    return getter(step.key) if isinstance(step, KeyBy) else not_awaited(step.function)
+
+
 class Fused(Operator):
     """A chain of stateless steps.
 
@@ -84,10 +93,7 @@ class Fused(Operator):
         super().__init__()
         last_key = max((n for n, step in enumerate(steps) if isinstance(step, KeyBy)), default=-1)
         run = [s for n, s in enumerate(steps) if n == last_key or not isinstance(s, KeyBy)]
-        functions = [
-            getter(step.key) if isinstance(step, KeyBy) else not_awaited(step.function)
-            for step in run
-        ]
+        functions = [function_of(step) for step in run]
         self._has_keys = last_key >= 0
         self._has_gaps = any(isinstance(step, (Filter, FlatMap)) for step in run)
         loop = _compiled(_source(run, has_keys=self._has_keys, has_gaps=self._has_gaps))

@@ -61,8 +61,11 @@ def not_awaited(function: F) -> F:
     """Return the function.
 
     Raises:
-        ConfigError: It must be awaited, which steps of a pipeline cannot do.
+        ConfigError: It is none, or must be awaited, which steps of a pipeline cannot do.
     """
+    if not callable(function):
+        msg = f"A step of a pipeline calls functions, and {function!r:.80} is none"
+        raise ConfigError(msg, hint="Give a function of the value: lambda order: order.amount > 0")
     called = function.func if isinstance(function, partial) else function
     for code in (called, getattr(called, "__call__", None)):  # noqa: B004 - it may be async
         if iscoroutinefunction(code) or isasyncgenfunction(code):

@@ -13,9 +13,10 @@ from streamapp.core.windows import WindowSpec
 from streamapp.errors import ConfigError
 from streamapp.operators.buffer import BufferRows, Limits, buffer_view
 from streamapp.operators.dedup import Dedup, dedup_view
-from streamapp.operators.fused import Filter, FlatMap, KeyBy, Map, Peek, Step
+from streamapp.operators.fused import Filter, FlatMap, KeyBy, Map, Peek, Step, function_of
 from streamapp.operators.join import AsOfJoin, JoinKind, Pair, TableJoin, WindowJoin, join_view
 from streamapp.operators.limit import RateLimit
+from streamapp.pipelines.checks import check_field
 from streamapp.pipelines.codecs import StateCodec
 from streamapp.pipelines.nodes import Merge, Node, Place, Regroup, Stateful, Stateless
 from streamapp.pipelines.sinks import add_sink
@@ -89,6 +90,7 @@ class Flow:
         For sources in which all records of a key are in one partition already; elsewhere each
         partition has rows of its own for the same key: use ``group_by``.
         """
+        check_field(f"Pipeline {self.pipeline.name}", key, self.value_type)
         return self._step(KeyBy(key), self.value_type)
 
     def group_by(
@@ -133,6 +135,7 @@ class Flow:
             within: How far apart in event time two records are still taken for one.
         """
         within_ms = to_ms(within)
+        check_field(f"Pipeline {self.pipeline.name}", key, self.value_type)
         return self._stateful(
             "dedup",
             lambda place: Dedup(key, within_ms, place.state),
@@ -294,6 +297,7 @@ class Flow:
         return self.pipeline.label(kind)
 
     def _step(self, step: Step, value_type: Any) -> Flow:
+        function_of(step)  # its mistakes are told here, where it is declared
         node = self._add(
             Stateless(self._label(type(step).__name__.lower()), (self.node,), step=step)
         )

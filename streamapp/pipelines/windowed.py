@@ -12,6 +12,7 @@ from streamapp.core.windows import Count, Emission, Global, OnLate, Session, Win
 from streamapp.errors import ConfigError
 from streamapp.operators.results import CORRECTION, FINAL, LATE, RETRACT, row_type
 from streamapp.operators.windowing import Windowing
+from streamapp.pipelines.checks import check_aggregates, check_on_late
 from streamapp.pipelines.flow import Flow
 from streamapp.pipelines.nodes import Late, Place, Stateful
 from streamapp.pipelines.sinks import add_handler, add_sink
@@ -30,6 +31,7 @@ class Windowed:
     """A flow in windows, before it is known what is aggregated."""
 
     def __init__(self, flow: Flow, spec: WindowSpec, on_late: Any = "drop") -> None:
+        check_on_late(f"Pipeline {flow.pipeline.name}", on_late)
         self._flow = flow
         self._late_topic: Any = None
         self._emission = Emission()
@@ -43,7 +45,7 @@ class Windowed:
         ``every="10s"``: each time the watermark passes a multiple of it, for those that have
         changed. Rows before the close are of kind ``update``.
         """
-        if every is not None and on in ("close", "every"):
+        if every is not None and to_ms(every) > 0 and on in ("close", "every"):
             self._emission = Emission("every", to_ms(every))
         elif on in ("close", "update") and every is None:
             self._emission = Emission("update" if on == "update" else "close")
@@ -66,6 +68,7 @@ class Windowed:
             if not isinstance(given, Aggregate):
                 msg = f"Pipeline {pipeline.name}: {name}={given!r:.80} is no aggregate"
                 raise ConfigError(msg, hint='Give streamapp.count(), streamapp.sum("field"), ...')
+        check_aggregates(f"Pipeline {pipeline.name}", aggregates, flow.value_type)
         merged = AggregateSet(aggregates)
         is_session = isinstance(self._spec, Session)
         row = row_type(pipeline.name, (*(("first", "last") if is_session else ()), *aggregates))

@@ -1,0 +1,62 @@
+"""Mistakes of a declaration that can be seen before there is a record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from streamapp.errors import ConfigError
+
+if TYPE_CHECKING:
+    from streamapp.core.aggregates import Aggregate
+
+_POLICIES = ("drop", "correct")
+
+
+def check_field(where: str, field: object, value_type: Any) -> None:
+    """Check that values have a field, where their type tells.
+
+    Raises:
+        ConfigError: They have not; names the field that was probably meant.
+    """
+    fields = _fields(value_type)
+    if not isinstance(field, str) or not fields or field in fields or hasattr(value_type, field):
+        return
+    close = get_close_matches(field, fields, 1)
+    hint = f"Did you mean {close[0]!r}?" if close else f"It has {', '.join(fields)}"
+    msg = f"{where}: {value_type.__name__} has no field {field!r}"
+    raise ConfigError(msg, hint=hint)
+
+
+def check_aggregates(where: str, aggregates: Mapping[str, Aggregate], value_type: Any) -> None:
+    """Check the fields that aggregates read; see ``check_field``."""
+    for name, one in aggregates.items():
+        for part in one.parts:
+            check_field(f"{where}: {name}", part.field, value_type)
+            check_field(f"{where}: {name}", part.by, value_type)
+
+
+def check_on_late(where: str, on_late: object) -> None:
+    """Check that a topic's name is no policy that was misspelt.
+
+    Raises:
+        ConfigError: It probably is.
+    """
+    if not isinstance(on_late, str) or on_late in _POLICIES:
+        return
+    if get_close_matches(on_late, (*_POLICIES, "side"), 1, 0.7):
+        msg = f"{where}: on_late={on_late!r}"
+        raise ConfigError(
+            msg, hint='Use "drop", "correct", or a topic: on_late=app.topic("late-orders")'
+        )
+
+
+def _fields(value_type: Any) -> list[str]:
+    """Return the names that a class declares for its values; none where it does not tell."""
+    if not isinstance(value_type, type) or issubclass(value_type, dict):
+        return []
+    if hasattr(value_type, "__getattr__"):
+        return []
+    declared = (getattr(base, "__annotations__", {}) for base in reversed(value_type.__mro__))
+    return [name for names in declared for name in names if not name.startswith("_")]

@@ -1,0 +1,105 @@
+"""Mistakes in the declaration of a pipeline are told when it is declared, and how to mend them."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import faust
+import pytest
+
+import streamapp
+from streamapp.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamapp.pipelines.flow import Flow
+
+numbers = count()
+
+
+class Order(streamapp.Record):
+    user: str
+    amount: float
+    ts: int
+
+    @property
+    def cents(self) -> int:
+        return round(self.amount * 100)
+
+
+class FaustOrder(faust.Record):
+    user: str
+    amount: float
+    ts: int
+
+
+class Plain:
+    def __init__(self) -> None:
+        self.user = "ann"
+
+
+def flow_of(value_type: Any = Order) -> Flow:
+    name = f"app{next(numbers)}"
+    app = streamapp.App(name, broker=f"memory://{name}")
+    return app.pipeline("p").source(app.topic("orders", value_type=value_type))
+
+
+def windowed(**options: Any) -> Any:
+    return flow_of().window(streamapp.tumbling("1m"), **options)
+
+
+async def asks(value: Any) -> Any:
+    return value
+
+
+MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
+    "key": (lambda: flow_of().group_by("usr"), "Order has no field 'usr'. Did you mean 'user'?"),
+    "key of Faust": (lambda: flow_of(FaustOrder).key_by("usr"), "Did you mean 'user'?"),
+    "id": (lambda: flow_of().dedup("id", within="1m"), "It has user, amount, ts"),
+    "aggregate": (
+        lambda: windowed().aggregate(total=streamapp.sum("amuont")),
+        "Pipeline p: total: Order has no field 'amuont'. Did you mean 'amount'?",
+    ),
+    "second field": (
+        lambda: windowed().aggregate(best=streamapp.top_k("user", 3, by="amuont")),
+        "best: Order has no field 'amuont'",
+    ),
+    "no aggregates": (lambda: windowed().aggregate(), "aggregate() of nothing"),
+    "no aggregate": (lambda: windowed().aggregate(n=len), "is no aggregate"),
+    "taken name": (lambda: windowed().aggregate(start=streamapp.count()), "'start'"),
+    "late": (lambda: windowed(on_late="corect"), 'on_late=\'corect\'. Use "drop", "correct"'),
+    "side": (lambda: windowed(on_late="side"), 'on_late=app.topic("late-orders")'),
+    "emit": (lambda: windowed().emit("updates"), 'Use "close", "update", or every="10s"'),
+    "emit every": (lambda: windowed().emit(every=0), "every=0"),
+    "text": (lambda: flow_of().filter("amount > 0"), "calls functions"),  # type: ignore[arg-type] # on purpose
+    "coroutine": (lambda: flow_of().map(asks), "cannot await"),
+    "nowhere": (lambda: flow_of().to(), "without a target"),
+    "number": (lambda: flow_of().to(sink=3), "3 cannot be called"),  # type: ignore[arg-type] # on purpose
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistake_is_told(mistake: str) -> None:
+    declare, told = MISTAKES[mistake]
+    with pytest.raises(ConfigError) as caught:
+        declare()
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize("event_time", ["t", "timestamp"])
+def test_event_time_of_no_field(event_time: str) -> None:
+    app = streamapp.App("shop", broker="memory://mistakes")
+    with pytest.raises(ConfigError, match=f"Topic orders: event_time: .*{event_time}"):
+        app.topic("orders", value_type=Order, event_time=event_time)
+
+
+def test_what_cannot_be_known_is_not_refused() -> None:
+    flow_of(None).group_by("usr")
+    flow_of(dict).group_by("usr")
+    flow_of().map(lambda _: Plain(), into=Plain).key_by("usr")
+    flow_of(FaustOrder).group_by("user")
+    flow_of().group_by("cents", name="c")
+    flow_of().map(lambda order: {"u": order.user}).key_by("u")
+    windowed(on_late="late-orders").aggregate(n=streamapp.count())
