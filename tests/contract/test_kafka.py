@@ -31,6 +31,7 @@ from streamapp.errors import (
 from streamapp.transport.broker import Assigned, Lost, Revoking, TopicSpec
 from streamapp.transport.kafka import KafkaBroker, KafkaOptions
 from streamapp.transport.kafka.transactions import TIMEOUT_MS, open_producer
+from streamapp.transport.partitioner import partition_for_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -246,6 +247,33 @@ def test_incremental_protocol_hands_over_and_keeps(opened: Callable[..., KafkaBr
     one.member.leave()
     drive([two], lambda: two.owned == set(IN))
     assert broker.committed("g", IN) == {tp: at(2) for tp in IN}
+
+
+# --- other clients ------------------------------------------------------------------------------
+
+
+def test_producers_in_java_choose_the_partitions_that_we_choose(
+    brokers: KafkaBrokers, broker: KafkaBroker
+) -> None:
+    """Otherwise a key of theirs and of ours would live in two tables."""
+    keys = ["", "a", "ü", "漢字", "long " * 2_000, *(f"user-{n}" for n in range(100))]
+    broker.create_topic(TopicSpec("java", 7))
+    kafka.run_tool(
+        "org.apache.kafka.tools.ConsoleProducer",
+        *("--bootstrap-server", brokers.servers, "--topic", f"{brokers.prefix}java"),
+        *("--property", "parse.key=true", "--property", "key.separator=|"),
+        given="".join(f"{key}|value\n" for key in keys).encode(),
+    )
+    found: dict[bytes | None, int] = {}
+    reader = broker.reader()
+    reader.assign({TP("java", p): 0 for p in range(7)})
+    deadline = time.monotonic() + DEADLINE_S
+    while len(found) < len(keys) and time.monotonic() < deadline:
+        for batch in reader.poll(0.2, 1_000):
+            found.update(dict.fromkeys(batch.keys, batch.tp.partition))
+    reader.close()
+    assert found == {key.encode(): partition_for_key(key.encode(), 7) for key in keys}
+    assert len(set(found.values())) == 7
 
 
 # --- errors ------------------------------------------------------------------------------------
