@@ -19,6 +19,7 @@ from typing import Any
 import faust_stock
 import guard
 import stages
+import windows
 from worker import Bench, Run
 from workload import Workload, preload
 
@@ -45,6 +46,7 @@ SCENARIOS = (
 #: Distinct keys of the memory run, and the bound that the worker must stay under.
 _ROWS, _RSS_MIB = 1_000_000, 400
 _LATENCY_PER_S = 1_000
+_WINDOW_EVENTS = 300_000
 _QUICK = 5
 
 
@@ -132,6 +134,8 @@ def _measure_others(
             f" p50 {found['p50']} ms, p99 {found['p99']} ms, max {found['max']} ms",
             flush=True,
         )
+    if "windows" in options.only:
+        results["windows"] = windows.measure(_WINDOW_EVENTS // shrink, options.runs or 3)
     if "stages" in options.only:
         found = results["stages_us"] = stages.profile(200_000 // shrink)
         table = results["scenarios"].get("table")
@@ -177,7 +181,7 @@ def _median(runs: list[dict[str, Any]], field: str) -> float:
 
 def main() -> None:
     """Run what the command line asks for."""
-    parts = [*(s.name for s in SCENARIOS), "memory", "latency", "stages"]
+    parts = [*(s.name for s in SCENARIOS), "memory", "latency", "windows", "stages"]
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a fifth of the events, one run")
     parser.add_argument("--runs", type=int, help="runs of each scenario (3; 1 with --quick)")
