@@ -3,46 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
-from streamapp.core.buffer import Bounds, Excess
 from streamapp.core.duration import to_ms
-from streamapp.core.rate import Rate
-from streamapp.core.sizes import to_bytes
 from streamapp.core.windows import WindowSpec
-from streamapp.errors import ConfigError
-from streamapp.operators.buffer import BufferRows, Limits, buffer_view
 from streamapp.operators.dedup import Dedup, dedup_view
-from streamapp.operators.fused import Filter, FlatMap, KeyBy, Map, Peek, Step, function_of
+from streamapp.operators.fused import Filter, FlatMap, KeyBy, Map, Peek
 from streamapp.operators.join import AsOfJoin, JoinKind, Pair, TableJoin, WindowJoin, join_view
-from streamapp.operators.limit import RateLimit
 from streamapp.pipelines.checks import check_field
 from streamapp.pipelines.codecs import StateCodec
-from streamapp.pipelines.nodes import Merge, Node, Place, Regroup, Stateful, Stateless
+from streamapp.pipelines.flow_paced import PacedFlow
+from streamapp.pipelines.nodes import Merge, Node, Place, Regroup
 from streamapp.pipelines.sinks import add_sink
 
 if TYPE_CHECKING:
-    from streamapp.pipelines.pipeline import Pipeline
     from streamapp.pipelines.windowed import Windowed
     from streamapp.pipelines.words import Duration
-    from streamapp.state.operator_table import View
     from streamapp.state.table import Table
 
 Field = str | Callable[[Any], Any]
 
 
-def _hidden(raw: bytes, data: bytes) -> None:
-    """Show nothing of a state that only its operator can read."""
-    del raw, data
-
-
-class Flow:
+class Flow(PacedFlow):
     """Records between two steps. ``value_type`` is the type of the values where it is known."""
-
-    def __init__(self, pipeline: Pipeline, node: Node, value_type: Any = None) -> None:
-        self.pipeline = pipeline
-        self.node = node
-        self.value_type = value_type
 
     # --- one record at a time --------------------------------------------------------------------
 
@@ -80,7 +63,7 @@ class Flow:
         nodes = (self.node, *(other.node for other in others))
         same = all(other.value_type is self.value_type for other in others)
         node = self._add(Merge(self._label("merge"), nodes))
-        return Flow(self.pipeline, node, self.value_type if same else None)
+        return self._behind(node, self.value_type if same else None)
 
     # --- keys ------------------------------------------------------------------------------------
 
@@ -111,7 +94,7 @@ class Flow:
         node = self._add(
             Regroup(self._label("group-by"), (keyed.node,), topic=topic, value_type=self.value_type)
         )
-        return Flow(self.pipeline, node, self.value_type)
+        return self._behind(node, self.value_type)
 
     # --- with state ------------------------------------------------------------------------------
 
@@ -205,73 +188,6 @@ class Flow:
 
         return self._stateful("join-table", make, (self,), _returned(combine), table)
 
-    def rate_limit(
-        self,
-        rate: int,
-        *,
-        per: Duration = "1s",
-        burst: int | None = None,
-        by_key: bool = False,
-        excess: Literal["drop", "delay"] = "drop",
-    ) -> Flow:
-        """Let no more than ``rate`` records pass in ``per`` of wall time, in each partition."""
-        per_ms = to_ms(per)
-        most = burst or rate
-        return self._stateful(
-            "rate-limit",
-            lambda place: RateLimit(rate, per_ms, most, by_key, excess, place.now_ms),
-            (self,),
-            self.value_type,
-            view=None,
-            may_wait=excess == "delay",
-        )
-
-    def buffer(  # noqa: PLR0913 - what a buffer is made of
-        self,
-        items: int,
-        *,
-        rate: int,
-        per: Duration = "1s",
-        burst: int | None = None,
-        size: str | int | None = None,
-        when_full: Excess = "block",
-        sample_every: int = 10,
-    ) -> Flow:
-        """Hold up to ``items`` rows, which leave at most ``rate`` in ``per`` of wall time.
-
-        For ends that take no more than that: a burst is held instead of dropped. What is held is
-        part of the state and survives the worker. Each partition has a buffer of its own.
-
-        Args:
-            items: How many rows are held.
-            rate: How many rows leave in ``per``, ``burst`` at once (by default as many).
-            per: See ``rate``.
-            burst: See ``rate``.
-            size: How many bytes are held ("1MiB"); ``None`` for no limit.
-            when_full: ``"block"``: the source waits; ``"drop_newest"``, ``"drop_oldest"``,
-                ``"sample"`` (of ``sample_every`` rows one takes the place of the oldest): counted;
-                ``"fail"``: the record meets the error policy.
-            sample_every: See ``when_full``.
-
-        Raises:
-            ConfigError: A bound is none, or there is no such policy.
-        """
-        if when_full not in get_args(Excess):
-            msg = f"Pipeline {self.pipeline.name}: buffer(when_full={when_full!r})"
-            raise ConfigError(msg, hint=f"Use one of {', '.join(get_args(Excess))}")
-        bounds = Bounds(items, None if size is None else to_bytes(size))
-        limits = Limits(bounds, Rate(rate, to_ms(per), burst or rate), when_full, sample_every)
-        codec = StateCodec(self.value_type)
-        return self._stateful(
-            "buffer",
-            lambda place: BufferRows(limits, codec, place.state, place.now_ms),
-            (self,),
-            self.value_type,
-            view=buffer_view,
-            may_wait=when_full == "block",
-            is_late=True,
-        )
-
     # --- ends ------------------------------------------------------------------------------------
 
     def to(
@@ -288,43 +204,8 @@ class Flow:
         add_sink(self, table=table, topic=topic, sink=sink, keep=keep)
         return self
 
-    # --- inside ----------------------------------------------------------------------------------
-
-    def _add(self, node: Any) -> Any:
-        return self.pipeline.add(node)
-
-    def _label(self, kind: str) -> str:
-        return self.pipeline.label(kind)
-
-    def _step(self, step: Step, value_type: Any) -> Flow:
-        function_of(step)  # its mistakes are told here, where it is declared
-        node = self._add(
-            Stateless(self._label(type(step).__name__.lower()), (self.node,), step=step)
-        )
+    def _behind(self, node: Node, value_type: Any) -> Flow:
         return Flow(self.pipeline, node, value_type)
-
-    def _stateful(  # noqa: PLR0913 - what a step is made of
-        self,
-        kind: str,
-        make: Callable[[Place], Any],
-        parents: tuple[Flow, ...],
-        value_type: Any,
-        reads: Table | None = None,
-        *,
-        view: View | None = _hidden,
-        **traits: bool,
-    ) -> Flow:
-        for parent in parents:
-            if parent.pipeline is not self.pipeline:
-                msg = f"Pipeline {self.pipeline.name}: {kind} with a flow of another pipeline"
-                raise ConfigError(msg, hint="Begin both flows with .source() of one pipeline")
-        label = self._label(kind)
-        table = None
-        if view is not None and reads is None:
-            table = self.pipeline.state_table(label, view, f"State of {label}")
-        nodes = tuple(parent.node for parent in parents)
-        node = Stateful(label, nodes, make=make, table=table, reads=reads, kind=kind, **traits)
-        return Flow(self.pipeline, self._add(node), value_type)
 
 
 def _first_true(
