@@ -9,12 +9,14 @@ from __future__ import annotations
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
+import streamapp  # a document declares what a program would: with the public words
+from streamapp.core.duration import to_ms
 from streamapp.errors import ConfigError
 from streamapp.pipelines.flow import Flow
 from streamapp.pipelines.yaml_check import checked
 from streamapp.pipelines.yaml_names import field_of, is_reference, topic_of, type_of
+from streamapp.pipelines.yaml_schema import OnError, Source
 from streamapp.pipelines.yaml_schema import Pipeline as Said
-from streamapp.pipelines.yaml_schema import Source
 from streamapp.pipelines.yaml_steps import Around, add_step
 from streamapp.pipelines.yaml_text import Document, Path, read_documents
 
@@ -63,7 +65,7 @@ def _declare(app: App, document: Document) -> Pipeline:
     said = checked(document, (), document.data, Said)
     _check_form(document, said)
     try:
-        pipeline = app.pipeline(said.pipeline, on_error=said.on_error)
+        pipeline = app.pipeline(said.pipeline, on_error=_policy(said.on_error))
     except ConfigError as exc:
         raise document.fault(("pipeline",), exc.message, exc.hint) from exc
     flows: dict[str, Flow] = {}
@@ -136,6 +138,12 @@ def _topic(pipeline: Pipeline, source: Source) -> Topic:
     types = {"key_type": type_of(source.key), "value_type": value_type}
     made: Topic = pipeline.app.topic(topic, **types, **options)
     return made
+
+
+def _policy(said: str | OnError | None) -> Any:
+    if not isinstance(said, OnError):
+        return said
+    return streamapp.ErrorPolicy(said.retries, to_ms(said.backoff), said.then)
 
 
 def _placed(document: Document, path: Path, exc: ConfigError) -> ConfigError:

@@ -54,6 +54,8 @@ Key = Annotated[
 #: A text is an expression; what is none stands for itself.
 Fields = dict[str, str | int | float | bool | None]
 Combine = Text | Fields | None
+#: What becomes of a record that fails.
+Policy = Literal["retry", "dead_letter", "skip", "stop"]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -77,6 +79,14 @@ class Source(Model):
         return self.model_dump(exclude={"topic", "key", "value"}, exclude_unset=True)
 
 
+class OnError(Model):
+    """See ``streamapp.ErrorPolicy``."""
+
+    retries: Annotated[int, Field(ge=0)] = 3
+    backoff: Duration = "100ms"
+    then: Policy = "dead_letter"
+
+
 class Flow(Model):
     """Steps that begin with the records of a source, or of another flow."""
 
@@ -88,7 +98,7 @@ class Pipeline(Model):
     """A document: one ``source`` with its ``steps``, or several ``sources`` with ``flows``."""
 
     pipeline: Text
-    on_error: Literal["retry", "dead_letter", "skip", "stop"] | None = None
+    on_error: Policy | OnError | None = None
     source: Annotated[Source | None, BeforeValidator(_topic)] = None
     sources: dict[str, Annotated[Source, BeforeValidator(_topic)]] = {}
     steps: list[Any] = []

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from support.engine_app import Bench
 
+import streamapp
 from streamapp.errors import ConfigError
 
 #: A document without a mistake; each case puts something else in the place of a part of it.
@@ -96,6 +97,14 @@ def test_a_document_without_a_mistake_is_loaded(tmp_path: Path) -> None:
         "p": "b.yaml",
         "q": "b.yaml",
     }
+
+
+def test_an_error_policy_may_be_a_word_or_say_more(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text(
+        GOOD.replace("on_error: skip", "on_error: {retries: 5, backoff: 1s, then: stop}")
+    )
+    (pipeline,) = Bench().app().load_pipelines(tmp_path)
+    assert pipeline.on_error == streamapp.ErrorPolicy(5, 1_000, "stop")
 
 
 def test_all_mistakes_of_a_part_are_told_at_once(tmp_path: Path) -> None:
