@@ -88,7 +88,7 @@ class RegroupSink:
     ) -> None:
         self._topic = topic
         self._codec = codec
-        self._told = [NEVER_MS] * partitions
+        self._told = [_UNTOLD_MS] * partitions
         self._partition = partition
         self._send = send
         self._was_idle: bool | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final, Protocol
 
 import msgspec
@@ -38,7 +39,10 @@ class Input(Protocol):
         """The watermark, and whether the input is idle."""
 
     def before(self, times: Sequence[int], headers: _HeaderColumn) -> list[int]:
-        """Take the records that follow; return the watermark before each of them."""
+        """Take the records that follow; return the watermark before each of them.
+
+        It is ``FOREVER_MS`` where the input is idle: it holds nobody up.
+        """
 
     def be_silent(self, silent_ms: int) -> None:
         """Note for how long there has been no record, by the clock."""
@@ -110,14 +114,15 @@ class RegroupedInput:
 
     def before(self, times: Sequence[int], headers: _HeaderColumn) -> list[int]:
         """See ``Input``."""
-        now = self._combined.watermark_ms
+        now = self._reached()
         if headers is None:
             return [now] * len(times)
         marks: list[int] = []
         for of_record in headers:
             for name, value in of_record:
                 if name == WATERMARK_HEADER:
-                    now = self._hear(value)
+                    self._hear(value)
+                    now = self._reached()
             marks.append(now)
         return marks
 
@@ -138,9 +143,12 @@ class RegroupedInput:
         for name in self._sources:
             self._combined.declare(name)
 
-    def _hear(self, value: bytes) -> int:
+    def _reached(self) -> int:
+        return FOREVER_MS if self._combined.is_idle else self._combined.watermark_ms
+
+    def _hear(self, value: bytes) -> None:
         source, watermark_ms, *idle = value.split()
-        return self._combined.update(source.decode(), int(watermark_ms), is_idle=bool(idle))
+        self._combined.update(source.decode(), int(watermark_ms), is_idle=bool(idle))
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +185,13 @@ class TaskClock:
         others = [other.headway for n, other in enumerate(self.inputs) if n != index]
         bound = min((of.watermark_ms for of in others if not of.is_idle), default=FOREVER_MS)
         own, last = one.before(times, headers), self._headway.watermark_ms
-        if bound == FOREVER_MS and (not own or own[0] >= last):
-            marks = own
-        else:
+        marks = own
+        if FOREVER_MS in own:
+            # Where all inputs are idle the watermark stays.
+            reached = (min(mark, bound) for mark in own)
+            known = (NEVER_MS if mark == FOREVER_MS else mark for mark in reached)
+            marks = [*accumulate(known, max, initial=last)][1:]
+        elif bound < FOREVER_MS or (own and own[0] < last):
             marks = [max(min(mark, bound), last) for mark in own]
         self._combine()
         return marks, self._headway.watermark_ms

@@ -51,10 +51,9 @@ def sources_ahead() -> None:
     """Take the watermark of the fastest source partition for that of all."""
     right = RegroupedInput._hear
 
-    def wrong(self: RegroupedInput, value: bytes) -> int:
+    def wrong(self: RegroupedInput, value: bytes) -> None:
         for source in self._sources:
-            told = right(self, b" ".join((source.encode(), *value.split()[1:])))
-        return told
+            right(self, b" ".join((source.encode(), *value.split()[1:])))
 
     RegroupedInput._hear = wrong  # type: ignore[method-assign]
 

@@ -134,7 +134,8 @@ class PipelineRun(Run):
         del rebuild
         self.close_windows()
         worker = self.start(crash_at="")
-        self.wait_until(self.is_closed, worker)
+        # Nearly all records may be left to this worker, one in a batch.
+        self.wait_until(self.is_closed, worker, 60 + self._fed / 30)
         self.stop(worker)
         return self.differences()
 
