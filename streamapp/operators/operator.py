@@ -52,8 +52,9 @@ class Operator:
     """A step with (or without) state; see the module for the order of the calls.
 
     ``next_due_ms`` is the least watermark at which ``advance`` has work to do because of what the
-    state holds (also of rows that were only restored); ``late`` counts rows that came too late, by
-    what became of them (``dropped``, ``side``, ``corrected``).
+    state holds, also of rows that were only restored (maybe less, if it ``advances_itself``);
+    ``late`` counts rows that came too late, by what became of them (``dropped``, ``side``,
+    ``corrected``).
     """
 
     #: Whether the operator has state, and so a table of the application.
@@ -87,13 +88,13 @@ class Operator:
         """Go on from a state that was kept, at this watermark; called before all else."""
         del watermark_ms
 
-    def dues(self, rows: Rows, side: int = 0) -> Sequence[int] | None:
+    def dues(self, rows: Rows, side: int = 0, last_ms: int = FOREVER_MS) -> Sequence[int] | None:
         """Return for each row the least watermark at which ``advance`` has work because of it.
 
-        ``None`` when rows make no such work. ``NEVER_MS`` for a row that makes work at once (it is
-        late, but allowed, for a window that has fired).
+        ``None`` when rows make no such work up to the watermark ``last_ms``. ``NEVER_MS`` for a row
+        that makes work at once (it is late, but allowed, for a window that has fired).
         """
-        del rows, side
+        del rows, side, last_ms
         return None
 
     def advance(self, watermark_ms: int) -> Rows:

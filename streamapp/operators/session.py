@@ -115,9 +115,9 @@ class SessionWindows(KeyedWindows[Sessions]):
 
     # Rows in.
 
-    def dues(self, rows: Rows, side: int = 0) -> Sequence[int]:
+    def dues(self, rows: Rows, side: int = 0, last_ms: int = FOREVER_MS) -> Sequence[int]:
         """See ``Operator.dues``: no record closes before its own window does."""
-        del side
+        del side, last_ms
         over = self._gap - 1
         # Past its own end, a record joins a session that is due by itself, or is too late; if
         # lateness is allowed, it may also have one emitted again.
@@ -200,7 +200,9 @@ class SessionWindows(KeyedWindows[Sessions]):
             self._unsent[held.key] = None
         elif self._every and mark < FOREVER_MS:
             one.tick_ms = min(one.tick_ms, self._tick(mark))
-        self._wake(held, self._due(one))
+        due_ms = self._due(one)
+        if due_ms < held.due_ms:
+            self._wake(held, due_ms)
 
     # Work at a watermark.
 
