@@ -33,7 +33,7 @@ def application(brokers: KafkaBrokers, folder: Path, **options: object) -> strea
     """Make the application of the README, with an output and a topic of its own in the middle."""
     app = streamapp.App(
         "shop",
-        broker=f"kafka://{brokers.servers}?prefix={brokers.prefix}",
+        broker=f"kafka://{brokers.servers},{brokers.servers}?prefix={brokers.prefix}",
         datadir=str(folder),
         topic_partitions=1,
         web_enabled=False,

@@ -21,6 +21,7 @@ from streamapp.transport.kafka.feeder import Feeder, Subscription
 from streamapp.transport.kafka.groups import client_id
 from streamapp.transport.kafka.guarantees import InOneStep, OutputsAtOnce, WithoutTransactions
 from streamapp.transport.kafka.member import KafkaMember
+from streamapp.transport.kafka.options import WITHOUT_TRANSACTIONS
 from streamapp.transport.kafka.outputs import Outputs
 from streamapp.transport.kafka.reader import KafkaReader
 from streamapp.transport.kafka.records import Delivery
@@ -156,7 +157,7 @@ class KafkaBroker:
     ) -> Commits:
         clients, names = self._cluster.clients, self._cluster.names
         guarantee = clients.options.guarantee
-        if guarantee == "at_least_once":
+        if guarantee == WITHOUT_TRANSACTIONS:
             return WithoutTransactions(Outputs(clients, names), store, clients.trouble)
         name = transactional_id(names.prefix, wanted.group, member_id)
         transactions = Transactions(clients, names, name)

@@ -30,6 +30,4 @@ class Cluster:
         self.topics = Topics(self.admin, self.names, options.replication, self.trouble)
         self.positions = Positions(self.clients, self.names)
         self.groups = Groups(self.admin, self.topics, self.positions, self.names)
-        #: Workers that are gone and whose transactions were ended.
-        self.ended: frozenset[str] = frozenset()
         self.topics.connect()

@@ -18,6 +18,8 @@ _HINT = (
     "instance_id, protocol (classic, consumer), replication, prefix, tls, sasl, user, "
     "or rdkafka.NAME for a setting of librdkafka"
 )
+#: The guarantee of clusters that have no transactions.
+WITHOUT_TRANSACTIONS = "at_least_once"
 _PROTOCOLS = ("classic", "consumer")
 _PASSTHROUGH = "rdkafka."
 _ENVIRONMENT = "STREAMAPP_KAFKA_"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from streamapp.transport.broker import Position
+from streamapp.transport.kafka.options import WITHOUT_TRANSACTIONS
 from streamapp.transport.kafka.positions import FENCE, Written, write_note
 from streamapp.transport.kafka.transactions import abort_left_open
 
@@ -29,14 +30,14 @@ def transactional_id(prefix: str, group: str, member_id: str) -> str:
 
 def end_left_open(cluster: Cluster, group: str, tps: Collection[TP]) -> None:
     """End transactions of workers that had these partitions and are gone."""
+    if cluster.clients.options.guarantee == WITHOUT_TRANSACTIONS:
+        return
     written = cluster.positions.written(group, tps, is_stable=False)
-    owners = {one.owner for one in written.values()} - {""} - cluster.ended
+    owners = {one.owner for one in written.values()} - {""}
     if owners:
-        gone = owners - cluster.groups.member_ids(group)
-        for member_id in gone:
+        for member_id in owners - cluster.groups.member_ids(group):
             name = transactional_id(cluster.names.prefix, group, member_id)
             abort_left_open(cluster.clients, name)
-        cluster.ended |= gone
 
 
 def claims(
