@@ -10,13 +10,13 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, repeat
 
 import numpy as np
 
 from streamapp.core.aggregates import Acc, AddError, AggregateSet
 from streamapp.core.windows import Grid
-from streamapp.operators.aligned_columns import CellColumns
+from streamapp.operators.aligned_columns import CellColumns, Changed
 from streamapp.operators.aligned_place import Entries
 from streamapp.operators.aligned_rows import (
     all_to_bytes,
@@ -261,12 +261,18 @@ class Cells:
             cell.changed.clear()
         for changed in self.columns.take_changed() if self.columns else ():
             cell = self._cells[changed.start]
-            marked = zip(changed.keys, changed.touched, strict=True)
-            waiting = (pending_ms if is_ or key in cell.touched else None for key, is_ in marked)
-            rows = all_to_bytes(changed.packed, waiting)
+            rows = all_to_bytes(changed.packed, self._pending(cell, changed, pending_ms))
             changes.update(zip(raw_keys(cell.start, changed.keys), rows, strict=True))
             cell.stored = True
         return changes
+
+    def _pending(
+        self, cell: Cell, changed: Changed, pending_ms: int | None
+    ) -> Iterable[int | None]:
+        if pending_ms is None:
+            return repeat(None, len(changed.keys))
+        marked = zip(changed.keys, changed.touched, strict=True)
+        return (pending_ms if is_ or key in cell.touched else None for key, is_ in marked)
 
     def restore(self, watermark_ms: int) -> None:
         """Learn which cells the state has, and what waits for an update since this watermark."""
