@@ -107,10 +107,13 @@ def test_death_at_each_point_changes_no_row(zygote: Zygote, tmp_path: Path) -> N
 
 @pytest.mark.timeout(120)
 def test_one_worker_three_and_one_again_change_no_row(zygote: Zygote, tmp_path: Path) -> None:
-    """Watermarks are watched all the while, as workers tell them and as they are committed."""
+    """Watermarks are watched all the while, as workers tell them and as they are committed.
+
+    The first two workers die while they give partitions up to the next one.
+    """
     plan = Plan(str(tmp_path), commit_ms=20, store_ms=100, partitions=3, seed=SEED)
     with running(zygote, plan) as run:
-        workers = [run.start(web_port=free_port())]
+        workers = [run.start(web_port=free_port(), crash_at="rebalance.drained:1")]
 
         def go_on(until: Callable[[], bool]) -> None:
             def is_so() -> bool:
@@ -121,6 +124,12 @@ def test_one_worker_three_and_one_again_change_no_row(zygote: Zygote, tmp_path: 
 
             run.wait_until(is_so)
 
+        for crash_at in ("rebalance.committed:1", ""):
+            go_on(lambda: told_by(workers[0]) != {})
+            newer = run.start(web_port=free_port(), crash_at=crash_at)
+            go_on(workers[0].is_gone)
+            assert workers[0].status == KILLED, run.log_tail()
+            workers[:] = [newer]
         go_on(lambda: told_by(workers[0]) != {})
         workers += [run.start(web_port=free_port()) for _ in range(2)]
         go_on(lambda: all(told_by(worker) for worker in workers))
