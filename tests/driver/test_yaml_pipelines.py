@@ -16,7 +16,6 @@ import streamapp
 from streamapp.operators.results import WindowRow
 from streamapp.testing.pipeline_driver import DEAD_LETTERS, PipelineDriver
 
-TOPICS = ("out", "rows", "small", "late", DEAD_LETTERS)
 ROOT = Path(__file__).parents[2]
 
 
@@ -55,7 +54,12 @@ def driven(app: streamapp.App, *, partitions: int) -> dict[str, Any]:
     driver.commit(silent_ms=60_000)
     tables = {name: driver.table(name) for name in app.tables}
     logs = {
-        topic: [(r.key, r.value, r.timestamp_ms) for r in driver.records(topic)] for topic in TOPICS
+        name: [
+            # Headers of dead letters tell when, by the clock.
+            (r.tp, r.key, r.value, r.timestamp_ms, name != DEAD_LETTERS and r.headers)
+            for r in driver.records(name)
+        ]
+        for name in {tp.topic for tp in driver._logs} - topics
     }
     return {"tables": plain(tables), "logs": logs, "letters": driver.stats.dead_letters}
 
@@ -91,7 +95,6 @@ def test_yaml_yields_what_python_yields(tmp_path: Path, name: str) -> None:
     expected = driven(twin(make, flows), partitions=2)
     assert found == expected
     assert found["letters"] > 0
-    assert any(found["tables"].values()) or any(map(len, found["logs"].values()))
     assert found["tables"].get("out") or found["logs"]["out"]
 
 

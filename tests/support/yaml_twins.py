@@ -98,7 +98,7 @@ ONE: dict[str, tuple[str, Make]] = {
   - group_by: user
   - window: {tumbling: 10s}
     aggregate: {total: {sum: cents}}
-  - to: {table: out}
+  - to: {table: out, sink: support.yaml_shop:see}
 """,
         lambda _, flow: (
             flow.filter(is_large)
