@@ -9,47 +9,24 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from itertools import islice, repeat
 
 import numpy as np
 
 from streamapp.core.aggregates import Acc, AddError, AggregateSet
 from streamapp.core.windows import Grid
+from streamapp.operators.aligned_cell import Cell
 from streamapp.operators.aligned_columns import CellColumns, Changed
 from streamapp.operators.aligned_place import Entries
 from streamapp.operators.aligned_rows import (
     all_to_bytes,
     cells_of,
-    head_of,
     raw_keys,
     row_at,
     rows_of,
     to_bytes,
 )
 from streamapp.operators.operator import StateView
-from streamapp.serde.ordered_keys import encode_under
-
-
-@dataclass(eq=False, slots=True)
-class Cell:
-    """The keys of one cell that memory holds: in ``accs`` or in ``slots`` (rows of the columns).
-
-    ``changed`` and ``touched`` (since the last drain, and the last update) lack what the columns
-    mark themselves.
-    """
-
-    start: int
-    slots: dict[Hashable, int]
-    whole: bool
-    stored: bool
-    accs: dict[Hashable, Acc] = field(default_factory=dict)
-    changed: set[Hashable] = field(default_factory=set)
-    touched: set[Hashable] = field(default_factory=set)
-
-    def raw(self, key: Hashable) -> bytes:
-        """Return the key of a row in the state."""
-        return encode_under(head_of(self.start), key)
 
 
 class Cells:

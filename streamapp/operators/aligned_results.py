@@ -11,7 +11,8 @@ import numpy as np
 from streamapp.core.aggregates import Acc, AggregateSet
 from streamapp.core.times import plus
 from streamapp.core.windows import Grid
-from streamapp.operators.aligned_cells import Cell, Cells
+from streamapp.operators.aligned_cell import Cell
+from streamapp.operators.aligned_cells import Cells
 from streamapp.operators.aligned_columns import CellColumns, columns_of, rows_of
 from streamapp.operators.results import WindowRow
 from streamapp.serde.ordered_keys import PLAIN_KEYS, encode_key

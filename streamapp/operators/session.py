@@ -15,7 +15,6 @@ do not depend on how records were cut into batches, to the last bit.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from enum import IntEnum
 from typing import Any, Final
 
 from streamapp.core.aggregates import Acc, AggregateSet
@@ -23,20 +22,13 @@ from streamapp.core.rows import Rows
 from streamapp.core.times import FOREVER_MS, plus
 from streamapp.core.windows import Emission, Session
 from streamapp.operators.keyed import Adds, Emitted, KeyedWindows
-from streamapp.operators.keyed_state import DATA, Held, key_of, read_body
+from streamapp.operators.keyed_state import DATA, key_of, read_body
 from streamapp.operators.operator import AT_ONCE, StateView
 from streamapp.operators.results import CORRECTION, FINAL, LATE, RETRACT, UPDATE, WindowRow
+from streamapp.operators.session_held import OneSession, Sessions, Stage
 
 #: Fields of a session's row before those of the aggregates.
 SESSION_FIELDS: Final = ("first", "last")
-
-
-class Stage(IntEnum):
-    """Where a session stands. The numbers are part of the state's format."""
-
-    OPEN = 0
-    CLOSED = 1
-    REOPENED = 2
 
 
 #: What a stage becomes when records come in.
@@ -47,43 +39,6 @@ _CHANGED: Final = {
 }
 #: What a session is emitted as when it closes.
 _CLOSING: Final = {Stage.OPEN: FINAL, Stage.REOPENED: LATE}
-
-
-class OneSession:
-    """A session in memory. ``[first, last]`` are event times, both included.
-
-    ``shown`` holds the rows that consumers have and that are void: ``(first, last, packed acc)``.
-    ``is_current``: consumers have it as it is. ``is_calm``: it has not changed since it was last
-    stored or emitted. ``tick_ms`` is the watermark of its next periodic update.
-    """
-
-    __slots__ = ("acc", "first", "is_calm", "is_current", "last", "shown", "stage", "tick_ms")
-
-    def __init__(self, first: int, last: int, acc: Acc) -> None:
-        self.first = first
-        self.last = last
-        self.acc = acc
-        self.stage = Stage.OPEN
-        self.tick_ms = FOREVER_MS
-        self.is_current = False
-        self.is_calm = False
-        self.shown: list[tuple[int, int, list[object]]] = []
-
-
-class Sessions(Held):
-    """The sessions of a key in the order of time; ``only`` is the one, if there is just one."""
-
-    __slots__ = ("only", "sessions")
-
-    def __init__(self, key: Hashable) -> None:
-        super().__init__(key)
-        self.sessions: list[OneSession] = []
-        self.only: OneSession | None = None
-
-    def put(self, sessions: list[OneSession]) -> None:
-        """Replace the sessions."""
-        self.sessions = sessions
-        self.only = sessions[0] if len(sessions) == 1 else None
 
 
 class SessionWindows(KeyedWindows[Sessions]):
