@@ -16,14 +16,15 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from streamapp.core.batch import TP, RecordBatch
 from streamapp.errors import FencedError, StreamappError
 from streamapp.transport.broker import Assigned, Lost, Position, Revoking
 from streamapp.transport.kafka.feeder import Feeder
+from streamapp.transport.kafka.phases import NEXT, OWNERS, Phase, Step
 from streamapp.transport.kafka.positions import FENCE, write_note
+from streamapp.transport.kafka.records import split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -37,38 +38,6 @@ if TYPE_CHECKING:
     from streamapp.transport.kafka.names import Names
 
 log = logging.getLogger(__name__)
-
-
-class Phase(Enum):
-    """Where a member stands in its group."""
-
-    OUT = auto()
-    OWNING = auto()
-    REVOKING = auto()
-    LEFT = auto()
-
-
-class Step(Enum):
-    """What happens to it."""
-
-    ASSIGN = auto()
-    REVOKE = auto()
-    RELEASE = auto()
-    LOSE = auto()
-    LEAVE = auto()
-
-
-_NEXT = {
-    (Phase.OUT, Step.ASSIGN): Phase.OWNING,
-    (Phase.OUT, Step.LOSE): Phase.OUT,
-    (Phase.OWNING, Step.ASSIGN): Phase.OWNING,
-    (Phase.OWNING, Step.REVOKE): Phase.REVOKING,
-    (Phase.OWNING, Step.LOSE): Phase.OUT,
-    (Phase.REVOKING, Step.RELEASE): Phase.OUT,
-    (Phase.REVOKING, Step.LOSE): Phase.OUT,
-    **{(phase, Step.LEAVE): Phase.LEFT for phase in Phase},
-}
-_OWNERS = frozenset({Phase.OWNING, Phase.REVOKING})
 
 
 class KafkaMember:
@@ -144,7 +113,7 @@ class KafkaMember:
         ready: list[MemberEvent] = []
         held: list[RecordBatch] = []
         for batch in self._batches:
-            part, rest = _split(batch, 0 if batch.tp in paused else max_records)
+            part, rest = split(batch, 0 if batch.tp in paused else max_records)
             if part is not None:
                 ready.append(part)
                 max_records -= len(part)
@@ -196,7 +165,7 @@ class KafkaMember:
             BrokerUnavailableError: The outcome is not known: rebuild from what the cluster has.
         """
         with self.changed:
-            if self.phase not in _OWNERS or not positions.keys() <= self._positions.keys():
+            if self.phase not in OWNERS or not positions.keys() <= self._positions.keys():
                 msg = f"Member {self._id} does not own all of {sorted(positions)}"
                 raise FencedError(msg, hint="Drop the state of those partitions")
             metadata = self._feeder.metadata()
@@ -302,7 +271,7 @@ class KafkaMember:
     def on_lost(self, reason: str) -> None:
         """Drop everything: the group went on."""
         with self.changed:
-            if self.phase not in _OWNERS:
+            if self.phase not in OWNERS:
                 return
             self._step(Step.LOSE)
             self._events = [Lost(self._owned, reason)]
@@ -332,7 +301,7 @@ class KafkaMember:
         return dict(self._positions)
 
     def _step(self, step: Step) -> None:
-        self.phase = _NEXT[self.phase, step]
+        self.phase = NEXT[self.phase, step]
         self.changed.notify_all()
 
     def _drop(self) -> None:
@@ -340,23 +309,3 @@ class KafkaMember:
         self._positions = {}
         self._batches = []
         self._feeder.forget()
-
-
-def _split(batch: RecordBatch, room: int) -> tuple[RecordBatch | None, RecordBatch | None]:
-    """Return the first ``room`` records of a batch, and the others."""
-    if room <= 0:
-        return None, batch
-    if len(batch) <= room:
-        return batch, None
-    rest = batch.since(batch.offsets[room])
-    first = RecordBatch(
-        batch.tp,
-        batch.offsets[:room],
-        batch.timestamps[:room],
-        batch.keys[:room],
-        batch.values[:room],
-        None if batch.headers is None else batch.headers[:room],
-        batch.offsets[room - 1] + 1,
-        batch.size_bytes,
-    )
-    return first, rest

@@ -65,6 +65,26 @@ def _header(header: object) -> tuple[str, bytes]:
     raise TypeError(msg)
 
 
+def split(batch: RecordBatch, room: int) -> tuple[RecordBatch | None, RecordBatch | None]:
+    """Return the first ``room`` records of a batch, and the others."""
+    if room <= 0:
+        return None, batch
+    if len(batch) <= room:
+        return batch, None
+    rest = batch.since(batch.offsets[room])
+    first = RecordBatch(
+        batch.tp,
+        batch.offsets[:room],
+        batch.timestamps[:room],
+        batch.keys[:room],
+        batch.values[:room],
+        None if batch.headers is None else batch.headers[:room],
+        batch.offsets[room - 1] + 1,
+        batch.size_bytes,
+    )
+    return first, rest
+
+
 class Delivery:
     """The way of some records to the cluster: sends them, and knows their offsets afterwards."""
 
