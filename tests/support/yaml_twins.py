@@ -107,7 +107,7 @@ ONE: dict[str, tuple[str, Make]] = {
             .group_by("user")
             .window(streamapp.tumbling("10s"))
             .aggregate(total=streamapp.sum("cents"))
-            .to(table="out")
+            .to(table="out", sink=see)
         ),
     ),
     "fields made of expressions": (
