@@ -58,7 +58,8 @@ class SessionWindows(KeyedWindows[Sessions]):
     ) -> None:
         super().__init__(aggregates, row, state, spec.late)
         # Sessions close one by one: cutting a batch at each of them would cost more than the rows.
-        self.can_advance_itself = not self._may_fail
+        # Not with periodic updates: among final rows, their order would tell of the cuts.
+        self.can_advance_itself = not self._may_fail and emission.kind != "every"
         self._gap = spec.gap_ms
         self._allowed = spec.late.allowed_ms
         self._every = emission.every_ms if emission.kind == "every" else 0
