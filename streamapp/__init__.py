@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         sum,  # noqa: A004 - read as streamapp.sum
         top_k,
     )
+    from streamapp.engine.batch import Batch
     from streamapp.engine.policy import ErrorPolicy
     from streamapp.engine.stream import Stream
     from streamapp.engine.topic import Topic
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "App",
+    "Batch",
     "ErrorPolicy",
     "Pipeline",
     "Record",
@@ -82,6 +84,7 @@ __all__ = [
 
 _HOME = {
     "App": "streamapp.app",
+    "Batch": "streamapp.engine.batch",
     "ErrorPolicy": "streamapp.engine.policy",
     "Pipeline": "streamapp.pipelines.pipeline",
     "Record": "streamapp.records",

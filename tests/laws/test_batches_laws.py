@@ -218,6 +218,18 @@ def test_each_good_record_counts_once_and_bad_ones_are_alone(
     asyncio.run(_each_once(puts, bad, most, crashes))
 
 
+async def test_event_time_outlives_records_that_are_let_go() -> None:
+    feed = ChunkFeed(plan())
+    feed.start(P0, 0, 0)
+    feed.put(batch(0, [1, 2, 3], times=[100, 1, 1]))
+    feed.put(batch(3, [4], times=[2]))
+    batches = STREAM.of(feed).batches(2)
+    seen = [[*(await anext(batches))] for _ in range(2)]
+    assert seen == [[1, 2], [3, 4]]
+    assert (feed.position(P0), feed.scope.now_ms) == (2, 100)
+    await batches.aclose()
+
+
 async def _each_once(puts: list[list[int]], bad: set[int], most: int, crashes: list[int]) -> None:
     """Let an agent sum values up; it dies after as many batches as ``crashes`` say, each time."""
     values = [value for put in puts for value in put]
