@@ -123,7 +123,6 @@ class ChunkFeed(Feed):
         done = chunk.drop_done()
         if done is not None:
             self.stats.events += len(done)
-            self._skip_to(chunk.tp, chunk.position)
             self._done_with(done)
 
     def finish(self) -> bool:

@@ -21,6 +21,7 @@ from streamapp.core.columns_fold import grow_at_once, grow_singly
 from streamapp.engine.batch import Batch, Origin, Schema
 from streamapp.engine.chunk_feed import ChunkFeed
 from streamapp.engine.policy import ErrorPolicy
+from streamapp.engine.window_feed import WindowFeed
 from streamapp.state.scope import EventScope, Instant, Outcome, current_scope
 
 #: Rows of a table are told apart by type, too; a dict takes the first three for one.
@@ -216,6 +217,29 @@ def test_each_good_record_counts_once_and_bad_ones_are_alone(
     puts: list[list[int]], bad: set[int], most: int, crashes: list[int]
 ) -> None:
     asyncio.run(_each_once(puts, bad, most, crashes))
+
+
+@pytest.mark.parametrize("kind", [ChunkFeed, WindowFeed])
+async def test_a_batch_that_fails_is_halved_down_to_the_bad_record(kind: Any) -> None:
+    # Were it tried again as a whole, it would pause for longer than the test may take.
+    feed = kind(plan(ErrorPolicy(retries=0, backoff_ms=600_000, then="skip")))
+    feed.start(P0, 0, 0)
+    feed.put(batch(0, [0, 1, 2, 3, 4, 5, 6, 7]))
+    sizes, done = [], set()
+    batches = (stream := STREAM.of(feed)).batches(100)
+    while len(done) < 8:
+        rows = (await asyncio.wait_for(anext(batches), 5)).values.tolist()
+        sizes.append(len(rows))
+        if 2 in rows:
+            await stream.fail(ValueError("bad"))
+            await batches.aclose()
+            batches = stream.batches(100)
+        if 2 not in rows or len(rows) == 1:
+            done.update(rows)
+    await batches.aclose()
+    # Several in hand come back behind those that wait; effects are in order all the same.
+    assert sizes == ([8, 4, 2, 2, 1, 1, 4] if kind is ChunkFeed else [8, 4, 4, 2, 2, 1, 1])
+    assert (feed.stats.skipped, feed.stats.retries) == (1, 3)
 
 
 async def test_event_time_outlives_records_that_are_let_go() -> None:
