@@ -101,6 +101,26 @@ def test_worker_stays_when_the_broker_dies_under_load(zygote: Zygote, tmp_path: 
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(600)
+def test_any_of_three_brokers_may_die_under_load(zygote: Zygote, tmp_path: Path) -> None:
+    cluster = kafka.Cluster(tmp_path / "nodes", nodes=3)
+    try:
+        plan = kafka_plan(tmp_path / "run", SEED, cluster, session_ms=6_000)
+        with running_on_kafka(zygote, plan) as run:
+            worker = run.start_ready_under_load()
+            for number in (1, 2, 3):
+                run.feed(200)
+                cluster.kill(number)
+                run.feed(200)
+                run.drain(worker)
+                cluster.restart(number)
+            run.stop(worker)
+            run.assert_exact(run.finish(rebuild=False))
+    finally:
+        cluster.stop()
+
+
+@pytest.mark.nightly
 @pytest.mark.timeout(1_800)
 def test_many_random_kills_over_kafka(zygote: Zygote, tmp_path: Path) -> None:
     kills(zygote, tmp_path, SEED + 1_000, 100)

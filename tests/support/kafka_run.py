@@ -32,10 +32,12 @@ if TYPE_CHECKING:
 _READ_S = 60.0
 
 
-def kafka_plan(folder: Path, seed: int, **changes: Any) -> Plan:
+def kafka_plan(
+    folder: Path, seed: int, cluster: kafka.Cluster | None = None, **changes: Any
+) -> Plan:
     """Draw the settings of a run; ``session_ms`` of the workers is one second."""
     draw = random.Random(seed)
-    servers = kafka.shared().bootstrap
+    servers = (cluster or kafka.shared()).bootstrap
     plan = Plan(
         str(folder),
         batch_max=draw.choice([7, 100, 5_000]),

@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaError, KafkaException
@@ -177,6 +178,8 @@ class Transactions:
                 self.discard()
                 if error is not None and error.code() in FENCES:
                     raise failure(exc, "the end of a commit", self._trouble) from exc
+                with suppress(StreamappError):
+                    self._open()  # ends it either way: whoever reads next finds it decided
                 msg = f"What became of a commit is not known: {exc}"
                 raise BrokerUnavailableError(
                     msg, hint="The state is rebuilt from what the cluster has"
