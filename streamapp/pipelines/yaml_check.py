@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from pydantic import ValidationError
 
-from streamapp.errors import ConfigError
 from streamapp.pipelines.yaml_schema import Model
-from streamapp.pipelines.yaml_text import Document, Path
+from streamapp.pipelines.yaml_text import Document, Path, YamlError
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -22,7 +21,7 @@ def checked(document: Document, path: Path, data: Any, model: type[M]) -> M:
     """Return a part as its model.
 
     Raises:
-        ConfigError: It is none; all faults are told, one in a line.
+        YamlError: It is none; all faults are told, one in a line.
     """
     try:
         return model.model_validate(data)
@@ -32,7 +31,7 @@ def checked(document: Document, path: Path, data: Any, model: type[M]) -> M:
             place, told = _explained(document, path, fault, model)
             # Where several forms are allowed, each of them says why it is not that one.
             faults[place] = f"{faults[place]}; or: {told}" if place in faults else told
-        raise ConfigError("\n".join(f"{at}: {told}" for at, told in faults.items())) from None
+        raise YamlError("\n".join(f"{at}: {told}" for at, told in faults.items())) from None
 
 
 def chosen(
@@ -43,7 +42,7 @@ def chosen(
     A word alone (``count``) is one without a value.
 
     Raises:
-        ConfigError: It begins with no known word, or is not what the word asks for.
+        YamlError: It begins with no known word, or is not what the word asks for.
     """
     if isinstance(data, str) and data in words:
         data = {data: None}

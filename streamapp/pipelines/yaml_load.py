@@ -6,6 +6,7 @@ A document says what calls of ``app.pipeline(...)`` would say, and makes the sam
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
@@ -64,41 +65,34 @@ def load_file(app: App, path: FilePath) -> list[Pipeline]:
 def _declare(app: App, document: Document) -> Pipeline:
     said = checked(document, (), document.data, Said)
     _check_form(document, said)
-    try:
+    with document.at(("pipeline",)):
         pipeline = app.pipeline(said.pipeline, on_error=_policy(said.on_error))
-    except ConfigError as exc:
-        raise document.fault(("pipeline",), exc.message, exc.hint) from exc
     flows: dict[str, Flow] = {}
     for name, path, source in _sources(said):
-        flows[name] = _source(pipeline, document, path, source)
+        with document.at(path):
+            flows[name] = pipeline.source(_topic(pipeline, source))
     if said.steps:
-        _follow(flows[_SOURCE], said.steps, document, ("steps",), flows)
+        _follow(flows[_SOURCE], said.steps, Around(document, ("steps",), flows))
     for name, flow in said.flows.items():
-        path = "flows", name
-        around = Around(document, path, flows)
-        try:
-            end = _follow(around.flow(flow.begin), flow.steps, document, (*path, "steps"), flows)
+        around = Around(document, ("flows", name, "steps"), flows)
+        with document.at(("flows", name)):
+            end = _follow(around.flow(flow.begin), flow.steps, around)
             if end is not None:
                 around.name(name, end)
-        except ConfigError as exc:
-            raise _placed(document, path, exc) from exc
-    try:
+    with document.at(()):
         pipeline.stages()
-    except ConfigError as exc:
-        raise document.fault((), exc.message, exc.hint) from exc
     return pipeline
 
 
-def _follow(
-    flow: Flow, steps: list[Any], document: Document, path: Path, flows: dict[str, Flow]
-) -> Flow | None:
+def _follow(flow: Flow, steps: list[Any], around: Around) -> Flow | None:
     """Add steps, one after the other; return the flow behind the last one, if there is one."""
     now: Flow | None = flow
     for n, step in enumerate(steps):
+        here = replace(around, path=(*around.path, n))
         if now is None:
             hint = "Go on in `flows:`, from the name of a branch"
-            raise document.fault((*path, n), "nothing can follow a branch", hint)
-        now = add_step(now, step, Around(document, (*path, n), flows))
+            raise here.document.fault(here.path, "nothing can follow a branch", hint)
+        now = add_step(now, step, here)
     return now
 
 
@@ -115,13 +109,6 @@ def _sources(said: Said) -> list[tuple[str, Path, Source]]:
     if said.source is not None:
         return [(_SOURCE, (_SOURCE,), said.source)]
     return [(name, ("sources", name), source) for name, source in said.sources.items()]
-
-
-def _source(pipeline: Pipeline, document: Document, path: Path, source: Source) -> Flow:
-    try:
-        return pipeline.source(_topic(pipeline, source))
-    except ConfigError as exc:
-        raise document.fault(path, exc.message, exc.hint) from exc
 
 
 def _topic(pipeline: Pipeline, source: Source) -> Topic:
@@ -144,10 +131,3 @@ def _policy(said: str | OnError | None) -> Any:
     if not isinstance(said, OnError):
         return said
     return streamapp.ErrorPolicy(said.retries, to_ms(said.backoff), said.then)
-
-
-def _placed(document: Document, path: Path, exc: ConfigError) -> ConfigError:
-    """Return the error with its place, if it has none yet."""
-    if exc.message.startswith(f"{document.file}:"):
-        return exc
-    return document.fault(path, exc.message, exc.hint)

@@ -65,15 +65,11 @@ def add_step(flow: Flow, data: Any, around: Around) -> Flow | None:
     """Add a step to a flow; return the flow behind it, ``None`` where it is none of its own.
 
     Raises:
-        ConfigError: The step is not known, or cannot be here; tells its place.
+        YamlError: The step is not known, or cannot be here.
     """
     word, step = chosen(around.document, around.path, data, said.STEPS)
-    try:
+    with around.document.at((*around.path, word)):
         return _STEPS[word](flow, step, around)
-    except ConfigError as exc:
-        if exc.message.startswith(f"{around.document.file}:"):
-            raise
-        raise around.document.fault((*around.path, word), exc.message, exc.hint) from exc
 
 
 # --- one record at a time ------------------------------------------------------------------------
@@ -193,23 +189,19 @@ def _table(flow: Flow, name: str) -> Table:
 
 
 def _aggregate(flow: Flow, data: Any, document: Document, path: Path) -> Aggregate:
-    if isinstance(data, str) and is_reference(data):
-        return _own_aggregate(data, document, path)
-    word, asked = chosen(document, path, data, AGGREGATES)
-    try:
+    with document.at(path):
+        if isinstance(data, str) and is_reference(data):
+            return _own_aggregate(data)
+        word, asked = chosen(document, path, data, AGGREGATES)
+    with document.at((*path, word)):
         return aggregate(word, asked, lambda text: field_of(text, flow.value_type))
-    except ConfigError as exc:
-        raise document.fault((*path, word), exc.message, exc.hint) from exc
 
 
-def _own_aggregate(text: str, document: Document, path: Path) -> Aggregate:
-    try:
-        found = resolved(text)
-    except ConfigError as exc:
-        raise document.fault(path, exc.message, exc.hint) from exc
+def _own_aggregate(text: str) -> Aggregate:
+    found = resolved(text)
     if not isinstance(found, Aggregate):
-        hint = "Name what streamapp.aggregate(...) has returned"
-        raise document.fault(path, f"{text} is no aggregate", hint)
+        msg = f"{text} is no aggregate"
+        raise ConfigError(msg, hint="Name what streamapp.aggregate(...) has returned")
     return found
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,6 +28,10 @@ _MOST_MERGES: Final = 100
 _MERGE: Final = "tag:yaml.org,2002:merge"
 
 
+class YamlError(ConfigError):
+    """A mistake in a document; its place stands before it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
     """Plain data of one YAML document, and the line of each of its parts."""
@@ -35,9 +40,19 @@ class Document:
     data: Any
     lines: Mapping[Path, int]
 
-    def fault(self, path: Path, message: str, hint: str = "") -> ConfigError:
+    def fault(self, path: Path, message: str, hint: str = "") -> YamlError:
         """Return the error for a part: its file, line and path, then what is wrong with it."""
-        return ConfigError(f"{self.place(path)}: {message}", hint=hint)
+        return YamlError(f"{self.place(path)}: {message}", hint=hint)
+
+    @contextmanager
+    def at(self, path: Path) -> Iterator[None]:
+        """Give errors the place of a part, unless they tell of one that is more exact."""
+        try:
+            yield
+        except YamlError:
+            raise
+        except ConfigError as exc:
+            raise self.fault(path, exc.message, exc.hint) from exc
 
     def place(self, path: Path) -> str:
         """Return ``file:line: path``, of the part or the nearest one around it."""
@@ -51,7 +66,7 @@ def read_documents(text: str, file: str) -> list[Document]:
     """Return the documents of a text, which ``---`` keeps apart; ``file`` names it in errors.
 
     Raises:
-        ConfigError: It is no YAML, holds a name twice, or is too large.
+        YamlError: It is no YAML, holds a name twice, or is too large.
     """
     try:
         nodes = list(yaml.compose_all(text, _Loader))
@@ -59,10 +74,10 @@ def read_documents(text: str, file: str) -> list[Document]:
         mark = exc.problem_mark or exc.context_mark
         line = mark.line + 1 if mark else 1
         msg = f"{file}:{line}: this is no YAML: {exc.problem or exc.context}"
-        raise ConfigError(msg, hint="Look at the indentation, quotes and brackets") from exc
+        raise YamlError(msg, hint="Look at the indentation, quotes and brackets") from exc
     except (yaml.YAMLError, RecursionError) as exc:
         msg = f"{file}: this is no YAML: {exc}"
-        raise ConfigError(msg) from exc
+        raise YamlError(msg) from exc
     return [_Reader(file).document(node) for node in nodes]
 
 
@@ -162,8 +177,8 @@ class _Reader:
         except ValueError:
             raise self._fault(node, f"{node.value!r} is no {_kind(node)}", "Quote it") from None
 
-    def _fault(self, node: Node, message: str, hint: str) -> ConfigError:
-        return ConfigError(f"{self._file}:{node.start_mark.line + 1}: {message}", hint=hint)
+    def _fault(self, node: Node, message: str, hint: str) -> YamlError:
+        return YamlError(f"{self._file}:{node.start_mark.line + 1}: {message}", hint=hint)
 
 
 def _kind(node: Node) -> str:
