@@ -107,27 +107,36 @@ def test_updates_are_those_of_the_model(case: Case, commits: set[int]) -> None:
     assert as_tuples(run.emitted) == expected
 
 
-@given(cases(_INTS), st.sampled_from(["close", "update", "every"]), st.integers(1, 9))
-def test_what_was_emitted_and_not_taken_back_is_what_there_is(
-    case: Case, kind: str, size: int
-) -> None:
+@given(cases(_INTS), st.sampled_from(["close", "update", "every"]))
+def test_what_was_emitted_and_not_taken_back_is_what_there_is(case: Case, kind: str) -> None:
     run = case.run(kind, every=3)
-    for batch, after in cut(case.rows, case.marks, size):
-        run.driver.run(batch, after)
-        run.commit()
-    run.go_to(END_MS)
-    standing: dict[tuple[str, int], tuple[int, ...]] = {}
-    for row in run.emitted:
-        values = (row.end, row.first, row.last, row.n, row.total)
-        if row.kind == "retract":
-            assert standing.pop((row.key, row.start)) == values
+    standing: dict[tuple[str, int], Any] = {}
+    past: list[tuple[tuple[str, int], Any]] = []
+    for batch, after in [*cut(case.rows, case.marks, 1), (None, END_MS)]:
+        # A session that is over for good is not touched any more: another one may have its start.
+        for name, row in [*standing.items()]:
+            if row.kind != "update" and row.end - 1 + case.allowed <= run.driver.watermark:
+                past.append((name, standing.pop(name)))
+        seen = len(run.emitted)
+        if batch is None:
+            run.go_to(after)
         else:
-            standing[row.key, row.start] = values
-    taken = len(case.records) - run.operator.late.total()
-    assert sum(values[3] for values in standing.values()) == taken
+            run.driver.run(batch, after)
+            run.commit()
+        for row in run.emitted[seen:]:
+            if row.kind == "retract":
+                assert counted(standing.pop((row.key, row.start))) == counted(row)
+            else:
+                standing[row.key, row.start] = row
+    rows = [*past, *standing.items()]
+    assert sum(row.n for _, row in rows) == len(case.records) - run.operator.late.total()
     if not case.allowed:
         final = {(r[1], r[2]): (r[3] + case.gap, *r[2:]) for r in model_of(case)[1]}
-        assert standing == final
+        assert {name: counted(row) for name, row in rows} == final
+
+
+def counted(row: Any) -> tuple[Any, ...]:
+    return row.end, row.first, row.last, row.n, row.total
 
 
 @given(cases(_FLOATS, on_late=st.sampled_from(["drop", "side", "correct"])), st.data())
