@@ -52,7 +52,7 @@ class PipelineDriver:
         counts = _counts(plans, partitions)
         around = Surroundings(counts, _choose, counts)
         self._stages = [StageDriver(Builder(plan, partitions, around), rejects) for plan in plans]
-        self._begin()
+        self.crash()
 
     def put(
         self,
@@ -88,9 +88,14 @@ class PipelineDriver:
                 self._log(record.tp).add(record)
             self._work()
 
-    def crash(self) -> None:
-        """Lose all that is not committed, and go on from there."""
-        self._begin()
+    def crash(self, *, stage: int | None = None) -> None:
+        """Lose all that is not committed, and go on from there.
+
+        With ``stage`` (0 is the first; each ``group_by`` begins another) only that one does so, as
+        when its worker dies and those of the others live.
+        """
+        for one in self._stages if stage is None else [self._stages[stage]]:
+            one.begin(self._store)
         self._work()
 
     def records(self, topic: str) -> list[OutRecord]:
@@ -101,10 +106,6 @@ class PipelineDriver:
     def table(self, name: str) -> dict[Any, Any]:
         """Return the rows of a table, as of the last commit where it is an operator's."""
         return dict(self._pipeline.app.tables[name].items())
-
-    def _begin(self) -> None:
-        for stage in self._stages:
-            stage.begin(self._store)
 
     def _log(self, tp: TP) -> Log:
         log = self._logs.get(tp)

@@ -160,6 +160,20 @@ async def test_restart_of_silent_partitions_keeps_the_watermark(bench: Bench) ->
         assert counted(app) == {1_000: 1, 7_000: 2}
 
 
+@pytest.mark.parametrize("stage", [0, 1])
+def test_stage_whose_worker_died_knows_what_others_told_it(stage: int) -> None:
+    app = counting(Bench().app())
+    driver = PipelineDriver(app.pipelines["count"], partitions=2)
+    driver.put("in", [b'{"k": "a", "ts": 5000}'], partition=1)
+    driver.put("in", [b'{"k": "a", "ts": 1100}'], partition=0)
+    driver.commit()
+    driver.crash(stage=stage)
+    # Nothing more comes of partition 1: what it has told before must do.
+    driver.put("in", [b'{"k": "a", "ts": 6000}'], partition=0)
+    driver.commit()
+    assert counted(app) == {1_000: 1}
+
+
 EDGES = [-LAST_MS, -(1 << 61), -1_001, -1_000, -1, 0, 999, 1_000, 1 << 61, LAST_MS - 1, LAST_MS]
 
 
