@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _FILE: Final = "rows"
 _CRC_BYTES: Final = 4
-#: From this many keys on, one pass over the list of keys beats moving its tail for each of them.
+#: From this many keys on, one pass over all keys beats moving the tail of the list for each.
 _MANY_KEYS: Final = 32
 
 
@@ -30,14 +30,19 @@ class MemoryStore:
     """Rows in memory; see ``Store`` for the contract. Thread-safe.
 
     A point read and an overwrite cost a dict access, a new key O(rows) of memory moves (some
-    microseconds at 100,000 rows), a scan O(log rows + rows in the range), at the call.
+    microseconds at 100,000 rows), a scan O(log rows + rows in the range), at the call. Where many
+    keys come or go at once, that is done at the next scan, in O(rows).
     """
 
-    __slots__ = ("_guard", "_is_open", "_keys", "_rows")
+    __slots__ = ("_added", "_guard", "_is_current", "_is_open", "_keys", "_rows")
 
     def __init__(self) -> None:
         self._rows: dict[bytes, bytes] = {}
-        self._keys: list[bytes] = []  # the keys of _rows, in byte order
+        #: The keys of ``_rows`` in byte order; without ``_added``, and with some that are gone,
+        #: where it is not current.
+        self._keys: list[bytes] = []
+        self._added: list[bytes] = []
+        self._is_current = True
         self._guard = Lock()
         self._is_open = True
 
@@ -76,10 +81,12 @@ class MemoryStore:
         with self._guard:
             self._check_open()
             written = {key: value for key, value in changes.items() if value is not None}
-            self._add_keys(sorted(key for key in written if key not in self._rows))
+            new = [key for key in written if key not in self._rows]
+            gone = [k for k, v in changes.items() if v is None and k in self._rows]
             self._rows.update(written)
-            if len(written) < len(changes):
-                self._drop_keys([k for k, v in changes.items() if v is None and k in self._rows])
+            for key in gone:
+                del self._rows[key]
+            self._note_keys(new, gone)
 
     def scan(
         self, start: bytes, end: bytes, *, reverse: bool = False
@@ -87,6 +94,7 @@ class MemoryStore:
         """Iterate over ``[start, end)`` as of now; see ``Store.scan``. Copies the range."""
         with self._guard:
             self._check_open()
+            self._order_keys()
             rows = [(key, self._rows[key]) for key in self._keys[self._range(start, end)]]
         return self._open_rows(reversed(rows) if reverse else iter(rows))
 
@@ -94,6 +102,7 @@ class MemoryStore:
         """Delete ``[start, end)`` as one atomic step."""
         with self._guard:
             self._check_open()
+            self._order_keys()
             doomed = self._range(start, end)
             for key in self._keys[doomed]:
                 del self._rows[key]
@@ -103,6 +112,7 @@ class MemoryStore:
         """Write all rows to one file in ``folder``; see ``Store.checkpoint``."""
         with self._guard:
             self._check_open()
+            self._order_keys()
             payload = msgspec.msgpack.encode({key: self._rows[key] for key in self._keys})
         refuse_target(folder)
         make_private(folder)
@@ -117,7 +127,7 @@ class MemoryStore:
         """End all scans and forget the rows; safe to repeat."""
         with self._guard:
             self._is_open = False
-            self._rows, self._keys = {}, []
+            self._rows, self._keys, self._added = {}, [], []
 
     def _open_rows(self, rows: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
         for row in rows:
@@ -132,19 +142,23 @@ class MemoryStore:
     def _range(self, start: bytes, end: bytes) -> slice:
         return slice(bisect_left(self._keys, start), bisect_left(self._keys, end))
 
-    def _add_keys(self, keys: list[bytes]) -> None:
-        if len(keys) >= _MANY_KEYS:
-            self._keys += keys
-            self._keys.sort()  # two sorted runs: a merge
+    def _note_keys(self, new: list[bytes], gone: list[bytes]) -> None:
+        if not self._is_current or len(new) + len(gone) >= _MANY_KEYS:
+            self._is_current = False
+            self._added += new
+            if len(self._added) > len(self._rows) + _MANY_KEYS:
+                self._order_keys()  # or keys that come and go would pile up
             return
-        for key in keys:
+        for key in new:
             insort(self._keys, key)
-
-    def _drop_keys(self, keys: list[bytes]) -> None:
-        for key in keys:
-            del self._rows[key]
-        if len(keys) >= _MANY_KEYS:
-            self._keys = [key for key in self._keys if key in self._rows]
-            return
-        for key in keys:
+        for key in gone:
             del self._keys[bisect_left(self._keys, key)]
+
+    def _order_keys(self) -> None:
+        """Bring the keys up to date, if many have changed since the last scan."""
+        if self._is_current:
+            return
+        keys = self._keys + self._added
+        keys.sort()  # two runs, of which one is sorted: a merge
+        self._keys = [key for key in dict.fromkeys(keys) if key in self._rows]
+        self._added, self._is_current = [], True
