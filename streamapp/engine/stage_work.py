@@ -100,11 +100,10 @@ class StageWork:
             index, times, None if headers is None else headers[start:stop]
         )
         rows = Rows(keys, times, chunk.values[start:stop], marks, range(start, stop))
-        if of_input.is_regrouped and headers is not None:
-            rows = _without_signals(rows, chunk.batch, start)
+        signals = _signals(chunk.batch, start, stop) if of_input.is_regrouped else ()
         token = current_scope.set(self.reader)
         try:
-            error = self.task.run(index, rows, after_ms)
+            error = self.task.run(index, rows, after_ms, signals)
         finally:
             current_scope.reset(token)
         if error is None:
@@ -193,24 +192,16 @@ def _key_of(raw: bytes | None, of_input: InputPlan) -> Hashable:
     return of_input.topic.decode_key(raw)
 
 
-def _without_signals(rows: Rows, batch: RecordBatch, start: int) -> Rows:
-    """Leave out the records that only tell of a watermark."""
-    values, headers = batch.values, batch.headers or ()
-    kept = [
-        n
-        for n in range(len(rows))
-        if values[start + n] is not None
-        or not any(name == WATERMARK_HEADER for name, _ in headers[start + n])
+def _signals(batch: RecordBatch, start: int, stop: int) -> list[int]:
+    """Return which of the records ``[start, stop)`` only tell of a watermark."""
+    if batch.headers is None:
+        return []
+    return [
+        place
+        for place, value in enumerate(batch.values[start:stop])
+        if value is None
+        and any(name == WATERMARK_HEADER for name, _ in batch.headers[start + place])
     ]
-    if len(kept) == len(rows):
-        return rows
-    return Rows(
-        [rows.keys[n] for n in kept],
-        [rows.times[n] for n in kept],
-        [rows.values[n] for n in kept],
-        [rows.marks[n] for n in kept],
-        [rows.origins[n] for n in kept],
-    )
 
 
 def _cause(error: Exception) -> Exception:

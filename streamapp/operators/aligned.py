@@ -146,14 +146,14 @@ class AlignedWindows(Operator):
 
     # --- work at a watermark ---------------------------------------------------------------------
 
-    def dues(self, rows: Rows, side: int = 0) -> Sequence[int] | None:
+    def dues(self, rows: Rows, side: int = 0, last_ms: int = FOREVER_MS) -> Sequence[int] | None:
         """See ``Operator.dues``; ``None`` if no row makes work before what is due already."""
         del side
         stop = bisect_left(rows.marks, self.next_due_ms)
         if not stop:
             return None
         least = self._grid.fire_ms(self._grid.first_start(min(rows.times[:stop])))
-        if min(least, self._tick_ms(rows.marks[0])) > rows.marks[stop - 1]:
+        if min(least, self._tick_ms(rows.marks[0])) > last_ms:
             return None
         if is_many(self._grid, rows):
             return self._dues_of_many(rows)

@@ -148,9 +148,9 @@ class GlobalWindow(_Counting):
         self._on_update = emission.kind == "update"
         self._unsent: dict[Hashable, None] = {}
 
-    def dues(self, rows: Rows, side: int = 0) -> Sequence[int] | None:
+    def dues(self, rows: Rows, side: int = 0, last_ms: int = FOREVER_MS) -> Sequence[int] | None:
         """See ``Operator.dues``: the next multiple of the interval."""
-        del side
+        del side, last_ms
         return [*map(self._tick, rows.marks)] if self._every else None
 
     def _tick(self, mark: int) -> int:

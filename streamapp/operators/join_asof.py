@@ -58,8 +58,9 @@ class AsOfJoin(StreamJoin):
         self._accept(rows, encoded, side)
         return NO_ROWS
 
-    def dues(self, rows: Rows, side: int = LEFT) -> Sequence[int] | None:
+    def dues(self, rows: Rows, side: int = LEFT, last_ms: int = FOREVER_MS) -> Sequence[int] | None:
         """See ``Operator.dues``; right records make no work but to remove them."""
+        del last_ms
         return rows.times if side == LEFT else None
 
     def advance(self, watermark_ms: int) -> Rows:

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Final
 
 from streamapp.core.rows import NO_ROWS, Rows
-from streamapp.core.times import plus
+from streamapp.core.times import FOREVER_MS, plus
 from streamapp.errors import ConfigError
 from streamapp.operators.expiring import rounded_up, step_of
 from streamapp.operators.join_base import LEFT, RIGHT, Combine, JoinKind, Pair, StreamJoin
@@ -96,8 +96,9 @@ class WindowJoin(StreamJoin):
             raise failure
         return brought
 
-    def dues(self, rows: Rows, side: int = LEFT) -> Sequence[int] | None:
+    def dues(self, rows: Rows, side: int = LEFT, last_ms: int = FOREVER_MS) -> Sequence[int] | None:
         """See ``Operator.dues``; a row that never comes out alone makes no work."""
+        del last_ms
         if side not in self._alone:
             return None
         reach = self._reach[side]

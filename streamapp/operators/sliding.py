@@ -62,9 +62,9 @@ class SlidingWindows(KeyedWindows[Kept]):
 
     # Rows in.
 
-    def dues(self, rows: Rows, side: int = 0) -> Sequence[int]:
+    def dues(self, rows: Rows, side: int = 0, last_ms: int = FOREVER_MS) -> Sequence[int]:
         """See ``Operator.dues``: a record's window is due at its time."""
-        del side
+        del side, last_ms
         past = AT_ONCE if self._allowed else FOREVER_MS
         return [
             time if time > mark else past for time, mark in zip(rows.times, rows.marks, strict=True)

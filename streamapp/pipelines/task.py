@@ -11,7 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from streamapp.operators.fused import Fused
 from streamapp.operators.join import StreamJoin
 from streamapp.operators.limit import RateLimit
 from streamapp.operators.operator import Operator, RowError
+from streamapp.operators.pick import picked
 
 #: Operators that may let rows wait.
 _WAITS = (RateLimit, BufferRows)
@@ -70,6 +71,11 @@ class _Arrival:
     rows: Rows
     at: int = 0
 
+    @property
+    def rest(self) -> Rows:
+        """The rows that are not there yet."""
+        return self.rows.part(self.at, len(self.rows))
+
     def until(self, origin: int) -> Rows:
         """Take the rows of origins below this one that are left."""
         stop = bisect_left(self.rows.origins, origin, self.at)
@@ -110,37 +116,52 @@ class Task:
         """The operators with their units' names."""
         return ((u.name, u.operator) for u in self._operators if u.operator is not None)
 
-    def run(self, source: int, rows: Rows, after_ms: int) -> RowError | None:
-        """Work on rows of an input; ``after_ms`` is the watermark behind them.
+    def run(
+        self, source: int, rows: Rows, after_ms: int, signals: Sequence[int] = ()
+    ) -> RowError | None:
+        """Work on records of an input.
+
+        Args:
+            source: The number of the input.
+            rows: The records.
+            after_ms: The watermark behind them.
+            signals: Which of them only tell of a watermark: indices, rising.
 
         Returns:
             The error of the first record that cannot be used: those before it are done, it and
             those after it are not.
         """
+        given = without(rows, signals)
         if not self._is_confluent[source]:
-            return self._run(source, rows, after_ms)
+            return self._run(source, rows, after_ms, given)
         for start, stop in _spans(rows.origins):
             behind_ms = rows.marks[stop] if stop < len(rows) else after_ms
-            if failed := self._run(source, rows.part(start, stop), behind_ms):
+            at = bisect_left(given.origins, rows.origins[start])
+            part = given.part(at, bisect_right(given.origins, rows.origins[start], at))
+            if failed := self._run(source, rows.part(start, stop), behind_ms, part):
                 return failed
         self.advance(after_ms)
         return None
 
-    def _run(self, source: int, rows: Rows, after_ms: int) -> RowError | None:
+    def _run(self, source: int, rows: Rows, after_ms: int, given: Rows) -> RowError | None:
+        """Work on the ``given`` of the records ``rows``: all of them move the watermark."""
         arrivals: list[_Arrival] = []
-        failed = self._spread(self._inputs[source], rows, arrivals)
+        failed = self._spread(self._inputs[source], given, arrivals)
         # A step that lets rows wait must be asked before another one takes them.
         arrivals.sort(key=lambda arrival: not isinstance(arrival.unit.operator, _WAITS))
+        at, before = 0, self._mark
         while True:
-            limit = FOREVER_MS if failed is None else failed.origin
-            origin, mark = self._cut(arrivals, limit)
+            stop = len(rows) if failed is None else bisect_left(rows.origins, failed.origin)
+            at = self._cut(rows, at, stop, arrivals)
+            origin = rows.origins[at] if at < len(rows) else FOREVER_MS
             failed = self._step(arrivals, origin, failed)
-            if origin == limit or (failed is not None and failed.origin < origin):
+            done = at if failed is None else bisect_left(rows.origins, failed.origin, 0, at)
+            self._mark = rows.marks[done - 1] if done else before
+            if at == stop or done < at:
                 break
-            self.advance(mark)
-            self._check_progress(mark)
+            self.advance(rows.marks[at])
+            self._check_progress(rows.marks[at])
         if failed is None:
-            self._mark = rows.marks[-1] if len(rows) else self._mark
             self.advance(after_ms)
         return failed
 
@@ -176,24 +197,26 @@ class Task:
                     failed = found
         return failed
 
-    def _cut(self, arrivals: list[_Arrival], limit: int) -> tuple[int, int]:
-        """Return origin and mark of the first row that must wait for ``advance``."""
+    def _cut(self, rows: Rows, start: int, stop: int, arrivals: list[_Arrival]) -> int:
+        """Return the index of the first of the rows ``[start, stop)`` before which work is due."""
         if all(op.advances_itself for _, op in self.operators):
-            return limit, NEVER_MS
-        due = min((op.next_due_ms for _, op in self.operators), default=FOREVER_MS)
-        first, mark = limit, NEVER_MS
+            return stop
+        due_ms = min((op.next_due_ms for _, op in self.operators), default=FOREVER_MS)
+        index = min(max(bisect_left(rows.marks, due_ms), start), stop)
+        last_ms = rows.marks[index - 1] if index else NEVER_MS
         for arrival in arrivals:
-            rest = arrival.rows.part(arrival.at, len(arrival.rows))
-            if not len(rest):
-                continue
-            index = _first_due(rest, self._dues(arrival, rest), due)
-            if index < len(rest) and rest.origins[index] < first:
-                first, mark = rest.origins[index], rest.marks[index]
-        return first, mark
+            rest = arrival.rest
+            for made in self._dues(arrival, rest, last_ms) if len(rest) else ():
+                index = start + _first_reached(
+                    rows.marks[start:index], _at_records(rows.origins[start:index], rest, made)
+                )
+        while start < index < stop and rows.origins[index] == rows.origins[index - 1]:
+            index += 1
+        return index
 
-    def _dues(self, arrival: _Arrival, rows: Rows) -> list[Sequence[int]]:
+    def _dues(self, arrival: _Arrival, rows: Rows, last_ms: int) -> list[Sequence[int]]:
         reached = arrival.unit.reached_at_once()
-        found = (operator.dues(rows, arrival.side) for operator, _ in reached)
+        found = (operator.dues(rows, arrival.side, last_ms) for operator, _ in reached)
         return [dues for dues in found if dues is not None]
 
     def _step(
@@ -226,9 +249,9 @@ class Task:
 
     def _take(self, unit: Unit, rows: Rows, side: int) -> None:
         """Give rows to an operator or sink, and what it brings at once to those behind it."""
-        self._mark = max(self._mark, rows.marks[-1])
         if unit.sink is not None:
             unit.sink.write(rows)
+            self._mark = max(self._mark, rows.marks[-1])
             return
         operator = unit.operator
         if operator is None:
@@ -237,9 +260,13 @@ class Task:
         try:
             brought = operator.process(rows, side)
         except RowError as exc:
+            # Of the rows from there on nobody knows yet, nor of how far they are.
+            done = bisect_left(rows.origins, exc.origin)
+            self._mark = max(self._mark, rows.marks[done - 1]) if done else self._mark
             self._emit(unit, exc.brought)
             self._emit_late(unit, operator)
             raise
+        self._mark = max(self._mark, rows.marks[-1])
         self._emit(unit, brought)
         self._emit_late(unit, operator)
 
@@ -308,25 +335,40 @@ def _spans(origins: Sequence[int]) -> Iterator[tuple[int, int]]:
         start = stop
 
 
-def _first_due(rows: Rows, dues: list[Sequence[int]], due_ms: int) -> int:
-    """Return the index of the first row that must wait for work at its mark; ``len`` if none.
+def without(rows: Rows, left_out: Sequence[int]) -> Rows:
+    """Return the rows but those at some (rising) indices."""
+    if not left_out:
+        return rows
+    kept = np.delete(np.arange(len(rows)), left_out)
+    return picked(rows, [*map(int, kept)])
 
-    ``due_ms`` is when the state has work, ``dues`` when the rows make some. The row is the first of
-    its origin: what comes from one record is worked on together.
+
+def _at_records(origins: Sequence[int], rows: Rows, dues: Sequence[int]) -> Sequence[int]:
+    """Return the least due that each record has made by the rows that are left of it.
+
+    Records of which no row is left move the watermark too, so it is they who are asked.
     """
-    index = bisect_left(rows.marks, due_ms)
-    for made in dues:
-        index = min(index, _first_reached(rows.marks, made, index))
-    while 0 < index < len(rows) and rows.origins[index] == rows.origins[index - 1]:
-        index += 1
-    return index
+    if rows.origins[: len(origins)] == origins:
+        return dues
+    least: np.ndarray[Any, np.dtype[np.int64]] = np.full(len(origins), FOREVER_MS)
+    places = np.searchsorted(_array(origins), _array(rows.origins))
+    inside = int(np.searchsorted(places, len(origins)))
+    np.minimum.at(least, places[:inside], np.asarray(dues[:inside]))
+    return cast("Sequence[int]", least)
 
 
-def _first_reached(marks: Sequence[int], dues: Sequence[int], stop: int) -> int:
-    """Return the first index below ``stop`` whose mark has reached a due before it."""
+def _array(numbers: Sequence[int]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    if isinstance(numbers, range):
+        return np.arange(numbers.start, numbers.stop, numbers.step)
+    return np.asarray(numbers, np.int64)
+
+
+def _first_reached(marks: Sequence[int], dues: Sequence[int]) -> int:
+    """Return the first index whose mark has reached a due before it; ``len`` if none."""
+    stop = len(marks)
     if isinstance(dues, np.ndarray):
         least = np.minimum.accumulate(dues[: max(stop - 1, 0)])
-        reached = np.asarray(marks[1:stop], np.int64) >= least
+        reached = np.asarray(marks[1:], np.int64) >= least
         return int(reached.argmax()) + 1 if reached.any() else stop
     for index, least_ms in enumerate(accumulate(dues[: max(stop - 1, 0)], min), 1):
         if marks[index] >= least_ms:
