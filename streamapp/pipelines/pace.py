@@ -19,11 +19,11 @@ def check_pace(pipeline: str, nodes: Sequence[Node]) -> None:
     Raises:
         ConfigError: A step waits, or holds rows, where that cannot work.
     """
-    waits_at: dict[Node, Node] = {}
+    waits_at: dict[str, Node] = {}
     for node in nodes:
         if isinstance(node, Stateful) and node.may_wait:
-            for source in _sources(pipeline, node, node):
-                other = waits_at.setdefault(source, node)
+            for topic in _topics(pipeline, node, node):
+                other = waits_at.setdefault(topic, node)
                 if other is not node:
                     msg = (
                         f"Pipeline {pipeline}: {other.name} and {node.name} wait beside each other"
@@ -35,13 +35,13 @@ def check_pace(pipeline: str, nodes: Sequence[Node]) -> None:
             raise ConfigError(msg, hint=hint)
 
 
-def _sources(pipeline: str, waiting: Node, node: Node) -> Iterator[Node]:
-    """Iterate over where the rows of a step come from, which could be offered again."""
+def _topics(pipeline: str, waiting: Node, node: Node) -> Iterator[str]:
+    """Iterate over the topics from which the rows of a step can be offered again."""
     for before in node.parents:
         if isinstance(before, (Source, Regroup)):
-            yield before
+            yield from before.topic.topics
         elif isinstance(before, (Stateless, Merge)):
-            yield from _sources(pipeline, waiting, before)
+            yield from _topics(pipeline, waiting, before)
         else:
             msg = f"Pipeline {pipeline}: {waiting.name} cannot wait behind {before.name}"
             raise ConfigError(msg, hint="Let it drop what is too much, or put it before")
