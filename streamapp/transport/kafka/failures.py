@@ -119,6 +119,11 @@ class Trouble:
         self._servers = frozenset(servers.split(","))
         self._last: KafkaError | None = None
 
+    @property
+    def is_known(self) -> bool:
+        """Whether any broker has given a reason."""
+        return self._last is not None
+
     def note(self, error: KafkaError) -> None:
         """Remember an error of a connection, the cause rather than what follows from it."""
         log.debug("librdkafka: %s", error.str())

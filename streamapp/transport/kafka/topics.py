@@ -9,7 +9,12 @@ from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCol
 from confluent_kafka.admin import ConfigResource, NewTopic, OffsetSpec, ResourceType
 
 from streamapp.core.batch import TP
-from streamapp.errors import BrokerUnavailableError, PartitionMismatchError, UnknownTopicError
+from streamapp.errors import (
+    BrokerError,
+    BrokerUnavailableError,
+    PartitionMismatchError,
+    UnknownTopicError,
+)
 from streamapp.transport.broker import OffsetRange, TopicInfo, TopicSpec
 from streamapp.transport.kafka.failures import CALL_S, error_of, failure, is_passing, patiently
 
@@ -28,8 +33,10 @@ _COMPACTION_LAG_MS = 600_000
 #: ms for which a deleted key can still be seen to be deleted; ``state.changelog`` relies on it.
 _TOMBSTONE_MS = 24 * 3_600_000
 _UNBOUNDED = -1
-#: Seconds that a cluster has to answer at first: whoever starts a program waits for it.
-_FIRST_S = 5.0
+#: Seconds that a cluster has to answer at first, while nothing says why it does not.
+_FIRST_S = 15.0
+#: Seconds of one try: whoever starts a program waits for it, to see that nothing listens.
+_TRY_S = 2.5
 #: Seconds between two looks whether partitions have leaders.
 _LOOK_S = 0.02
 
@@ -118,7 +125,15 @@ class Topics:
         Raises:
             BrokerError: It cannot be reached; the message says why.
         """
-        self._metadata(_FIRST_S)
+        deadline = time.monotonic() + _FIRST_S
+        while True:
+            try:
+                self._metadata(_TRY_S)
+            except BrokerError:
+                if self.trouble.is_known or time.monotonic() > deadline:
+                    raise
+            else:
+                return
 
     def require(self, tps: Iterable[TP]) -> None:
         """Check that all partitions exist; the cluster is asked about new ones only.
