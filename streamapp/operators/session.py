@@ -150,7 +150,7 @@ class SessionWindows(KeyedWindows[Sessions]):
         self._touch(held)
         if one.is_current:
             one.is_current = False
-            one.shown.append((one.first, one.last, self._aggregates.pack(one.acc)))
+            one.shown += ((one.first, one.last, self._aggregates.pack(one.acc)),)
             one.stage = _CHANGED[one.stage]
         if self._on_update:
             self._unsent[held.key] = None
@@ -206,7 +206,7 @@ class SessionWindows(KeyedWindows[Sessions]):
                 if first != one.first:
                     acc = self._aggregates.unpack(packed)
                     out.add(order, self._made(held.key, (first, last), RETRACT, acc))
-            one.shown.clear()
+            one.shown = ()
         out.add(order, self._made(held.key, (one.first, one.last), kind, one.acc))
         one.is_current = one.is_calm = True
 
@@ -246,7 +246,7 @@ class SessionWindows(KeyedWindows[Sessions]):
             one.tick_ms = tick_ms
             one.is_current = is_current
             one.is_calm = True
-            one.shown = [*map(tuple, shown)]
+            one.shown = tuple(map(tuple, shown))
             sessions.append(one)
         held.put(sessions)
 

@@ -36,7 +36,7 @@ class OneSession:
         self.tick_ms = FOREVER_MS
         self.is_current = False
         self.is_calm = False
-        self.shown: list[tuple[int, int, list[object]]] = []
+        self.shown: tuple[tuple[int, int, list[object]], ...] = ()
 
 
 class Sessions(Held):
