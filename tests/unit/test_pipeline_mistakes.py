@@ -69,7 +69,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "no aggregates": (lambda: windowed().aggregate(), "aggregate() of nothing"),
     "no aggregate": (lambda: windowed().aggregate(n=len), "is no aggregate"),
     "taken name": (lambda: windowed().aggregate(start=streamapp.count()), "'start'"),
-    "late": (lambda: windowed(on_late="corect"), 'on_late=\'corect\'. Use "drop", "correct"'),
+    "late": (lambda: windowed(on_late="corrects"), 'on_late=\'corrects\'. Use "drop", "correct"'),
     "side": (lambda: windowed(on_late="side"), 'on_late=app.topic("late-orders")'),
     "emit": (lambda: windowed().emit("updates"), 'Use "close", "update", or every="10s"'),
     "emit every": (lambda: windowed().emit(every=0), "every=0"),
