@@ -114,11 +114,17 @@ class RegroupSink:
         """Tell all partitions how far this one is, if that is news."""
         if watermark_ms == self._told_all and is_idle == self._was_idle:
             return
+        if is_idle and watermark_ms != self._told_all:
+            # It moved before it fell silent, and that counts.
+            self._signal(watermark_ms, is_idle=False)
+        self._signal(watermark_ms, is_idle=is_idle)
         self._told_all, self._was_idle = watermark_ms, is_idle
+
+    def _signal(self, watermark_ms: int, *, is_idle: bool) -> None:
         headers = watermark_header(self._partition, watermark_ms, is_idle=is_idle)
-        for target in range(len(self._told)):
+        for target, told_ms in enumerate(self._told):
             # The next record ends the silence, so it must say so, however far it is.
-            self._told[target] = _UNTOLD_MS if is_idle else max(self._told[target], watermark_ms)
+            self._told[target] = _UNTOLD_MS if is_idle else max(told_ms, watermark_ms)
             record = OutRecord(TP(self._topic, target), None, None, max(watermark_ms, 0), headers)
             self._send(record)
 

@@ -232,4 +232,8 @@ def test_first_record_after_silence_says_that_it_is_over() -> None:
     write(180, 100)
     told = [dict(record.headers).get("streamapp-watermark") for record in sent]
     never = b"3 %d" % NEVER_MS
-    assert told == [never + b" idle", never, b"3 99", b"3 100 idle", b"3 100", None]
+    assert told == [
+        *(never, never + b" idle", never, b"3 99"),
+        # It has moved before it fell silent.
+        *(b"3 100", b"3 100 idle", b"3 100", None),
+    ]
