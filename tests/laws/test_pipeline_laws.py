@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.engine_app import Bench
-from support.pipeline_flows import BOUND_MS, HEADS, MODELLED, STEPS, Given, Recipe, Session
+from support.pipeline_flows import HEADS, MODELLED, STEPS
+from support.pipeline_recipes import BOUND_MS, Given, Recipe, Session
 
 import streamapp
 from streamapp.errors import ConfigError
