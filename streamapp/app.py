@@ -152,6 +152,8 @@ class App(DeclaresTopics, DeclaresTimers, DeclaresPipelines, faust.App):
         self._named: dict[str, Any] = {}
         self._guarantee = guarantee
         self._given = sorted(options)
+        #: The port that the application asks for; known before its settings are complete.
+        self.given_web_port: int | None = options.get("web_port")
         self._own = {
             "commit_interval_ms": to_ms(commit_interval),
             "store_interval_ms": to_ms(store_interval),

@@ -60,13 +60,16 @@ def worker(
     flags = {"broker": broker, "datadir": datadir, "web_port": web_port, "log_level": loglevel}
     settings = load_settings(**flags)
     host = settings.web_host
-    # Workers of one machine share the file: its port is where the search begins. A port from the
-    # command line or the platform is meant as it is.
+    # A port from the command line or the platform is meant as it is.
     is_fixed = web_port is not None or not os.environ.keys().isdisjoint(_PORT_VARIABLES)
-    port = _free_port(host, settings.web_port, 1 if is_fixed else _PORTS_TRIED)
     # The application reads the same settings by itself: flags reach it through the environment.
-    flags["web_port"] = port
     os.environ |= {f"STREAMAPP_{n.upper()}": str(v) for n, v in flags.items() if v is not None}
+    # Before an address is told: what is wrong with the application is all that there is to say.
+    application = find_application(app)
+    # Workers of one machine share the files: a port in one is where the search begins.
+    given = getattr(application, "given_web_port", None)  # stock Faust's has none
+    first = settings.web_port if is_fixed else given or settings.web_port
+    port = _free_port(host, first, 1 if is_fixed else _PORTS_TRIED)
     if supervisor is None:
         what = "the worker" if processes == 1 else f"all {processes} processes"
         print(f"Look at http://{_reachable(host)}:{port}/  (Ctrl-C ends {what})", flush=True)
@@ -74,7 +77,6 @@ def worker(
         end_with(supervisor)
     if processes > 1:
         sys.exit(_supervise(app, processes, host, port))
-    find_application(app)
     # Without --web-bind Faust listens on all interfaces.
     web = ["--web-port", str(port), "--web-bind", host, "--web-host", _reachable(host)]
     level = settings.log_level.replace("warning", "warn")  # Faust's word for it
