@@ -70,6 +70,7 @@ def worker(
     given = getattr(application, "given_web_port", None)  # stock Faust's has none
     first = settings.web_port if is_fixed else given or settings.web_port
     port = _free_port(host, first, 1 if is_fixed else _PORTS_TRIED)
+    os.environ["STREAMAPP_WEB_PORT"] = str(port)
     if supervisor is None:
         what = "the worker" if processes == 1 else f"all {processes} processes"
         print(f"Look at http://{_reachable(host)}:{port}/  (Ctrl-C ends {what})", flush=True)

@@ -301,3 +301,18 @@ def test_worker_takes_a_free_port_and_ends_well(
         assert next(printed) == f"port {free}\n"
         worker.send_signal(signal.SIGINT)
         assert worker.wait(timeout=30) == 0
+
+
+def test_worker_looks_first_at_the_port_that_its_application_names(
+    run: Run, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        (tmp_path / "tiny.py").write_text(
+            "import os, streamapp\n"
+            f"app = streamapp.App('tiny', web_port={port})\n"
+            "@app.task\n"
+            "async def end(): os._exit(0)\n"
+        )
+        told = run("worker", "-A", "tiny").stdout.splitlines()[0]
+    assert int(told.split(":")[2].split("/")[0]) in range(port + 1, port + 50)
