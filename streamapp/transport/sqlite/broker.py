@@ -28,7 +28,6 @@ from streamapp.transport.sqlite.member import SqliteMember
 from streamapp.transport.sqlite.membership import Membership, Timeouts
 from streamapp.transport.sqlite.reader import SqliteReader
 from streamapp.transport.sqlite.schema import prepare
-from streamapp.transport.sqlite.syncing import Syncs
 from streamapp.transport.sqlite.topics import Topics
 
 if TYPE_CHECKING:
@@ -77,11 +76,9 @@ class SqliteBroker:
         self._janitor: Janitor | None = None
         self._users: list[SqliteMember | SqliteReader] = []
         with ExitStack() as opened:
-            is_full = self._options.sync == "full"
-            syncs = Syncs(self._folder.syncs, self._folder.log, is_full=is_full)
-            bus = Database(self._folder.bus, self._folder.write_lock, syncs)
+            bus = Database(self._folder.bus, self._folder.write_lock, self._options.sync)
             opened.callback(bus.close)
-            members = Database(self._folder.groups, self._folder.groups_lock)
+            members = Database(self._folder.groups, self._folder.groups_lock, "normal")
             opened.callback(members.close)
             self._bells = Bells(self._folder.bells)
             opened.callback(self._bells.close)
@@ -185,7 +182,7 @@ class SqliteBroker:
         if self._is_closed:
             msg = f"the broker of {self._folder.path} is closed"
             raise BrokerError(msg)
-        return Cursor(self._bus, self._topics)
+        return Cursor(self._bus.reader(), self._bus.path, self._topics)
 
 
 def _now_ms() -> int:

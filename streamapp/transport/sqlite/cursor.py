@@ -20,8 +20,8 @@ from streamapp.transport.sqlite.log import SELECT, Place, Row, naming, read_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
-    from streamapp.transport.sqlite.database import Database
     from streamapp.transport.sqlite.topics import Topics
 
 #: Bytes of rows that one call decodes: bounds the memory of a poll over large records.
@@ -42,10 +42,9 @@ class _Slot:
 class Cursor:
     """Reads partitions in turns; all methods are thread-safe. Owns its connection."""
 
-    def __init__(self, bus: Database, topics: Topics) -> None:
-        conn = bus.reader()
+    def __init__(self, conn: sqlite3.Connection, path: Path, topics: Topics) -> None:
         self._conn = conn
-        self._bus = bus
+        self._path = path
         self._topics = topics
         self._lock = threading.Lock()
         self._slots: dict[Place, _Slot] = {}
@@ -107,11 +106,9 @@ class Cursor:
                 self._is_behind |= self._changes.is_new()
                 if not self._is_behind:
                     return []
-                batches = self._fetch(self._behind(), max_records)
+                return self._fetch(self._behind(), max_records)
             except sqlite3.Error as exc:
-                raise from_sqlite(exc, self._bus.path, is_writing=False) from exc
-            self._settle(batches)
-            return batches
+                raise from_sqlite(exc, self._path, is_writing=False) from exc
 
     def close(self) -> None:
         """Close the connection, after a fetch that is under way; safe to repeat."""
@@ -143,19 +140,6 @@ class Cursor:
         # Nobody behind: nothing to look for until somebody commits.
         self._is_behind = bool(behind)
         return batches
-
-    def _settle(self, batches: Sequence[RecordBatch]) -> None:
-        """Wait until these are on the disk; if that fails they were not returned."""
-        if not batches:
-            return
-        try:
-            self._bus.settle()
-        except BrokerError:
-            for slot in self._slots.values():
-                for batch in batches:
-                    if slot.tp == batch.tp:
-                        slot.next, slot.rest = batch.offsets[0], None
-            raise
 
     def _slot(self, tp: TP, offset: int) -> _Slot:
         tid, _ = self._topics.locate(self._conn, tp)
@@ -189,7 +173,7 @@ class Cursor:
         cursor = self._conn.execute(f"{SELECT} ORDER BY last", (*slot.place, slot.next))
         for row in map(Row._make, cursor):
             try:
-                with naming(self._bus.path, slot.tp, row.base):
+                with naming(self._path, slot.tp, row.base):
                     loaded.append(read_row(row))
             except BrokerError:
                 # What comes before the damage is whole, and goes first.

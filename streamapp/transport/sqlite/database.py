@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from streamapp.errors import BrokerError
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from streamapp.transport.sqlite.syncing import Syncs
-
 
 class Database:
     """A file of the bus as this object uses it; all methods are thread-safe.
@@ -29,17 +27,15 @@ class Database:
     One object has one writing and one reading connection; a cursor opens its own with ``reader``.
     """
 
-    def __init__(self, path: Path, lock: Path, syncs: Syncs | None = None) -> None:
-        """Open the file; without ``syncs`` the last commits may be gone after a power cut."""
+    def __init__(self, path: Path, lock: Path, sync: str) -> None:
         self.path = path
-        self._syncs = syncs
         self._guard = threading.RLock()
         self._read_guard = threading.RLock()
         self._is_closed = False
         with ExitStack() as opened:
             self._lock = FileLock(lock)
             opened.callback(self._lock.close)
-            self._writing = connect(path, sync="NORMAL")
+            self._writing = connect(path, sync=sync)
             opened.callback(self._writing.close)
             self._reading = connect(path, is_reader=True)
             opened.callback(self._reading.close)
@@ -53,8 +49,7 @@ class Database:
             BrokerFullError: No room; nothing was written.
             BrokerUnavailableError: Another program keeps the file locked.
         """
-        syncs = self._syncs
-        with self.exclusive() as conn, _numbered(syncs) as number:
+        with self.exclusive() as conn:
             conn.execute("BEGIN IMMEDIATE")
             try:
                 yield conn
@@ -64,9 +59,6 @@ class Database:
                 if conn.in_transaction:
                     conn.execute("ROLLBACK")
                 raise
-        # The next writer does not wait for the disk.
-        if syncs is not None:
-            syncs.settle(number)
 
     @contextmanager
     def exclusive(self) -> Iterator[sqlite3.Connection]:
@@ -91,12 +83,6 @@ class Database:
             except sqlite3.Error as exc:
                 raise from_sqlite(exc, self.path, is_writing=False) from exc
 
-    def settle(self) -> None:
-        """Return when all that could be read until now is durable."""
-        syncs = self._syncs
-        if syncs is not None:
-            syncs.settle()
-
     def reader(self) -> sqlite3.Connection:
         """Open another reading connection; the caller closes it."""
         return connect(self.path, is_reader=True)
@@ -106,7 +92,6 @@ class Database:
         with self._guard, self._read_guard:
             if not self._is_closed:
                 self._is_closed = True
-                self._syncs = None
                 self._opened.close()
 
     def _refuse_closed(self) -> None:
@@ -128,7 +113,3 @@ class Changes:
         is_new = version != self._version
         self._version = version
         return is_new
-
-
-def _numbered(syncs: Syncs | None) -> AbstractContextManager[int]:
-    return nullcontext(0) if syncs is None else syncs.commit()

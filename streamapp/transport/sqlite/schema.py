@@ -116,16 +116,6 @@ class Folder:
         return self.path / "write.lock"
 
     @property
-    def log(self) -> Path:
-        """SQLite's write-ahead log of ``bus``."""
-        return self.path / "bus.db-wal"
-
-    @property
-    def syncs(self) -> Path:
-        """Which commits to ``bus`` are synced."""
-        return self.path / "synced"
-
-    @property
     def janitor_lock(self) -> Path:
         """Held by the one process that cleans."""
         return self.path / "janitor.lock"
