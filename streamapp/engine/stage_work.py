@@ -187,6 +187,8 @@ def _key_of(raw: bytes | None, of_input: InputPlan) -> Hashable:
     if of_input.is_regrouped:
         return _NO_KEY if raw is None else decode_key(raw)
     if raw is None:
+        if not of_input.requires_keys:
+            return None
         msg = "The record has no key"
         raise DecodeError(msg, hint="Give it one with .key_by(...) or .group_by(...)")
     return of_input.topic.decode_key(raw)

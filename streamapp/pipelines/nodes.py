@@ -26,7 +26,7 @@ class Node:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Source(Node):
-    """Records of a topic. ``needs_keys``: their keys are asked for, so they must be decoded."""
+    """Records of a topic."""
 
     topic: Topic = field(kw_only=True)
 

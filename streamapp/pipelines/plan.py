@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING
 
 from streamapp.errors import ConfigError
 from streamapp.operators.fused import KeyBy
-from streamapp.pipelines.nodes import SINKS, Late, Node, Regroup, Source, Stateful, Stateless
+from streamapp.pipelines.nodes import (
+    SINKS,
+    Late,
+    Node,
+    Regroup,
+    Source,
+    Stateful,
+    Stateless,
+    ToTable,
+)
 
 if TYPE_CHECKING:
     from streamapp.engine.topic import Topic
@@ -33,14 +42,15 @@ class UnitPlan:
 class InputPlan:
     """A topic that a stage reads, and the units that its records go to.
 
-    ``is_regrouped``: watermarks come with the records. ``needs_keys``: so do keys, in the records'
-    own keys.
+    ``is_regrouped``: watermarks come with the records. ``needs_keys``: their keys are asked for, so
+    they must be decoded; ``requires_keys``: a record without one cannot be used.
     """
 
     topic: Topic
     to: list[tuple[int, int]]
     is_regrouped: bool
     needs_keys: bool
+    requires_keys: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +174,11 @@ def _input(
     below = children[id(source)]
     to = [place for child in below for place in _arrivals(child, source, index, children)]
     is_regrouped = isinstance(source, Regroup)
-    needs_keys = is_regrouped or any(_needs_key(child, children) for child in below)
-    return InputPlan(source.topic, to, is_regrouped, needs_keys)
+    needs_keys, requires_keys = (
+        is_regrouped or any(_reaches(child, kinds, children) for child in below)
+        for kinds in ((Stateful, *SINKS), (Stateful, ToTable))
+    )
+    return InputPlan(source.topic, to, is_regrouped, needs_keys, requires_keys)
 
 
 def _joined(first: InputPlan, second: InputPlan) -> InputPlan:
@@ -173,8 +186,12 @@ def _joined(first: InputPlan, second: InputPlan) -> InputPlan:
     if first.topic is not second.topic and first.topic.event_time != second.topic.event_time:
         msg = f"{first.topic.get_topic_name()} is read with two event times in one pipeline"
         raise ConfigError(msg, hint="Declare the topic once, and begin both flows with it")
-    needs_keys = first.needs_keys or second.needs_keys
-    return replace(first, to=first.to + second.to, needs_keys=needs_keys)
+    return replace(
+        first,
+        to=first.to + second.to,
+        needs_keys=first.needs_keys or second.needs_keys,
+        requires_keys=first.requires_keys or second.requires_keys,
+    )
 
 
 def _reads_itself(node: Regroup) -> ConfigError:
@@ -182,12 +199,10 @@ def _reads_itself(node: Regroup) -> ConfigError:
     return ConfigError(msg, hint="Begin one of the two with another .source() of the same topic")
 
 
-def _needs_key(node: Node, children: dict[int, list[Node]]) -> bool:
-    """Tell whether a node, or one behind it, uses the key that records come with."""
-    if isinstance(node, Stateless):
-        if isinstance(node.step, KeyBy):
-            return False
-        return any(_needs_key(child, children) for child in children[id(node)])
-    if isinstance(node, (Stateful, *SINKS)):
-        return True
-    return any(_needs_key(child, children) for child in children[id(node)])
+def _reaches(node: Node, kinds: tuple[type[Node], ...], children: dict[int, list[Node]]) -> bool:
+    """Tell whether the key that records come with gets to a node of these kinds."""
+    if isinstance(node, Stateless) and isinstance(node.step, KeyBy):
+        return False
+    return isinstance(node, kinds) or any(
+        _reaches(child, kinds, children) for child in children[id(node)]
+    )

@@ -303,7 +303,7 @@ def test_chunk_knows_position_and_time() -> None:
     assert (chunk.position, chunk.timestamp_ms, chunk.now_ms) == (8, 2, 5)
     chunk.advance()
     assert chunk.position == 12
-    chunk.extend(Chunk(batch(12, [3], times=[9]), [3], 5))
+    chunk.extend([Chunk(batch(12, [3], times=[9]), [3], 5)])
     assert (chunk.position, chunk.end, chunk.now_ms) == (12, 3, 9)
 
 
@@ -311,7 +311,7 @@ def test_chunk_with_times_of_its_own_leaves_the_timestamps_alone() -> None:
     chunk = Chunk(batch(0, [1, 2], times=[50, 60]), [1, 2], 4, [7, NEVER_MS])
     assert [(chunk.time_at(i), chunk.times[i]) for i in (0, 1)] == [(7, 7), (7, NEVER_MS)]
     assert chunk.timestamp_ms == 7
-    chunk.extend(Chunk(batch(2, [3], times=[70]), [3], 7, [6]))
+    chunk.extend([Chunk(batch(2, [3], times=[70]), [3], 7, [6])])
     assert (list(chunk.times), chunk.time_at(2)) == ([7, NEVER_MS, 6], 7)
     assert list(chunk.batch.timestamps) == [50, 60, 70]
 

@@ -1,0 +1,49 @@
+"""Records without a key: what needs none takes them, what keeps state by key refuses them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support.engine_app import Bench
+
+import streamapp
+from streamapp.testing.pipeline_driver import PipelineDriver
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamapp.pipelines.flow import Flow
+
+
+def driver_of(declare: Callable[[Flow], Any]) -> PipelineDriver:
+    app = Bench().app()
+    declare(app.pipeline("p").source(app.topic("in")))
+    return PipelineDriver(app.pipelines["p"])
+
+
+def test_topic_gets_records_with_and_without_keys() -> None:
+    driver = driver_of(lambda flow: flow.filter(lambda n: n > 1).map(str).to(topic="out"))
+    driver.put("in", [b"1", b"2", b"3"], keys=[None, None, b"k"])
+    driver.commit()
+    assert [(each.key, each.value) for each in driver.records("out")] == [
+        (None, b"2"),
+        (b"k", b"3"),
+    ]
+    assert driver.stats.dead_letters == 0
+
+
+@pytest.mark.parametrize(
+    "declare",
+    [
+        lambda flow: flow.to(table="t"),
+        lambda flow: (
+            flow.window(streamapp.count_window(1)).aggregate(n=streamapp.count()).to(topic="out")
+        ),
+    ],
+)
+def test_state_by_key_needs_one(declare: Callable[[Flow], Any]) -> None:
+    driver = driver_of(declare)
+    driver.put("in", [b"1", b"2"], keys=[None, b"k"])
+    driver.commit()
+    assert driver.stats.dead_letters == 1
