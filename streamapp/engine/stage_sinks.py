@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _UNWRITTEN: Final = frozenset({CORRECTION, RETRACT})
 #: Less than every watermark.
 _UNTOLD_MS = NEVER_MS - 1
+#: Keys whose partition a sink remembers.
+_PLACES: Final = 50_000
 #: Takes a finished record; it is part of the next commit.
 Send = Callable[[OutRecord], None]
 
@@ -60,24 +62,35 @@ class TopicSink:
         self._partitions = partitions
         self._choose = choose
         self._send = send
+        #: Where records of a key go, and its bytes.
+        self._places: dict[Hashable, tuple[TP, bytes | None]] = {}
 
     def write(self, rows: Rows) -> None:
         """See ``pipelines.task.Sink``."""
-        for index, value in enumerate(rows.values):
-            if self._only and isinstance(value, WindowRow) and value.kind not in self._only:
+        only, send, encode = self._only, self._send, self._topic.encode
+        columns = zip(rows.keys, rows.values, rows.times, rows.origins, strict=True)
+        for key, value, time_ms, origin in columns:
+            if only and isinstance(value, WindowRow) and value.kind not in only:
                 continue
             try:
-                key, data = self._encoded(rows.keys[index], value)
+                tp, raw = self._places.get(key) or self._place(key)
+                data = encode("value", value)
             except Exception as exc:
-                raise RowError(rows.origins[index]) from exc
-            partition = self._choose(self._name, key, self._partitions)
-            self._send(OutRecord(TP(self._name, partition), key, data, rows.times[index]))
+                raise RowError(origin) from exc
+            send(OutRecord(tp, raw, data, time_ms))
 
-    def _encoded(self, key: Any, value: Any) -> tuple[bytes | None, bytes | None]:
+    def _place(self, key: Any) -> tuple[TP, bytes | None]:
+        given = key
         if self._topic.key_type is None and not isinstance(key, str | bytes | None):
             # A topic that declares no keys takes what is bytes or text already.
             key = ",".join(map(str, key)) if isinstance(key, tuple) else str(key)
-        return self._topic.encode("key", key), self._topic.encode("value", value)
+        raw = self._topic.encode("key", key)
+        place = TP(self._name, self._choose(self._name, raw, self._partitions)), raw
+        if raw is not None:  # records without a key go everywhere
+            if len(self._places) >= _PLACES:
+                self._places.clear()
+            self._places[given] = place
+        return place
 
 
 class RegroupSink:
