@@ -102,11 +102,11 @@ class Chunk:
 
     def run(self, most: int) -> int:
         """Return where a run of up to ``most`` records from ``at`` ends; a bad one is alone."""
-        stop, limit = self.at + 1, min(self.at + most, self.end)
-        if self.values[self.at].__class__ is not Bad:
-            while stop < limit and self.values[stop].__class__ is not Bad:
-                stop += 1
-        return stop
+        at, limit = self.at, min(self.at + most, self.end)
+        if self.values[at].__class__ is Bad:
+            return at + 1
+        kinds = [*map(type, self.values[at:limit])]
+        return at + (kinds.index(Bad) if Bad in kinds else len(kinds))
 
     def extend(self, more: Sequence[Chunk]) -> None:
         """Append the records of the chunks that follow."""
