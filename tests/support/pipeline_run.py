@@ -165,7 +165,9 @@ class PipelineRun(Run):
             "pairs-out": Counter(tuple(json.loads(s.value or b"")) for s in self.read("pairs-out")),
             "dead-letters": self._letters(),
         }
-        assert all(wanted.values()), f"nothing was tested of {[k for k in wanted if not wanted[k]]}"
+        # What a bug did to the topic in the middle is what the reference begins with.
+        untested = [] if self.plan.planted else [name for name, of in wanted.items() if not of]
+        assert not untested, f"nothing was tested of {untested}"
         wrong = told_wrongly(first, middle)
         return wrong + [_told(k, wanted[k], found[k]) for k in wanted if wanted[k] != found[k]]
 
