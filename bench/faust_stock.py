@@ -54,7 +54,7 @@ class _Stopwatch:
     def stop(self) -> None:
         self._ran = time.perf_counter() - self._started[0], cpu_s() - self._started[1]
 
-    def report(self, total: float) -> None:
+    def report(self, total: int) -> None:
         seconds, cpu = self._ran
         part = self._report.with_suffix(".part")
         part.write_text(json.dumps({"seconds": seconds, "cpu_s": cpu, "total": total}))
@@ -107,33 +107,6 @@ def _table(app: Any, events: int, watch: _Stopwatch) -> None:  # noqa: ANN401 - 
                 watch.report(sum(sums.values()))
 
 
-def _windows(app: Any, events: int, watch: _Stopwatch, step_s: float, size_s: float) -> None:  # noqa: ANN401 - faust.App
-    """Sum amounts by user and window of the records' timestamps, as the manual has it."""
-    plain = app.Table("sums", default=int, partitions=PARTITIONS)
-    sums = plain.hopping(size_s, step_s).relative_to_stream()
-
-    @app.agent(app.topic("events", key_type=str))
-    async def add(stream: Any) -> None:  # noqa: ANN401 - Faust's stream
-        seen = 0
-        async for event in stream:
-            sums[event["user"]] += event["amount"]
-            seen += 1
-            if seen == 1:
-                watch.start()
-            elif seen == events:
-                watch.stop()
-                # What an update in each window of an event comes to.
-                watch.report(sum(plain.values()) * step_s / size_s)
-
-
-def _tumbling(app: Any, events: int, watch: _Stopwatch) -> None:  # noqa: ANN401 - faust.App
-    _windows(app, events, watch, 5.0, 5.0)
-
-
-def _hopping(app: Any, events: int, watch: _Stopwatch) -> None:  # noqa: ANN401 - faust.App
-    _windows(app, events, watch, 5.0, 30.0)
-
-
 def _output(app: Any, events: int, watch: _Stopwatch) -> None:  # noqa: ANN401 - faust.App
     out = app.topic("out", key_type=str, value_type=int)
 
@@ -170,14 +143,7 @@ def _recovery(app: Any, _: int, watch: _Stopwatch) -> None:  # noqa: ANN401 - fa
         watch.report(sum(sums.values()))
 
 
-_SCENARIOS = {
-    "stateless": _stateless,
-    "table": _table,
-    "tumbling": _tumbling,
-    "hopping": _hopping,
-    "output": _output,
-    "recovery": _recovery,
-}
+_SCENARIOS = {"stateless": _stateless, "table": _table, "output": _output, "recovery": _recovery}
 
 
 # --- the measuring process --------------------------------------------------------------------
