@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamapp.core.names import NAME_HINT, is_topic_name
 from streamapp.errors import ConfigError
+from streamapp.operators.results import WindowRow
 from streamapp.serde.codecs import value_decoder, value_encoder
 from streamapp.state.operator_table import OperatorTable, View
 from streamapp.state.result_table import ResultTable
@@ -74,9 +75,12 @@ class DeclaresPipelines:
 
     # --- what pipelines ask for ------------------------------------------------------------------
 
-    def operator_table(self, name: str, view: View, help_: str) -> OperatorTable:
+    def operator_table(
+        self, name: str, view: View, help_: str, *, holds_windows: bool = False
+    ) -> OperatorTable:
         """Declare the table that shows the state of an operator."""
-        table = OperatorTable(TableSpec(self._free(name), help=help_), view)
+        spec = TableSpec(self._free(name), help=help_)
+        table = OperatorTable(spec, view, holds_windows=holds_windows)
         self.tables[name] = table
         return table
 
@@ -87,6 +91,7 @@ class DeclaresPipelines:
         codec = RowCodec(value_encoder(value_type, "json"), value_decoder(value_type, "json"), {})
         spec = TableSpec(self._free(name), value_type=value_type, ttl_ms=keep_ms, help=help_)
         table = ResultTable(spec, codec)
+        table.holds_windows = isinstance(value_type, type) and issubclass(value_type, WindowRow)
         self.tables[name] = table
         return table
 

@@ -94,9 +94,12 @@ class Pipeline:
         self._topic_labels.add(label)
         return label
 
-    def state_table(self, label: str, view: View, help_: str) -> OperatorTable:
+    def state_table(
+        self, label: str, view: View, help_: str, *, holds_windows: bool = False
+    ) -> OperatorTable:
         """Declare the table of an operator's state."""
-        return self.app.operator_table(f"{self.name}-{label}", view, help_)
+        name = f"{self.name}-{label}"
+        return self.app.operator_table(name, view, help_, holds_windows=holds_windows)
 
     def handler_topic(self, handler: Callable[..., Any], value_type: Any) -> Topic:
         """Return the topic over which rows go to a handler; declares the agent that calls it."""

@@ -79,7 +79,7 @@ class Windowed:
 
         label = pipeline.label("windows")
         table = pipeline.state_table(
-            label, windows.view(), f"Windows of {pipeline.name} that are kept"
+            label, windows.view(), f"Windows of {pipeline.name} that are kept", holds_windows=True
         )
         node = Stateful(label, (flow.node,), make=make, table=table, kind="window")
         result = Aggregated(pipeline, pipeline.add(node), row)

@@ -25,9 +25,10 @@ _LAST = b"\xff" * 9
 class OperatorTable(Table):
     """See the module. Declared by a pipeline, restored and committed like any other table."""
 
-    def __init__(self, spec: TableSpec, view: View) -> None:
+    def __init__(self, spec: TableSpec, view: View, *, holds_windows: bool = False) -> None:
         super().__init__(spec, RowCodec(_not_encoded, bytes, {}))
         self.view = view
+        self.holds_windows = holds_windows
 
     def rows(
         self, partition: int, start: bytes = b"", end: bytes = _LAST, *, reverse: bool = False
@@ -45,7 +46,7 @@ class OperatorTable(Table):
 
     def _shown(self, value: Any, partition: int) -> Any:
         """Say of a window whether it has closed, where only the watermark can tell."""
-        if isinstance(value, dict) and "end" in value and "is_final" not in value:
+        if self.holds_windows and "end" in value and "is_final" not in value:
             return {**value, "is_final": self.now_ms(partition) >= value["end"] - 1}
         return value
 

@@ -68,6 +68,8 @@ class Table(WritesColumns):
         self._is_lasting = spec.ttl_ms is None
         self._atoms = codec.atoms
         self.shards: dict[int, Shard] = {}
+        #: Whether the rows are windows of a pipeline: ``start`` and ``end`` are event times.
+        self.holds_windows = False
         #: Number of partitions, known when the worker starts.
         self.partitions = spec.partitions or 0
         #: Event time of a partition for readers outside of events, in ms since 1970.

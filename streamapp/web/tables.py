@@ -132,6 +132,7 @@ class TableViews:
             "key_type": type_name(spec.key_type),
             "value_type": type_name(spec.value_type),
             **about_windows(table),
+            "holds_windows": table.holds_windows,
             "partitions": table.partitions or None,
             "owned": sorted(table.shards),
             "rows": count.rows if count and count.is_all else None,

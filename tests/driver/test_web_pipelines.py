@@ -51,6 +51,11 @@ KINDS: dict[str, Callable[[Flow], Any]] = {
     "count": windowed(streamapp.count_window(10)),
     "join": lambda flow: flow.join(flow, after="1m").to(topic="pairs"),
     "join as of": lambda flow: flow.join_as_of(flow).to(topic="pairs"),
+    "join of what looks like a window": lambda flow: (
+        flow.map(lambda sale: {"start": sale.at, "end": "soon"})
+        .join(flow, after="1m")
+        .to(topic="pairs")
+    ),
     "dedup": lambda flow: flow.dedup("user", within="1m").to(topic="once"),
 }
 
@@ -89,6 +94,8 @@ async def test_the_page_shows_windows_as_times_of_day(tmp_path: Path) -> None:
     source = app.topic("sales", key_type=str, value_type=Sale, event_time="at")
     flow = app.pipeline("sold").source(source).window(streamapp.tumbling("1m")).emit("update")
     flow.aggregate(total=streamapp.sum("amount")).to(table="per_minute")
+    stays = app.pipeline("stays").source(source)
+    stays.map(lambda _: {"key": "room", "start": 1, "end": 5}).to(table="stays")
     bench.broker.create_topic(TopicSpec("sales", 1))
     put(bench, "sales", ("ann", {"user": "ann", "amount": 2.5, "at": 86_399_000}))
     async with running(app), browser_tab(tmp_path) as tab:
@@ -101,6 +108,9 @@ async def test_the_page_shows_windows_as_times_of_day(tmp_path: Path) -> None:
             "1970-01-01 23:59:00 - 1970-01-02 00:00:00Z update {total: 2.5}",
             "0",
         ]
+        cells = cells.replace("per_minute", "stays")
+        shown = await tab.until(f"[...{cells}].map(cell => cell.innerText)", bool)
+        assert shown == ['"ann"', '{key: "room", start: 1, end: 5}', "0"]
         assert tab.errors == []
 
 

@@ -88,9 +88,8 @@ const span = (kind, text) => element("span", { class: kind }, text);
 const MOST_MS = 8.64e15; // the last time that a Date holds
 const isTime = (value) => Number.isInteger(value) && Math.abs(value) <= MOST_MS;
 
-// Results of windows: milliseconds of event time from `start` to `end`.
-const isWindow = (value) =>
-  typeof value === "object" && value !== null && isTime(value.start) && isTime(value.end) && value.start < value.end;
+// Event times in milliseconds that a Date can show.
+const isWindow = (value) => isTime(value.start) && isTime(value.end);
 
 const day = (at) => at.toJSON().split("T")[0];
 const clock = (at) => at.toJSON().split("T")[1].slice(0, -1).replace(/\.000$/, "");
@@ -108,10 +107,18 @@ function* windowPieces({ start, end, key, kind, is_final: isFinal, ...results })
   yield* pieces(results);
 }
 
+// A row of a table that holds windows: one of them, or the sessions of a key.
+function* windowsPieces(value) {
+  const windows = value.sessions ?? [value];
+  for (const [at, each] of windows.entries()) {
+    if (at) yield ", ";
+    yield* isWindow(each) ? windowPieces(each) : pieces(each);
+  }
+}
+
 // A value as compact JSON in coloured pieces.
 function* pieces(value) {
-  if (isWindow(value)) yield* windowPieces(value);
-  else if (Array.isArray(value)) {
+  if (Array.isArray(value)) {
     yield "[";
     for (const [at, each] of value.entries()) {
       if (at) yield ", ";
@@ -244,7 +251,7 @@ function updateCard(card, about) {
 }
 
 // A key has a row in each of its windows.
-const shownKey = (item) => (isWindow(item.value) && "key" in item.value ? item.value.key : named(item));
+const shownKey = (about, item) => (about.holds_windows && "key" in item.value ? item.value.key : named(item));
 const named = (item) => (item.window ? [item.key, new Date(Number(item.window.start_ms)).toJSON()] : item.key);
 const rowKey = (item) => `${item.partition} ${plain(named(item))}`;
 const collator = new Intl.Collator("en", { numeric: true });
@@ -263,8 +270,8 @@ function showRows(card, items) {
     if (row.text === text) return;
     const isNew = row.text === undefined;
     row.text = text;
-    row.cells[0].replaceChildren(...pieces(shownKey(item)));
-    row.cells[1].replaceChildren(...pieces(item.value));
+    row.cells[0].replaceChildren(...pieces(shownKey(about, item)));
+    row.cells[1].replaceChildren(...(about.holds_windows ? windowsPieces : pieces)(item.value));
     row.cells[0].title = plain(named(item));
     row.cells[1].title = text.slice(0, 2000);
     row.cells[2].className = "n quiet";
