@@ -30,7 +30,7 @@ class Offer(StrEnum):
     """What became of an item."""
 
     ACCEPTED = "accepted"
-    #: There is no room; it was not taken in and not counted: offer it again later, or give it up.
+    #: There is no room; it was not taken in and not counted: offer it again later.
     MUST_WAIT = "must_wait"
     DROPPED = "dropped"
 
@@ -56,7 +56,7 @@ class Buffer(Generic[T]):
     """Items in the order in which they were offered.
 
     ``offered`` counts items that are no longer in the hands of who brings them; ``dropped`` those
-    that nobody will take, by the policy that dropped them (``timeout`` for those given up).
+    that nobody will take, by the policy that dropped them.
     """
 
     def __init__(self, bounds: Bounds, excess: Excess = "block", sample_every: int = 10) -> None:
@@ -119,11 +119,6 @@ class Buffer(Generic[T]):
     def keep(self, item: T, size_bytes: int = 0) -> None:
         """Take in an item that was accepted before, whatever the bounds are now."""
         self._accept(item, size_bytes)
-
-    def give_up(self) -> None:
-        """Count an item that must wait as dropped: whoever brings it waits no longer."""
-        self.offered += 1
-        self.dropped["timeout"] += 1
 
     def __iter__(self) -> Iterator[T]:
         """Iterate over the items, the oldest first."""

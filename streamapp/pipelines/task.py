@@ -131,7 +131,7 @@ class Task:
             The error of the first record that cannot be used: those before it are done, it and
             those after it are not.
         """
-        given = without(rows, signals)
+        given = _without(rows, signals)
         if not self._is_confluent[source]:
             return self._run(source, rows, after_ms, given)
         for start, stop in _spans(rows.origins):
@@ -335,7 +335,7 @@ def _spans(origins: Sequence[int]) -> Iterator[tuple[int, int]]:
         start = stop
 
 
-def without(rows: Rows, left_out: Sequence[int]) -> Rows:
+def _without(rows: Rows, left_out: Sequence[int]) -> Rows:
     """Return the rows but those at some (rising) indices."""
     if not left_out:
         return rows

@@ -34,12 +34,6 @@ def test_block_takes_nothing_in_and_counts_nothing_until_there_is_room() -> None
     assert content(buffer) == "bc"
 
 
-def test_an_item_given_up_is_counted() -> None:
-    buffer = filled("block")
-    buffer.give_up()
-    assert (buffer.offered, buffer.accepted, buffer.dropped) == (3, 2, {"timeout": 1})
-
-
 def test_drop_newest() -> None:
     buffer = filled("drop_newest")
     assert buffer.offer("c", 1) is Offer.DROPPED
