@@ -141,7 +141,7 @@ class SessionWindows(SlottedSessions):
         one.shown += other.shown
         one.tick_ms = min(one.tick_ms, other.tick_ms)
         one.stage = max(one.stage, other.stage)
-        one.is_calm = one.is_calm and other.is_calm
+        one.is_calm = True  # the record that joins them changes it, at its own watermark
         held.put([each for each in held.sessions if each is not other])
         return one
 

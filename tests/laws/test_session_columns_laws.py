@@ -1,0 +1,144 @@
+"""Sessions in slots and sessions as objects: the same rows, the same state, byte for byte."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import accumulate
+from typing import Any
+from unittest.mock import patch
+
+from hypothesis import given
+from hypothesis import strategies as st
+from support.keyed_driver import END_MS, Run
+from support.operator_driver import rows_of
+
+from streamapp.core.aggregates import AggregateSet, constructors
+from streamapp.core.rows import Rows
+from streamapp.core.windows import Emission, Lateness, Session
+from streamapp.operators import session_columns, session_slots
+from streamapp.operators.operator import StateView
+from streamapp.operators.results import row_type
+from streamapp.operators.session import SESSION_FIELDS, SessionWindows
+
+_SET = AggregateSet(
+    {
+        "n": constructors.count(),
+        "total": constructors.sum("v"),
+        "dev": constructors.stddev("v"),
+        "least": constructors.min("v"),
+        "oldest": constructors.first("v"),
+        "newest": constructors.last("v"),
+    }
+)
+_ROW = row_type("session", [*SESSION_FIELDS, *_SET.names])
+_VALUES = st.sampled_from([1, 2, 0.1, 0.7, 1e16, -1e16, None, 1 << 62])
+_RECORD = st.tuples(st.sampled_from(["a", "b", "c", 7, ("a", 1)]), st.integers(-30, 30), _VALUES)
+_SPECS = st.builds(
+    Session,
+    st.integers(1, 15),
+    st.builds(Lateness, st.integers(0, 7), st.sampled_from(["drop", "side", "correct"])),
+)
+_FAULTS = st.sampled_from(["nothing", "commit", "trim to 0", "trim to 1", "restart"])
+
+
+@contextmanager
+def slots(least: int) -> Iterator[None]:
+    """Have batches of so many rows worked on as columns, which are written anew at once."""
+    with patch.object(session_columns, "MANY", least), patch.object(session_slots, "_FEW", 0):
+        yield
+
+
+def started(spec: Session, *, alone: bool) -> Run:
+    def make(state: StateView) -> SessionWindows:
+        made = SessionWindows(spec, _SET, _ROW, Emission("close"), state)
+        made.advances_itself = alone
+        return made
+
+    return Run(make)
+
+
+def step(run: Run, rows: Rows, after: int, fault: str) -> list[Any]:
+    """Take a batch in as a stage does; return all that there is to see."""
+    if run.operator.advances_itself:
+        found = run.operator.process(rows)
+        run.driver.take(found)
+        run.driver.late += run.operator.take_late().values
+        run.driver.advance(after)
+        seen = [found.keys, found.marks, found.origins]
+    else:
+        run.driver.run(rows, after)
+        seen = []
+    seen.append(run.operator.changed > 0)
+    match fault.split():
+        case ["commit"]:
+            run.commit()
+        case ["trim", _, kept]:
+            run.trim(int(kept))
+        case ["restart"]:
+            alone = run.operator.advances_itself
+            run.restart()
+            run.operator.advances_itself = alone
+    return [*seen, {**run.state.rows}, [*run.emitted], [*run.late], +run.operator.late]
+
+
+def marks_of(rows: Rows, bound: int, joined: Sequence[bool]) -> tuple[Rows, list[int]]:
+    """Return rows some of which have an origin in common, and so a mark, and all marks."""
+    origins = [*accumulate(map(int, joined[: len(rows)]))]
+    times = [time - bound - 1 for time in rows.times]
+    marks = [*rows.marks, max(*times, rows.marks[-1])]
+    for index in range(1, len(rows)):
+        if origins[index] == origins[index - 1]:
+            marks[index] = marks[index - 1]
+    return Rows(rows.keys, rows.times, rows.values, marks[:-1], origins), marks
+
+
+@given(
+    _SPECS,
+    st.lists(_RECORD, min_size=1, max_size=40),
+    st.integers(0, 12),
+    st.booleans(),
+    st.lists(st.sampled_from([True, True, True, False]), min_size=40, max_size=40),
+    st.lists(st.tuples(st.integers(1, 12), _FAULTS, st.booleans()), min_size=40, max_size=40),
+)
+def test_slots_and_objects_agree(
+    spec: Session,
+    records: list[tuple[Any, int, Any]],
+    bound: int,
+    alone: bool,  # noqa: FBT001 - drawn
+    joined: list[bool],
+    steps: list[tuple[int, str, bool]],
+) -> None:
+    made = rows_of([(key, time, {"v": v}) for key, time, v in records], bound)
+    rows, marks = marks_of(made, bound, joined)
+    objects, columns = started(spec, alone=alone), started(spec, alone=alone)
+    start = 0
+    for size, fault, is_many in steps:
+        if start == len(rows):
+            break
+        stop = min(start + size, len(rows))
+        while stop < len(rows) and rows.origins[stop] == rows.origins[stop - 1]:
+            stop += 1
+        batch = rows.part(start, stop)
+        with slots(1 << 30):
+            expected = step(objects, batch, marks[stop], fault)
+        with slots(1 if is_many else 1 << 30):
+            assert step(columns, batch, marks[stop], fault) == expected
+        start = stop
+    for run in (objects, columns):
+        run.go_to(END_MS)
+        run.commit()
+        assert run.state.rows == {}
+    assert columns.emitted == objects.emitted
+
+
+def test_sessions_that_only_grow_are_no_objects() -> None:
+    """Without this, the law above might compare objects with objects."""
+    run = started(Session(10), alone=True)
+    rows = rows_of([(key, time, {"v": 1}) for time in range(5) for key in "abc"], 0)
+    with slots(1):
+        run.operator.process(rows)
+    assert [held.sessions for held in run.operator._kept.values()] == [[], [], []]
+    with slots(1 << 30):
+        run.operator.process(rows.part(0, 1))
+    assert [len(held.sessions) for held in run.operator._kept.values()] == [1, 0, 0]
