@@ -61,7 +61,6 @@ class SessionWindows(SlottedSessions):
         # Sessions close one by one: cutting a batch at each of them would cost more than the rows.
         # Not with periodic updates: among final rows, their order would tell of the cuts.
         self.can_advance_itself = not self._may_fail and emission.kind != "every"
-        self._allowed = spec.late.allowed_ms
         self._every = emission.every_ms if emission.kind == "every" else 0
         self._on_update = emission.kind == "update"
         self._unsent: dict[Hashable, None] = {}

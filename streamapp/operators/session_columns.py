@@ -10,7 +10,8 @@ not matter; what closes in between is told at the row of the whole batch at whic
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from itertools import repeat
 from typing import Final
 
 import numpy as np
@@ -21,9 +22,8 @@ from streamapp.core.times import COLUMN_LIMIT_MS, FOREVER_MS
 from streamapp.core.windows import Emission, IntArray, Session
 from streamapp.operators.aligned_place import taken
 from streamapp.operators.keyed import Adds, Emitted, KeyedWindows
-from streamapp.operators.keyed_state import DATA
 from streamapp.operators.operator import StateView
-from streamapp.operators.results import WindowRow
+from streamapp.operators.results import FINAL, WindowRow
 from streamapp.operators.session_held import OneSession, Sessions, Stage
 from streamapp.operators.session_slots import SessionSlots
 
@@ -55,6 +55,7 @@ class SlottedSessions(KeyedWindows[Sessions]):
     ) -> None:
         super().__init__(aggregates, row, state, spec.late)
         self._gap = spec.gap_ms
+        self._allowed = spec.late.allowed_ms
         fits = emission.kind == "close" and spec.gap_ms <= COLUMN_LIMIT_MS
         self._slots = SessionSlots.of(aggregates, spec.gap_ms) if fits else None
 
@@ -75,6 +76,7 @@ class SlottedSessions(KeyedWindows[Sessions]):
         self, slots: SessionSlots, rows: Rows, times: IntArray, inputs: Inputs, out: Emitted
     ) -> None:
         of = slots.slots_of(rows.keys)
+        self._begin_many(slots, rows, of)
         has_slot = np.flatnonzero(of >= 0)
         apart = slots.apart(of[has_slot], times[has_slot])
         if apart:
@@ -91,6 +93,26 @@ class SlottedSessions(KeyedWindows[Sessions]):
             self._advance_among(adds, len(rows) - 1, out)
         adds.flush()
         self._to_slots(slots, adds.rows)
+
+    def _begin_many(self, slots: SessionSlots, rows: Rows, of: IntArray) -> None:
+        """Begin the sessions of keys that have none; ``of`` is brought up to date."""
+        kept, last_ms = self._kept, rows.marks[-1]
+        new: dict[Hashable, int] = {}
+        indices = np.flatnonzero(of < 0).tolist()
+        for index in indices:
+            if (key := rows.keys[index]) not in new:
+                new[key] = index
+        found = []
+        for key, index in new.items():
+            due_ms = rows.times[index] + self._gap - 1
+            held = kept[key]
+            if due_ms > last_ms and not held.sessions:
+                self._touch(held)
+                self._wake(held, due_ms)
+                found.append((held, rows.times[index]))
+        if found:
+            slots.begin([held for held, _ in found], [time for _, time in found])
+            of[indices] = slots.slots_of([rows.keys[index] for index in indices])
 
     def _advance_before(self, adds: Adds, mark_ms: int, out: Emitted) -> None:
         if isinstance(adds, ChosenAdds):
@@ -140,9 +162,25 @@ class SlottedSessions(KeyedWindows[Sessions]):
 
     def advance(self, watermark_ms: int) -> Rows:
         """See ``Operator.advance``."""
+        out = Emitted()
         if self._slots is not None and self.next_due_ms <= watermark_ms:
+            self._close_many(self._slots, self._slots.due(watermark_ms - self._allowed), out)
             self._to_objects(self._slots, self._slots.due(watermark_ms))
-        return super().advance(watermark_ms)
+        self._fire_all(watermark_ms, out)
+        self._settle_if_asked()
+        return out.rows(in_order=True)
+
+    def _close_many(self, slots: SessionSlots, some: Sequence[int], out: Emitted) -> None:
+        """Emit sessions of slots that are over, and let go of them."""
+        if not some:
+            return
+        found, (firsts, lasts, *results) = slots.close(some)
+        keys, ends = [held.key for held in found], [last + self._gap for last in lasts]
+        made = map(self._row, keys, firsts, ends, repeat(FINAL), firsts, lasts, *results)
+        for held, end, row in zip(found, ends, made, strict=True):
+            out.add((end, held.raw), row)
+            held.due_ms = FOREVER_MS
+            self._touch(held)
 
     # State.
 
@@ -155,14 +193,12 @@ class SlottedSessions(KeyedWindows[Sessions]):
             if held.slot >= 0:
                 slots.mark_changed(held.slot)
         self._dirty = [held for held in self._dirty if held.slot < 0]
-        changed = {**super().drain()}
-        for held, data in zip(*slots.take_changed(), strict=True):
-            if held.is_stored and held.due_ms == held.stored_due_ms:
-                held.is_dirty = False
-                changed[DATA + held.raw] = data
-            else:
-                self._drain(held, data, changed)
-            kept[held.key] = kept.pop(held.key)
+        for held in slots.changed_keys():
+            kept[held.key] = kept.pop(held.key)  # as the others: see ``KeyedState.drain``
+        changed, moved = slots.take_changed()
+        for held, data in moved:
+            self._drain(held, data, changed)
+        changed.update(super().drain())
         return changed
 
     def trim(self, rows: int) -> None:

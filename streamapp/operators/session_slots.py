@@ -17,7 +17,7 @@ from streamapp.core.aggregates import AggregateSet, Columns, Inputs
 from streamapp.core.times import FOREVER_MS
 from streamapp.core.windows import IntArray
 from streamapp.operators.aligned_columns import columns_of
-from streamapp.operators.keyed_state import VERSION
+from streamapp.operators.keyed_state import DATA, VERSION
 from streamapp.operators.session_held import OneSession, Sessions, Stage
 
 #: Slots without a session that are put up with, whatever the number of others.
@@ -37,10 +37,14 @@ class SessionSlots:
         self._columns = columns
         self._gap = gap_ms
         self._held: list[Sessions | None] = []
+        self._row_keys: list[bytes] = []
         self._of: dict[Hashable, int] = {}
         self._first: IntArray = np.zeros(0, np.int64)
         self._last: IntArray = np.zeros(0, np.int64)
+        self._timer: IntArray = np.zeros(0, np.int64)
         self._is_changed: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)
+        #: Whether the state has a row of this slot with the timer in ``_timer``.
+        self._is_settled: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)
 
     @classmethod
     def of(cls, aggregates: AggregateSet, gap_ms: int) -> Self | None:
@@ -89,52 +93,76 @@ class SessionSlots:
 
     def take(self, many: Sequence[tuple[Sessions, OneSession]]) -> None:
         """Move sessions here: of each key the only one, open and never emitted."""
-        start = self._columns.reserve(len(many))
-        slots = range(start, start + len(many))
-        self._grow(slots.stop)
-        self._columns.load_accs(np.arange(start, slots.stop), [one.acc for _, one in many])
-        self._first[start : slots.stop] = [one.first for _, one in many]
-        self._last[start : slots.stop] = [one.last for _, one in many]
-        for slot, (held, _) in zip(slots, many, strict=True):
+        firsts, lasts = [one.first for _, one in many], [one.last for _, one in many]
+        rows = self._reserve([held for held, _ in many], firsts, lasts)
+        self._columns.load_accs(rows, [one.acc for _, one in many])
+        for held, _ in many:
             held.put([])
+
+    def begin(self, keys: Sequence[Sessions], times: Sequence[int]) -> None:
+        """Begin a session without a record for keys that have none."""
+        self._reserve(keys, times, times)
+
+    def _reserve(
+        self, keys: Sequence[Sessions], firsts: Sequence[int], lasts: Sequence[int]
+    ) -> IntArray:
+        start = self._columns.reserve(len(keys))
+        stop = start + len(keys)
+        self._grow(stop)
+        self._first[start:stop] = firsts
+        self._last[start:stop] = lasts
+        self._is_changed[start:stop] = False
+        self._is_settled[start:stop] = False
+        for slot, held in enumerate(keys, start):
             held.slot = self._of[held.key] = slot
-            self._held.append(held)
+        self._held += keys
+        self._row_keys += [DATA + held.raw for held in keys]
+        return np.arange(start, stop)
+
+    def close(self, slots: Sequence[int]) -> tuple[list[Sessions], list[Sequence[object]]]:
+        """End sessions; return their keys and, as columns, their first, last and results."""
+        rows = np.array(slots, np.int64)
+        spans = [self._first[rows].tolist(), self._last[rows].tolist()]
+        results = self._columns.results(rows)
+        return self._drop(rows), [*spans, *results]
 
     def leave(self, slots: Sequence[int]) -> list[Sessions]:
         """Give sessions back to their keys; return those that have changed."""
         rows = np.array(slots, np.int64)
         firsts, lasts = self._first[rows].tolist(), self._last[rows].tolist()
         changed = self._is_changed[rows].tolist()
-        found = [self._drop(slot) for slot in slots]
         accs = self._columns.accs(rows)
+        found = self._drop(rows)
         for held, first, last, acc in zip(found, firsts, lasts, accs, strict=True):
             one = OneSession(first, last, acc)
             one.is_calm = True  # who changes it says so
             held.put([one])
-        self._is_changed[rows] = False
-        self._last[rows] = FOREVER_MS
         return [held for held, was_changed in zip(found, changed, strict=True) if was_changed]
 
     def forget_all_but(self, kept: Container[Hashable]) -> None:
         """Let go of the sessions of other keys, which must be stored as they are."""
-        gone = [slot for key, slot in self._of.items() if key not in kept]
-        for slot in gone:
-            self._drop(slot)
-        self._last[gone] = FOREVER_MS
+        self._drop(np.array([at for key, at in self._of.items() if key not in kept], np.int64))
 
-    def _drop(self, slot: int) -> Sessions:
-        held, self._held[slot] = self._held[slot], None
-        assert held is not None
-        held.slot = -1
-        del self._of[held.key]
-        return held
+    def _drop(self, rows: IntArray) -> list[Sessions]:
+        found = []
+        for slot in rows.tolist():
+            held, self._held[slot] = self._held[slot], None
+            if held is not None:
+                held.slot = -1
+                del self._of[held.key]
+                found.append(held)
+        self._is_changed[rows] = False
+        self._last[rows] = FOREVER_MS
+        return found
 
     def _grow(self, size: int) -> None:
         if size > len(self._first):
-            more = max(size, _FEW) 
+            more = max(size, _FEW)
             self._first = np.concatenate((self._first, np.zeros(more, np.int64)))
             self._last = np.concatenate((self._last, np.full(more, FOREVER_MS)))
+            self._timer = np.concatenate((self._timer, np.zeros(more, np.int64)))
             self._is_changed = np.concatenate((self._is_changed, np.zeros(more, np.bool_)))
+            self._is_settled = np.concatenate((self._is_settled, np.zeros(more, np.bool_)))
 
     def compact(self) -> None:
         """Write the sessions anew if most slots have none."""
@@ -146,29 +174,41 @@ class SessionSlots:
         columns.reserve(len(rows))
         columns.merge(np.arange(len(rows)), self._columns, rows)
         self._columns, self._held = columns, [*held]
+        self._row_keys = [self._row_keys[one.slot] for one in held]
         self._first, self._last = self._first[rows], self._last[rows]
-        self._is_changed = self._is_changed[rows]
+        self._timer = self._timer[rows]
+        self._is_changed, self._is_settled = self._is_changed[rows], self._is_settled[rows]
         for slot, one in enumerate(held):
             one.slot = self._of[one.key] = slot
 
     # --- state -----------------------------------------------------------------------------------
 
     def mark_changed(self, slot: int) -> None:
-        """Mark a session, or its timer, as changed."""
+        """Mark a session, and its timer, as changed."""
         self._is_changed[slot] = True
+        self._is_settled[slot] = False
 
     def changed_keys(self) -> list[Sessions]:
         """Return the keys that have changed since they were last stored."""
         rows = np.flatnonzero(self._is_changed).tolist()
         return [held for slot in rows if (held := self._held[slot]) is not None]
 
-    def take_changed(self) -> tuple[list[Sessions], list[bytes]]:
-        """Return the keys that have changed since the last call, and their rows in the state."""
+    def take_changed(self) -> tuple[dict[bytes, bytes | None], list[tuple[Sessions, bytes]]]:
+        """Return the rows of what has changed since the last call.
+
+        Those whose timer is stored as it is come as rows of the state, others with their keys.
+        """
         rows = np.flatnonzero(self._is_changed)
-        if not len(rows):
-            return [], []
-        found = self.changed_keys()
         self._is_changed[rows] = False
+        settled, others = rows[self._is_settled[rows]], rows[~self._is_settled[rows]]
+        moved = [held for slot in others.tolist() if (held := self._held[slot]) is not None]
+        self._timer[others] = [held.due_ms for held in moved]
+        self._is_settled[others] = True
+        row_keys = map(self._row_keys.__getitem__, settled.tolist())
+        changed: dict[bytes, bytes | None] = dict(zip(row_keys, self._lines(settled), strict=True))
+        return changed, [*zip(moved, self._lines(others), strict=True)]
+
+    def _lines(self, rows: IntArray) -> list[bytes]:
         sessions = zip(
             self._first[rows].tolist(),
             self._last[rows].tolist(),
@@ -179,7 +219,7 @@ class SessionSlots:
             zip(*self._columns.packed_slots(rows), strict=True),
             strict=False,
         )
-        dues = [held.due_ms for held in found]
-        lines = _encode_lines([*zip(repeat(VERSION), dues, sessions)]).split(b"\n")
+        timers = self._timer[rows].tolist()
+        lines = _encode_lines([*zip(repeat(VERSION), timers, sessions, strict=False)]).split(b"\n")
         lines.pop()
-        return found, lines
+        return lines
