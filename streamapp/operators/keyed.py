@@ -206,7 +206,7 @@ class KeyedWindows(KeyedState[H]):
         if not self.advances_itself:
             self._settle()
 
-    def _advance_before(self, adds: Adds, mark_ms: int, out: Emitted) -> None:
+    def _advance_before(self, adds: Adds, out: Emitted) -> None:
         """Do what is due at the mark of the next row, unless rows of its origin were taken."""
         at, rows = adds.at, adds.rows
         if at and rows.origins[at] == rows.origins[at - 1]:

@@ -94,7 +94,7 @@ class SessionWindows(SlottedSessions):
         rows = adds.rows.part(adds.at, stop)
         for key, time, mark in zip(rows.keys, rows.times, rows.marks, strict=True):
             if alone and mark >= self.next_due_ms:
-                self._advance_before(adds, mark, out)
+                self._advance_before(adds, out)
             held = kept[key]
             one = held.only
             if one is None or not one.first - gap <= time <= one.last + gap:

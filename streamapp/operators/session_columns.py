@@ -114,11 +114,11 @@ class SlottedSessions(KeyedWindows[Sessions]):
             slots.begin([held for held, _ in found], [time for _, time in found])
             of[indices] = slots.slots_of([rows.keys[index] for index in indices])
 
-    def _advance_before(self, adds: Adds, mark_ms: int, out: Emitted) -> None:
+    def _advance_before(self, adds: Adds, out: Emitted) -> None:
         if isinstance(adds, ChosenAdds):
             self._advance_among(adds, adds.indices[adds.at], out)
         else:
-            super()._advance_before(adds, mark_ms, out)
+            super()._advance_before(adds, out)
 
     def _advance_among(self, adds: ChosenAdds, last: int, out: Emitted) -> None:
         """Do what is due before any row of the batch from the one taken last up to ``last``."""
@@ -174,7 +174,8 @@ class SlottedSessions(KeyedWindows[Sessions]):
         """Emit sessions of slots that are over, and let go of them."""
         if not some:
             return
-        found, (firsts, lasts, *results) = slots.close(some)
+        firsts, lasts = slots.spans(some)
+        found, results = slots.close(some)
         keys, ends = [held.key for held in found], [last + self._gap for last in lasts]
         made = map(self._row, keys, firsts, ends, repeat(FINAL), firsts, lasts, *results)
         for held, end, row in zip(found, ends, made, strict=True):

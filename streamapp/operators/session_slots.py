@@ -119,17 +119,21 @@ class SessionSlots:
         self._row_keys += [DATA + held.raw for held in keys]
         return np.arange(start, stop)
 
-    def close(self, slots: Sequence[int]) -> tuple[list[Sessions], list[Sequence[object]]]:
-        """End sessions; return their keys and, as columns, their first, last and results."""
+    def close(self, slots: Sequence[int]) -> tuple[list[Sessions], list[list[object]]]:
+        """End sessions; return their keys, and a list for each name with the results."""
         rows = np.array(slots, np.int64)
-        spans = [self._first[rows].tolist(), self._last[rows].tolist()]
         results = self._columns.results(rows)
-        return self._drop(rows), [*spans, *results]
+        return self._drop(rows), results
+
+    def spans(self, slots: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Return the first and the last time of each session."""
+        rows = np.array(slots, np.int64)
+        return self._first[rows].tolist(), self._last[rows].tolist()
 
     def leave(self, slots: Sequence[int]) -> list[Sessions]:
         """Give sessions back to their keys; return those that have changed."""
         rows = np.array(slots, np.int64)
-        firsts, lasts = self._first[rows].tolist(), self._last[rows].tolist()
+        firsts, lasts = self.spans(slots)
         changed = self._is_changed[rows].tolist()
         accs = self._columns.accs(rows)
         found = self._drop(rows)
@@ -214,7 +218,7 @@ class SessionSlots:
             self._last[rows].tolist(),
             repeat(Stage.OPEN.value),
             repeat(FOREVER_MS),
-            repeat(False),
+            repeat(object=False),
             repeat(()),
             zip(*self._columns.packed_slots(rows), strict=True),
             strict=False,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import accumulate
+from operator import not_
 from typing import Any
 from unittest.mock import patch
 
@@ -40,6 +42,8 @@ _SPECS = st.builds(
     st.builds(Lateness, st.integers(0, 7), st.sampled_from(["drop", "side", "correct"])),
 )
 _FAULTS = st.sampled_from(["nothing", "commit", "trim to 0", "trim to 1", "restart"])
+#: A number of rows that no batch has.
+_NEVER = 1 << 30
 
 
 @contextmanager
@@ -49,10 +53,10 @@ def slots(least: int) -> Iterator[None]:
         yield
 
 
-def started(spec: Session, *, alone: bool) -> Run:
+def started(spec: Session, *, is_alone: bool) -> Run:
     def make(state: StateView) -> SessionWindows:
         made = SessionWindows(spec, _SET, _ROW, Emission("close"), state)
-        made.advances_itself = alone
+        made.advances_itself = is_alone
         return made
 
     return Run(make)
@@ -82,49 +86,59 @@ def step(run: Run, rows: Rows, after: int, fault: str) -> list[Any]:
     return [*seen, {**run.state.rows}, [*run.emitted], [*run.late], +run.operator.late]
 
 
-def marks_of(rows: Rows, bound: int, joined: Sequence[bool]) -> tuple[Rows, list[int]]:
-    """Return rows some of which have an origin in common, and so a mark, and all marks."""
-    origins = [*accumulate(map(int, joined[: len(rows)]))]
-    times = [time - bound - 1 for time in rows.times]
-    marks = [*rows.marks, max(*times, rows.marks[-1])]
-    for index in range(1, len(rows)):
-        if origins[index] == origins[index - 1]:
-            marks[index] = marks[index - 1]
-    return Rows(rows.keys, rows.times, rows.values, marks[:-1], origins), marks
+@dataclass(frozen=True)
+class Case:
+    """Records that may share origins (``joined`` to the one before), for operators of one kind."""
+
+    spec: Session
+    is_alone: bool
+    bound: int
+    records: list[tuple[Any, int, Any]]
+    joined: list[bool]
+
+    def batches(self, sizes: Sequence[int]) -> Iterator[tuple[Rows, int]]:
+        """Yield batches of about these sizes, each with the watermark behind it."""
+        made = rows_of([(key, time, {"v": v}) for key, time, v in self.records], self.bound)
+        rows, marks = self._marked(made)
+        start = 0
+        for size in sizes:
+            stop = min(start + size, len(rows))
+            while stop < len(rows) and rows.origins[stop] == rows.origins[stop - 1]:
+                stop += 1
+            if start < stop:
+                yield rows.part(start, stop), marks[stop]
+            start = stop
+
+    def _marked(self, rows: Rows) -> tuple[Rows, list[int]]:
+        """Return rows of which those of one origin have one mark, and all marks."""
+        origins = [*accumulate(map(int, map(not_, self.joined[: len(rows)])))]
+        marks = [*rows.marks, max(rows.marks[-1], rows.times[-1] - self.bound - 1)]
+        for index in range(1, len(rows)):
+            if origins[index] == origins[index - 1]:
+                marks[index] = marks[index - 1]
+        return Rows(rows.keys, rows.times, rows.values, marks[:-1], origins), marks
 
 
-@given(
+_CASES = st.builds(
+    Case,
     _SPECS,
-    st.lists(_RECORD, min_size=1, max_size=40),
-    st.integers(0, 12),
     st.booleans(),
-    st.lists(st.sampled_from([True, True, True, False]), min_size=40, max_size=40),
-    st.lists(st.tuples(st.integers(1, 12), _FAULTS, st.booleans()), min_size=40, max_size=40),
+    st.integers(0, 12),
+    st.lists(_RECORD, min_size=1, max_size=40),
+    st.lists(st.sampled_from([False, False, False, True]), min_size=40, max_size=40),
 )
-def test_slots_and_objects_agree(
-    spec: Session,
-    records: list[tuple[Any, int, Any]],
-    bound: int,
-    alone: bool,  # noqa: FBT001 - drawn
-    joined: list[bool],
-    steps: list[tuple[int, str, bool]],
-) -> None:
-    made = rows_of([(key, time, {"v": v}) for key, time, v in records], bound)
-    rows, marks = marks_of(made, bound, joined)
-    objects, columns = started(spec, alone=alone), started(spec, alone=alone)
-    start = 0
-    for size, fault, is_many in steps:
-        if start == len(rows):
-            break
-        stop = min(start + size, len(rows))
-        while stop < len(rows) and rows.origins[stop] == rows.origins[stop - 1]:
-            stop += 1
-        batch = rows.part(start, stop)
-        with slots(1 << 30):
-            expected = step(objects, batch, marks[stop], fault)
-        with slots(1 if is_many else 1 << 30):
-            assert step(columns, batch, marks[stop], fault) == expected
-        start = stop
+_STEPS = st.lists(st.tuples(st.integers(1, 12), _FAULTS, st.booleans()), min_size=1, max_size=40)
+
+
+@given(_CASES, _STEPS)
+def test_slots_and_objects_agree(case: Case, steps: list[tuple[int, str, bool]]) -> None:
+    objects, columns = (started(case.spec, is_alone=case.is_alone) for _ in range(2))
+    batches = case.batches([size for size, _, _ in steps])
+    for (batch, after), (_, fault, is_many) in zip(batches, steps, strict=False):
+        with slots(_NEVER):
+            expected = step(objects, batch, after, fault)
+        with slots(1 if is_many else _NEVER):
+            assert step(columns, batch, after, fault) == expected
     for run in (objects, columns):
         run.go_to(END_MS)
         run.commit()
@@ -134,11 +148,11 @@ def test_slots_and_objects_agree(
 
 def test_sessions_that_only_grow_are_no_objects() -> None:
     """Without this, the law above might compare objects with objects."""
-    run = started(Session(10), alone=True)
+    run = started(Session(10), is_alone=True)
     rows = rows_of([(key, time, {"v": 1}) for time in range(5) for key in "abc"], 0)
     with slots(1):
         run.operator.process(rows)
     assert [held.sessions for held in run.operator._kept.values()] == [[], [], []]
-    with slots(1 << 30):
+    with slots(_NEVER):
         run.operator.process(rows.part(0, 1))
     assert [len(held.sessions) for held in run.operator._kept.values()] == [1, 0, 0]
