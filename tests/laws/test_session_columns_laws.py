@@ -10,7 +10,7 @@ from operator import not_
 from typing import Any
 from unittest.mock import patch
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from support.keyed_driver import END_MS, Run
 from support.operator_driver import rows_of
@@ -130,7 +130,22 @@ _CASES = st.builds(
 _STEPS = st.lists(st.tuples(st.integers(1, 12), _FAULTS, st.booleans()), min_size=1, max_size=40)
 
 
+def _case(*records: tuple[str, int]) -> Case:
+    return Case(Session(10), True, 0, [(*one, 1) for one in records], [False] * 40)  # noqa: FBT003 - see Case
+
+
+#: A session closes within a batch, before a record that would have touched it.
+_CLOSES = _case(("a", 0), ("b", 11), ("a", 5))
+#: A session that has grown leaves its slot for a record that is late.
+_LEAVES = _case(("a", 100), ("a", 105), ("a", 0))
+#: Most slots are let go, and the last one is written anew elsewhere.
+_MOVES = _case(*((key, 0) for key in "abcdefgh"), ("z", 20), ("z", 21))
+
+
 @given(_CASES, _STEPS)
+@example(_CLOSES, [(1, "nothing", True), (2, "nothing", True)])
+@example(_LEAVES, [(1, "commit", True), (1, "nothing", True), (1, "commit", True)])
+@example(_MOVES, [(9, "commit", True), (1, "commit", True)])
 def test_slots_and_objects_agree(case: Case, steps: list[tuple[int, str, bool]]) -> None:
     objects, columns = (started(case.spec, is_alone=case.is_alone) for _ in range(2))
     batches = case.batches([size for size, _, _ in steps])
