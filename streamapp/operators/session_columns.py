@@ -182,6 +182,7 @@ class SlottedSessions(KeyedWindows[Sessions]):
             out.add((end, held.raw), row)
             held.due_ms = FOREVER_MS
             self._touch(held)
+        self._timers.forget({held.raw for held in found})
 
     # State.
 
