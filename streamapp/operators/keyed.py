@@ -206,14 +206,18 @@ class KeyedWindows(KeyedState[H]):
         if not self.advances_itself:
             self._settle()
 
-    def _advance_before(self, adds: Adds, mark_ms: int, out: Emitted) -> None:
+    def _advance_before(self, adds: Adds, out: Emitted) -> None:
         """Do what is due at the mark of the next row, unless rows of its origin were taken."""
         at, rows = adds.at, adds.rows
         if at and rows.origins[at] == rows.origins[at - 1]:
             return
         adds.flush()
+        self._fire_before(rows, at, out)
+
+    def _fire_before(self, rows: Rows, at: int, out: Emitted) -> None:
+        """Do what is due at the mark of a row of the batch; all before it have been added."""
         fired = Emitted()
-        self._fire_all(mark_ms, fired)
+        self._fire_all(rows.marks[at], fired)
         out.extend(fired, rows.marks[at - 1] if at else self._mark, rows.origins[at])
 
     def _fire_all(self, watermark_ms: int, out: Emitted) -> None:

@@ -19,7 +19,7 @@ from streamapp.serde.ordered_keys import TEXT, decode_key, encode_key
 
 #: First byte of the rows that hold what is known of a key.
 DATA: Final = b"\x01"
-_VERSION: Final = 1
+VERSION: Final = 1
 _encode_lines: Final = msgspec.json.Encoder().encode_lines
 _MARK, _MARK_ESCAPED, _KEY_END = b"\x00", b"\x00\xff", b"\x00\x01"
 
@@ -45,8 +45,8 @@ def read_body(data: bytes) -> list[Any]:
         ValueError: The row was written by a later version.
     """
     version, *body = cast("list[Any]", msgspec.json.decode(data))
-    if version != _VERSION:
-        msg = f"Row of windows has format {version}; this version reads {_VERSION}"
+    if version != VERSION:
+        msg = f"Row of windows has format {version}; this version reads {VERSION}"
         raise ValueError(msg)
     return body
 
@@ -179,7 +179,7 @@ class KeyedState(Operator, Generic[H]):
     def _encode_all(self, many: Sequence[H]) -> list[bytes | None]:
         bodies = [self._pack(held) for held in many]
         full = zip(many, bodies, strict=True)
-        lines = _encode_lines([[_VERSION, held.due_ms, *body] for held, body in full if body])
+        lines = _encode_lines([[VERSION, held.due_ms, *body] for held, body in full if body])
         found = iter(lines.split(b"\n"))
         return [next(found) if body else None for body in bodies]
 

@@ -21,10 +21,11 @@ from streamapp.core.aggregates import Acc, AggregateSet
 from streamapp.core.rows import Rows
 from streamapp.core.times import FOREVER_MS, plus
 from streamapp.core.windows import Emission, Session
-from streamapp.operators.keyed import Adds, Emitted, KeyedWindows
+from streamapp.operators.keyed import Adds, Emitted
 from streamapp.operators.keyed_state import DATA, key_of, read_body
 from streamapp.operators.operator import AT_ONCE, StateView
 from streamapp.operators.results import CORRECTION, FINAL, LATE, RETRACT, UPDATE, WindowRow
+from streamapp.operators.session_columns import SlottedSessions
 from streamapp.operators.session_held import OneSession, Sessions, Stage
 
 #: Fields of a session's row before those of the aggregates.
@@ -41,7 +42,7 @@ _CHANGED: Final = {
 _CLOSING: Final = {Stage.OPEN: FINAL, Stage.REOPENED: LATE}
 
 
-class SessionWindows(KeyedWindows[Sessions]):
+class SessionWindows(SlottedSessions):
     """See the module. A session is kept until ``W >= end - 1 + allowed lateness``.
 
     A record is late when, joined with the sessions that are kept, its window's time is over. A
@@ -56,12 +57,10 @@ class SessionWindows(KeyedWindows[Sessions]):
         emission: Emission,
         state: StateView,
     ) -> None:
-        super().__init__(aggregates, row, state, spec.late)
+        super().__init__(spec, aggregates, row, emission, state)
         # Sessions close one by one: cutting a batch at each of them would cost more than the rows.
         # Not with periodic updates: among final rows, their order would tell of the cuts.
         self.can_advance_itself = not self._may_fail and emission.kind != "every"
-        self._gap = spec.gap_ms
-        self._allowed = spec.late.allowed_ms
         self._every = emission.every_ms if emission.kind == "every" else 0
         self._on_update = emission.kind == "update"
         self._unsent: dict[Hashable, None] = {}
@@ -95,7 +94,7 @@ class SessionWindows(KeyedWindows[Sessions]):
         rows = adds.rows.part(adds.at, stop)
         for key, time, mark in zip(rows.keys, rows.times, rows.marks, strict=True):
             if alone and mark >= self.next_due_ms:
-                self._advance_before(adds, mark, out)
+                self._advance_before(adds, out)
             held = kept[key]
             one = held.only
             if one is None or not one.first - gap <= time <= one.last + gap:
@@ -114,6 +113,7 @@ class SessionWindows(KeyedWindows[Sessions]):
     def _place(self, held: Sessions, time: int, mark: int, adds: Adds) -> OneSession | None:
         """Return the session of a record: one that it touches, two made one, or a new one."""
         gap = self._gap
+        self._to_object(held)
         if not held.sessions:
             return self._begin(held, time, mark)
         near = [one for one in held.sessions if one.first - gap <= time <= one.last + gap]
@@ -140,7 +140,7 @@ class SessionWindows(KeyedWindows[Sessions]):
         one.shown += other.shown
         one.tick_ms = min(one.tick_ms, other.tick_ms)
         one.stage = max(one.stage, other.stage)
-        one.is_calm = one.is_calm and other.is_calm
+        one.is_calm = True  # the record that joins them changes it, at its own watermark
         held.put([each for each in held.sessions if each is not other])
         return one
 
@@ -169,11 +169,14 @@ class SessionWindows(KeyedWindows[Sessions]):
         return due_ms if due_ms < one.tick_ms else one.tick_ms  # noqa: FURB136 - asked often: min takes three times as long
 
     def _due_of(self, held: Sessions) -> int:
+        if held.slot >= 0:
+            return self._due_of_slot(held)
         if held.only is not None:
             return self._due(held.only)
         return min(map(self._due, held.sessions), default=FOREVER_MS)
 
     def _fire(self, held: Sessions, watermark_ms: int, out: Emitted) -> None:
+        self._to_object(held)
         for one in held.sessions:
             if one.stage is not Stage.CLOSED and plus(one.last, self._gap - 1) <= watermark_ms:
                 self._emit(held, one, _CLOSING[one.stage], out)

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import accumulate
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from support.keyed_driver import END_MS, Run
 from support.operator_driver import cut, rows_of, watermarks
@@ -80,6 +80,7 @@ def model_of(case: Case, *, every: int = 0) -> tuple[SessionModel, list[Row]]:
 
 
 @given(cases(_INTS), st.sampled_from(["close", "every"]), st.integers(1, 9))
+@example(Case([("a", 0, 0), ("a", 8, 0), ("a", 1, 0), ("a", 9, 0)], 7, 0, 2), "every", 1)
 def test_sessions_are_those_of_the_model(case: Case, kind: str, every: int) -> None:
     model, expected = model_of(case, every=every if kind == "every" else 0)
     run = case.run(kind, every)
