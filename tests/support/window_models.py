@@ -67,8 +67,9 @@ class AlignedModel:
     def _fails(self, record: Record, mark: int) -> bool:
         _, time, number = record
         late = self.spec.late
-        is_added = late.on_late == "correct" or any(
-            self._last(start) + late.allowed_ms > mark for start in self._starts(time)
+        is_added = any(
+            late.on_late == "correct" or self._last(start) + late.allowed_ms > mark
+            for start in self._starts(time)
         )
         return isinstance(number, str) and (is_added or not self.fails_when_added)
 
