@@ -7,7 +7,6 @@ points and overridable methods; nothing is patched.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from inspect import signature
@@ -33,6 +32,7 @@ from streamapp.engine.declared import (
     check_table,
 )
 from streamapp.engine.engine import Engine, ends_the_worker
+from streamapp.engine.garbage import settle_collector
 from streamapp.engine.registry import TopicRegistry, UnusedConsumer
 from streamapp.engine.replies import ReplyConsumer
 from streamapp.engine.stream import Stream
@@ -310,15 +310,10 @@ class App(DeclaresTopics, DeclaresTimers, DeclaresPipelines, faust.App):
         self.flow_control.resume()
 
     async def on_started(self) -> None:
-        """Let the collector overlook what the start of a worker has made.
-
-        These are a hundred thousand objects that live as long as the process; to look at them
-        again and again would stall all agents for tens of milliseconds.
-        """
+        """Settle the collector of a process that is a worker."""
         await super().on_started()
         if self.on_startup_finished is not None:
-            gc.collect()
-            gc.freeze()
+            settle_collector()
 
     async def on_stop(self) -> None:
         """End what is not a service of its own."""

@@ -15,6 +15,7 @@ import msgspec
 import streamapp
 from streamapp.bench.program import Program
 from streamapp.bench.scenarios import THRESHOLD, Rows, keyed
+from streamapp.engine.garbage import settle_collector
 from streamapp.testing.pipeline_driver import PipelineDriver
 
 #: Records of one fetch, the default ``batch_max`` of an ``App``.
@@ -108,7 +109,8 @@ def declare(app: streamapp.App, scenario: str, topic: str) -> Any:
 
 
 def make(scenario: str, events: list[bytes]) -> Program:
-    """Return the pipeline over the events."""
+    """Return the pipeline over the events, in a process that is set up like a worker."""
+    settle_collector()
     app = streamapp.App("bench", broker="memory://bench", store="memory://")
     driver = PipelineDriver(declare(app, scenario, "events"))
 
