@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from streamapp.core.batch import TP
+from streamapp.core.placement import split
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -36,10 +37,6 @@ def assign_ranges(
         members = sorted(m for m, topics in subscriptions.items() if topic in topics)
         if not members:
             continue
-        least, extra = divmod(partitions[topic], len(members))
-        start = 0
-        for rank, member in enumerate(members):
-            stop = start + least + (rank < extra)
-            shares[member].extend(TP(topic, p) for p in range(start, stop))
-            start = stop
+        for member, numbers in zip(members, split(partitions[topic], len(members)), strict=True):
+            shares[member].extend(TP(topic, number) for number in numbers)
     return {member: frozenset(tps) for member, tps in shares.items()}

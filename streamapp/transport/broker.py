@@ -240,6 +240,13 @@ class Broker(Protocol):
     def committed(self, group: str, tps: Iterable[TP]) -> dict[TP, Position]:
         """Return the committed positions; a partition without one is absent."""
 
+    def members(self, group: str) -> tuple[MemberInfo, ...]:
+        """Return the members of one group; none of a group that does not exist.
+
+        It is the directory of an application's workers: where each of them answers, and which
+        partitions it has. One request, whatever other groups there are.
+        """
+
     def groups(self) -> Mapping[str, GroupInfo]:
         """Return all groups by name."""
 

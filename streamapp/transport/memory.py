@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING
 
 from streamapp.core.batch import TP, OutRecord, RecordBatch
 from streamapp.errors import PartitionMismatchError, UnknownTopicError
-from streamapp.transport.broker import GroupInfo, OffsetRange, Position, TopicInfo, TopicSpec
+from streamapp.transport.broker import (
+    GroupInfo,
+    MemberInfo,
+    OffsetRange,
+    Position,
+    TopicInfo,
+    TopicSpec,
+)
 from streamapp.transport.memory_group import Group, MemoryMember
 from streamapp.transport.memory_log import Cursor, Log
 
@@ -133,6 +140,12 @@ class MemoryBroker:
         with self.changed:
             have = self._groups[group].positions if group in self._groups else {}
             return {tp: have[tp] for tp in tps if tp in have}
+
+    def members(self, group: str) -> tuple[MemberInfo, ...]:
+        """See ``Broker.members``."""
+        self.meet_fault("members")
+        with self.changed:
+            return self._groups[group].info().members if group in self._groups else ()
 
     def groups(self) -> Mapping[str, GroupInfo]:
         """See ``Broker.groups``."""

@@ -124,9 +124,8 @@ async def members_of(app: App) -> list[MemberInfo]:
     Raises:
         BrokerError: The broker cannot be read.
     """
-    groups = await app.engine.call(app.broker.groups)
-    group = groups.get(app.conf.id)
-    return [member for member in group.members if member.is_alive] if group else []
+    members = await app.engine.call(app.broker.members, app.conf.id)
+    return [member for member in members if member.is_alive]
 
 
 def restore_of(app: App) -> dict[str, Any] | None:

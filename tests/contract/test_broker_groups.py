@@ -347,8 +347,11 @@ def test_groups_shows_members_urls_and_partitions(
         True,
     )
     assert member.tps == set(IN)
+    assert broker.members("g") == info.members
+    assert broker.members("absent") == ()
     worker.member.leave()
     assert broker.groups()["g"].members == ()
+    assert broker.members("g") == ()
 
 
 def test_member_ids_are_unique(join: Callable[..., Worker]) -> None:

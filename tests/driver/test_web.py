@@ -155,7 +155,7 @@ async def test_a_restoring_worker_says_when_to_come_back() -> None:
 async def test_a_failing_broker_is_told_and_hides_nothing_else() -> None:
     async with worker() as client:
         broker = client.app.broker
-        broker.fail_next("groups", BrokerUnavailableError("gone"))
+        broker.fail_next("members", BrokerUnavailableError("gone"))
         status = await client.get("/api/v1/status")
         assert (status["phase"], status["group"]["members"]) == ("running", [])
         broker.fail_next("offsets", BrokerUnavailableError("gone"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaException, Producer
@@ -34,7 +34,14 @@ if TYPE_CHECKING:
     from confluent_kafka import TopicPartition
 
     from streamapp.core.batch import TP, OutRecord
-    from streamapp.transport.broker import GroupInfo, OffsetRange, Position, TopicInfo, TopicSpec
+    from streamapp.transport.broker import (
+        GroupInfo,
+        MemberInfo,
+        OffsetRange,
+        Position,
+        TopicInfo,
+        TopicSpec,
+    )
     from streamapp.transport.kafka.guarantees import Commits
     from streamapp.transport.kafka.options import KafkaOptions
 
@@ -113,8 +120,9 @@ class KafkaBroker:
         """Drop the producer: records that failed must not be sent after all."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            producer.purge()
-            producer.close()
+            with suppress(KafkaException):  # it may not write: others have been told, if they tried
+                producer.purge()
+                producer.close()
 
     def reader(self) -> KafkaReader:
         """See ``Broker.reader``."""
@@ -173,6 +181,10 @@ class KafkaBroker:
     def committed(self, group: str, tps: Iterable[TP]) -> dict[TP, Position]:
         """See ``Broker.committed``; waits for a commit that is being written."""
         return self._cluster.positions.committed(group, tps)
+
+    def members(self, group: str) -> tuple[MemberInfo, ...]:
+        """See ``Broker.members``; all of them count as alive until their sessions end."""
+        return self._cluster.groups.members(group)
 
     def groups(self) -> Mapping[str, GroupInfo]:
         """See ``Broker.groups``; Kafka tells nobody outside of a group its generation: 0."""

@@ -33,15 +33,15 @@ class Groups:
         self._positions = positions
         self._names = names
 
-    def member_ids(self, group: str) -> frozenset[str]:
-        """Return the members of a group, as far as they are ours."""
+    def members(self, group: str) -> tuple[MemberInfo, ...]:
+        """See ``Broker.members``."""
         theirs = self._names.theirs(group)
         found = patiently(
             lambda: self._admin.describe_consumer_groups([theirs])[theirs].result(CALL_S),
             f"asking for group {group}",
             self._topics.trouble,
         )
-        return frozenset(self._member(member).id for member in found.members)
+        return tuple(map(self._member, found.members))
 
     def all(self) -> Mapping[str, GroupInfo]:
         """See ``Broker.groups``; Kafka tells nobody outside of a group its generation: 0."""
@@ -58,7 +58,7 @@ class Groups:
 
     def _info(self, found: ConsumerGroupDescription) -> GroupInfo:
         name = found.group_id.removeprefix(self._names.prefix)
-        members = tuple(self._member(member) for member in found.members)
+        members = tuple(map(self._member, found.members))
         return GroupInfo(name, 0, members, self._positions.committed(name, self._topics.tps()))
 
     def _member(self, member: MemberDescription) -> MemberInfo:

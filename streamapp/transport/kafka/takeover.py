@@ -35,7 +35,8 @@ def end_left_open(cluster: Cluster, group: str, tps: Collection[TP]) -> None:
     written = cluster.positions.written(group, tps, is_stable=False)
     owners = {one.owner for one in written.values()} - {""}
     if owners:
-        for member_id in owners - cluster.groups.member_ids(group):
+        living = {member.id for member in cluster.groups.members(group)}
+        for member_id in owners - living:
             name = transactional_id(cluster.names.prefix, group, member_id)
             abort_left_open(cluster.clients, name)
 

@@ -34,7 +34,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from streamapp.transport.broker import GroupInfo, OffsetRange, Position, TopicInfo, TopicSpec
+    from streamapp.transport.broker import (
+        GroupInfo,
+        MemberInfo,
+        OffsetRange,
+        Position,
+        TopicInfo,
+        TopicSpec,
+    )
 
 #: Upserts came with it.
 _SQLITE = (3, 24)
@@ -149,6 +156,10 @@ class SqliteBroker:
     def committed(self, group: str, tps: Iterable[TP]) -> dict[TP, Position]:
         """See ``Broker.committed``."""
         return self._groups.committed(group, tps)
+
+    def members(self, group: str) -> tuple[MemberInfo, ...]:
+        """See ``Broker.members``."""
+        return self._groups.members_of(group)
 
     def groups(self) -> Mapping[str, GroupInfo]:
         """See ``Broker.groups``; those without a live member are included."""

@@ -95,6 +95,13 @@ class Groups:
             known = _positions(conn, group)
         return {TP(*tp): known[TP(*tp)] for tp in tps if TP(*tp) in known}
 
+    def members_of(self, group: str) -> tuple[MemberInfo, ...]:
+        """Return the members of one group."""
+        with self.members.read() as conn:
+            peers = peers_of(conn, group)
+        with self.bus.read() as conn:
+            return self._infos(peers, plan_of(conn, group))
+
     def describe(self) -> dict[str, GroupInfo]:
         """Return all groups by name, those without a live member included."""
         with self.members.read() as conn:
@@ -107,7 +114,10 @@ class Groups:
 
     def _describe(self, conn: sqlite3.Connection, name: str, peers: Iterable[Peer]) -> GroupInfo:
         plan = plan_of(conn, name)
-        members = tuple(
+        return GroupInfo(name, plan.generation, self._infos(peers, plan), _positions(conn, name))
+
+    def _infos(self, peers: Iterable[Peer], plan: Plan) -> tuple[MemberInfo, ...]:
+        return tuple(
             MemberInfo(
                 peer.id,
                 peer.url,
@@ -116,7 +126,6 @@ class Groups:
             )
             for peer in peers
         )
-        return GroupInfo(name, plan.generation, members, _positions(conn, name))
 
 
 def write_positions(
