@@ -193,7 +193,8 @@ class TaskClock:
             marks = [*accumulate(known, max, initial=last)][1:]
         elif bound < FOREVER_MS or (own and own[0] < last):
             marks = [max(min(mark, bound), last) for mark in own]
-        self._combine()
+        # Inputs that were idle in the middle of the records have let the watermark pass.
+        self._combine(marks[-1] if marks else last)
         return marks, self._headway.watermark_ms
 
     def note(self, index: int) -> ClockNote:
@@ -211,5 +212,6 @@ class TaskClock:
         self._combine()
         return self._headway.watermark_ms
 
-    def _combine(self) -> None:
-        self._headway = combined((one.headway for one in self.inputs), self._headway.watermark_ms)
+    def _combine(self, reached_ms: int = NEVER_MS) -> None:
+        before_ms = max(self._headway.watermark_ms, reached_ms)
+        self._headway = combined((one.headway for one in self.inputs), before_ms)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streamapp.core.batch import Headers
@@ -86,6 +86,16 @@ def run(clock: TaskClock, history: Sequence[Record]) -> list[int]:
     return marks
 
 
+#: All sources of the second input are idle for a moment, so that the first decides alone.
+_IDLE_IN_BETWEEN: list[Record] = [
+    (0, 4, None),
+    (1, 0, (0, 0, True)),
+    (1, 0, (1, 0, True)),
+    (1, 0, (0, 0, False)),
+]
+
+
+@example(_IDLE_IN_BETWEEN, set())
 @given(history=_HISTORIES, cuts=st.sets(st.integers(0, 20)))
 def test_watermarks_are_those_of_a_plain_list_wherever_it_is_cut_and_restarted(
     history: list[Record], cuts: set[int]
