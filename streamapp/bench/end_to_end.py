@@ -89,7 +89,7 @@ def _run(scenario: str, url: str, count: int, folder: Path) -> Mapping[str, floa
         _fill(broker, tps, events)
         with _worker(scenario, app, url, folder) as worker:
             begin, end = _follow(broker, app, tps, worker)
-            peak_mib = _peak_mib(worker.pid)
+            peak = peak_mib(worker.pid)
             found = _found(scenario, broker, app, folder, worker)
         expected = digest(SCENARIOS[scenario].reference(events))
         if found != expected:
@@ -102,7 +102,7 @@ def _run(scenario: str, url: str, count: int, folder: Path) -> Mapping[str, floa
         "events_per_s": round(done / (end.cpu_s - begin.cpu_s)),
         "wall_per_s": round(done / (end.at - begin.at)),
         "cpu_us": round((end.cpu_s - begin.cpu_s) / done * 1e6, 3),
-        "peak_mib": round(peak_mib, 1),
+        "peak_mib": round(peak, 1),
     }
 
 
@@ -174,10 +174,10 @@ def _follow(
     def is_done() -> bool:
         done = sum(position.offset for position in broker.committed(app, tps).values())
         if done and (not looks or done == total):
-            looks.append(_Look(time.monotonic(), _cpu_s(worker.pid), done))
+            looks.append(_Look(time.monotonic(), cpu_s(worker.pid), done))
         return done == total
 
-    _wait(is_done, worker)
+    wait(is_done, worker)
     if len(looks) == 1 or looks[0].events == total:
         msg = f"all {total} events were in the first commit"
         raise WorkerFailedError(msg, hint="Measure with more --events.")
@@ -190,7 +190,7 @@ def _found(
     if scenario == "filter":
         return digest(_sent(broker, f"{app}-results"))
     (folder / "ask").touch()
-    _wait((folder / "answer").exists, worker)
+    wait((folder / "answer").exists, worker)
     return (folder / "answer").read_text()
 
 
@@ -209,7 +209,12 @@ def _sent(broker: Broker, topic: str) -> Rows:
     return rows if len(rows) == len(found) else {}
 
 
-def _wait(condition: Callable[[], bool], worker: subprocess.Popen[bytes]) -> None:
+def wait(condition: Callable[[], bool], worker: subprocess.Popen[bytes]) -> None:
+    """Wait for a condition as long as a worker lives.
+
+    Raises:
+        WorkerFailedError: It has ended, or nothing came of it in time.
+    """
     deadline = time.monotonic() + _LIMIT_S
     while not condition():
         if worker.poll() is not None:
@@ -221,12 +226,14 @@ def _wait(condition: Callable[[], bool], worker: subprocess.Popen[bytes]) -> Non
         time.sleep(0.01)
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
+    """Return the CPU seconds of a process, all its threads."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
-def _peak_mib(pid: int) -> float:
+def peak_mib(pid: int) -> float:
+    """Return the greatest memory that a process had, MiB."""
     status = Path(f"/proc/{pid}/status").read_text()
     line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1024

@@ -1,0 +1,195 @@
+"""Measures the programs of the keyed table from outside, one after the other, in turns."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import streamapp
+from streamapp.bench.end_to_end import WorkerFailedError, cpu_s, peak_mib, wait
+from streamapp.bench.keyed.changelogs import CHANGELOGS
+from streamapp.bench.keyed.plan import Plan
+from streamapp.bench.keyed.workload import START_MS, Workload
+from streamapp.core.batch import TP, OutRecord
+from streamapp.transport.broker import TopicSpec
+from streamapp.transport.connect import open_broker
+from streamapp.transport.partitioner import partition_for_key
+
+if TYPE_CHECKING:
+    from streamapp.transport.broker import Broker
+
+_WRITTEN_AT_ONCE = 20_000
+_ROOT = str(Path(streamapp.__file__).parents[1])
+_OURS = ("-m", "faust", "-A", "streamapp.bench.keyed.ours", "worker", "-l", "error")
+#: The program of each engine, as words for its interpreter.
+_WORDS = {
+    "ours": _OURS,
+    "batches": _OURS,
+    "loop": ("-m", "streamapp.bench.keyed.loop"),
+    "quix": ("-m", "streamapp.bench.keyed.quix"),
+    "faust": ("-m", "streamapp.bench.keyed.faust"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where programs run: over ``broker``, which is open, with state below ``folder``.
+
+    ``pythons`` runs an engine by another interpreter than this one.
+    """
+
+    url: str
+    broker: Broker
+    folder: Path
+    pythons: Mapping[str, str] = field(default_factory=dict)
+
+
+@contextmanager
+def place(url: str, pythons: Mapping[str, str]) -> Iterator[Place]:
+    """Open a broker and a temporary folder; ``sqlite://`` is in the folder."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        where = f"sqlite://{name}/bus" if url == "sqlite://" else url
+        broker = open_broker(_plainly(where), Path(name))
+        try:
+            yield Place(where, broker, Path(name), pythons)
+        finally:
+            broker.close()
+
+
+def _plainly(url: str) -> str:
+    """Write records as they are: not every client can read those that are compressed."""
+    if not url.startswith("kafka://"):
+        return url
+    return f"{url}{'&' if '?' in url else '?'}rdkafka.compression.type=none"
+
+
+@contextmanager
+def application(here: Place, engine: str, events: int, **more: int) -> Iterator[Plan]:
+    """Name an application that nobody else has; on Kafka its topics are removed afterwards."""
+    name = f"bench-{uuid4().hex[:8]}"
+    try:
+        yield Plan(engine, "table", name, here.url, str(here.folder), events, **more)
+    finally:
+        if here.url.startswith("kafka://"):
+            from streamapp.transport.kafka.removal import remove  # noqa: PLC0415 - only for Kafka
+
+            remove(here.url, name)
+
+
+def table(here: Place, engine: str, workload: Workload) -> dict[str, float]:
+    """Run a program over all events until they are committed, and check its changelog.
+
+    Returns:
+        ``events_per_s`` of CPU, ``wall_per_s`` (first event to last), ``cpu_us`` of the whole
+        process up to the commit, ``peak_mib``.
+
+    Raises:
+        WorkerFailedError: It ended, was stuck, or its totals are wrong.
+    """
+    with application(here, engine, workload.events) as plan:
+        fill(here.broker, plan, workload)
+        with worker(here, plan) as process:
+            wait(lambda: is_committed(here.broker, plan), process)
+            cpu, peak = cpu_s(process.pid), peak_mib(process.pid)
+            told = report(plan, process)
+        check(here.broker, plan, workload)
+    cpu -= told["cpu_began"]
+    return {
+        "events_per_s": round(workload.events / cpu),
+        "wall_per_s": round(workload.events / (told["ended_at"] - told["began_at"])),
+        "cpu_us": round(cpu / workload.events * 1e6, 3),
+        "peak_mib": round(peak, 1),
+    }
+
+
+def fill(broker: Broker, plan: Plan, workload: Workload) -> None:
+    """Make the topics of a program and write the events."""
+    changelog = CHANGELOGS["loop"].topic.format(app=plan.app)
+    for topic in (plan.topic, plan.out, *([changelog] if plan.engine == "loop" else [])):
+        broker.create_topic(TopicSpec(topic, plan.partitions))
+    records = (
+        OutRecord(
+            TP(plan.topic, partition_for_key(key, plan.partitions)), key, value, START_MS + number
+        )
+        for number, (key, value) in enumerate(workload.records())
+    )
+    while part := list(islice(records, _WRITTEN_AT_ONCE)):
+        broker.append(part)
+
+
+@contextmanager
+def worker(here: Place, plan: Plan) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a program; it is ended at the end, politely if all went well."""
+    command = [here.pythons.get(plan.engine, sys.executable), *_WORDS[plan.engine]]
+    log_file = here.folder / f"{plan.app}.log"
+    with log_file.open("ab") as log:
+        process = subprocess.Popen(  # noqa: S603 - this interpreter, or the user's choice
+            command,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, **plan.environ(), "PYTHONPATH": _ROOT},
+        )
+        try:
+            yield process
+            process.send_signal(signal.SIGTERM)
+            process.wait(_END_S)
+        except WorkerFailedError as exc:
+            said = log_file.read_text(errors="replace").strip().splitlines() or [""]
+            exc.message = f"{exc.message}: {said[-1][:200]}"
+            raise
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            process.kill()
+            process.wait()
+
+
+#: Seconds that a program has for its end.
+_END_S = 10.0
+
+
+def is_committed(broker: Broker, plan: Plan) -> bool:
+    """Tell whether the group's positions are at the end of all partitions."""
+    tps = [TP(plan.topic, number) for number in range(plan.partitions)]
+    ends = {tp: log.end for tp, log in broker.offsets(tps).items() if log.end}
+    done = broker.committed(plan.app, ends)
+    return all(tp in done and done[tp].offset >= end for tp, end in ends.items())
+
+
+def report(plan: Plan, process: subprocess.Popen[bytes]) -> dict[str, float]:
+    """Wait for what a program tells."""
+    wait(plan.report.exists, process)
+    return dict(json.loads(plan.report.read_text()))
+
+
+def check(broker: Broker, plan: Plan, workload: Workload) -> None:
+    """Compare the changelog with the right totals; sends may come after the commit.
+
+    Raises:
+        WorkerFailedError: They differ.
+    """
+    expected = workload.totals()
+    deadline = time.monotonic() + _END_S
+    while (found := CHANGELOGS[plan.engine].rows(broker, plan.app)) != expected:
+        if time.monotonic() > deadline:
+            total = f"{len(found)} rows with {sum(found.values())} in all"
+            right = f"{len(expected)} with {sum(expected.values())}"
+            msg = f"wrong result: {total}, expected {right}"
+            raise WorkerFailedError(msg)
+        time.sleep(_LOOK_S)
+
+
+#: Seconds between two looks at a changelog that is not complete.
+_LOOK_S = 0.5
