@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import msgspec
 
 from streamapp.core.batch import TP, OutRecord, RecordBatch
 from streamapp.engine.policy import Verdict
-from streamapp.engine.stage_sinks import ReadScope, RegroupSink, TableSink, TopicSink
+from streamapp.engine.stage_sinks import Choose, ReadScope, RegroupSink, TableSink, TopicSink
 from streamapp.engine.stage_work import Outputs, StageWork, read_note
 from streamapp.operators.fused import Fused
 from streamapp.pipelines.clock import RegroupedInput, SourceInput, TaskClock
@@ -32,10 +32,6 @@ if TYPE_CHECKING:
     from streamapp.state.table import Table
 
 log = logging.getLogger(__name__)
-
-
-#: Chooses the partition of a record: ``(topic, key, partitions)``.
-Choose = Callable[[str, bytes | None, int], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +116,12 @@ class Builder:
             codec = StateCodec(node.value_type)
             return Unit(
                 node.name,
-                sink=RegroupSink(name, codec, counts[name], partition, outputs.add),
+                sink=RegroupSink(name, codec, counts[name], partition, outputs.extend),
             )
         if isinstance(node, ToTopic):
             count = counts[node.topic.get_topic_name()]
             choose = self._around.choose
-            return Unit(node.name, sink=TopicSink(node, count, choose, outputs.add))
+            return Unit(node.name, sink=TopicSink(node, count, choose, outputs.extend))
         msg = f"{node.name} is no step that runs"
         raise TypeError(msg)
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Hashable, Sequence
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from streamapp.core.batch import TP, Headers, OutRecord
 from streamapp.core.rows import Rows
 from streamapp.core.times import NEVER_MS
+from streamapp.engine.places import Places
 from streamapp.errors import UsageError
 from streamapp.operators.operator import RowError
+from streamapp.operators.pick import picked
 from streamapp.operators.results import CORRECTION, RETRACT, WindowRow
 from streamapp.pipelines.clock import watermark_header
 from streamapp.serde.ordered_keys import encode_key, encode_with_last
 from streamapp.state.scope import EventScope
 from streamapp.state.shard import Shard
-from streamapp.transport.partitioner import partition_for_key
 
 if TYPE_CHECKING:
     from streamapp.engine.topic import Topic
@@ -23,14 +25,16 @@ if TYPE_CHECKING:
     from streamapp.pipelines.nodes import ToTopic
     from streamapp.state.result_table import ResultTable
 
+T = TypeVar("T")
+
 #: Kinds of rows that are not written as they are.
 _UNWRITTEN: Final = frozenset({CORRECTION, RETRACT})
 #: Less than every watermark.
 _UNTOLD_MS = NEVER_MS - 1
-#: Keys whose partition a sink remembers.
-_PLACES: Final = 50_000
-#: Takes a finished record; it is part of the next commit.
-Send = Callable[[OutRecord], None]
+#: Chooses the partition of a record: ``(topic, key, partitions)``.
+Choose = Callable[[str, bytes | None, int], int]
+#: Takes finished records; they are part of the next commit.
+Send = Callable[[list[OutRecord]], None]
 
 
 class ReadScope(EventScope):
@@ -55,42 +59,43 @@ class ReadScope(EventScope):
 class TopicSink:
     """Rows become records of a topic, under their key and with their time."""
 
-    def __init__(self, node: ToTopic, partitions: int, choose: Any, send: Send) -> None:
+    def __init__(self, node: ToTopic, partitions: int, choose: Choose, send: Send) -> None:
         self._topic: Topic = node.topic
-        self._name = node.topic.get_topic_name()
         self._only = node.only
+        self._send = send
+        self._name = node.topic.get_topic_name()
         self._partitions = partitions
         self._choose = choose
-        self._send = send
-        #: Where records of a key go, and its bytes.
-        self._places: dict[Hashable, tuple[TP, bytes | None]] = {}
+        self._places = Places(self._name, partitions, self._raw_keys)
 
     def write(self, rows: Rows) -> None:
         """See ``pipelines.task.Sink``."""
-        only, send, encode = self._only, self._send, self._topic.encode
-        columns = zip(rows.keys, rows.values, rows.times, rows.origins, strict=True)
-        for key, value, time_ms, origin in columns:
-            if only and isinstance(value, WindowRow) and value.kind not in only:
-                continue
-            try:
-                tp, raw = self._places.get(key) or self._place(key)
-                data = encode("value", value)
-            except Exception as exc:
-                raise RowError(origin) from exc
-            send(OutRecord(tp, raw, data, time_ms))
+        _write(rows if not self._only else self._wanted(rows), self._records, self._send)
 
-    def _place(self, key: Any) -> tuple[TP, bytes | None]:
-        given = key
-        if self._topic.key_type is None and not isinstance(key, str | bytes | None):
+    def _wanted(self, rows: Rows) -> Rows:
+        """Return the rows but for those of windows that are of a kind that is not wanted."""
+        kinds = [value.kind if isinstance(value, WindowRow) else None for value in rows.values]
+        wanted = {None, *self._only}
+        if wanted.issuperset(kinds):
+            return rows
+        return picked(rows, [place for place, kind in enumerate(kinds) if kind in wanted])
+
+    def _records(self, rows: Rows) -> list[OutRecord]:
+        data = self._topic.encode_many("value", rows.values)
+        places = self._places.of(rows.keys)
+        return [
+            OutRecord(tp or self._anywhere(), raw, value, time_ms)
+            for (tp, raw), value, time_ms in zip(places, data, rows.times, strict=True)
+        ]
+
+    def _anywhere(self) -> TP:
+        return TP(self._name, self._choose(self._name, None, self._partitions))
+
+    def _raw_keys(self, keys: Sequence[Any]) -> Sequence[bytes | None]:
+        if self._topic.key_type is None:
             # A topic that declares no keys takes what is bytes or text already.
-            key = ",".join(map(str, key)) if isinstance(key, tuple) else str(key)
-        raw = self._topic.encode("key", key)
-        place = TP(self._name, self._choose(self._name, raw, self._partitions)), raw
-        if raw is not None:  # records without a key go everywhere
-            if len(self._places) >= _PLACES:
-                self._places.clear()
-            self._places[given] = place
-        return place
+            keys = [key if isinstance(key, str | bytes | None) else _text_of(key) for key in keys]
+        return self._topic.encode_many("key", keys)
 
 
 class RegroupSink:
@@ -101,6 +106,7 @@ class RegroupSink:
     ) -> None:
         self._topic = topic
         self._codec = codec
+        self._places = Places(topic, partitions, lambda keys: [*map(encode_key, keys)])
         self._told = [_UNTOLD_MS] * partitions
         self._partition = partition
         self._send = send
@@ -109,19 +115,21 @@ class RegroupSink:
 
     def write(self, rows: Rows) -> None:
         """See ``pipelines.task.Sink``."""
-        told, encode = self._told, self._codec.encode
-        for index, value in enumerate(rows.values):
-            try:
-                key, data = encode_key(rows.keys[index]), encode(value)
-            except Exception as exc:
-                raise RowError(rows.origins[index]) from exc
-            target = partition_for_key(key, len(told))
-            mark = rows.marks[index]
+        _write(rows, self._records, self._send)
+
+    def _records(self, rows: Rows) -> list[OutRecord]:
+        data = self._codec.encode_many(rows.values)
+        places: Any = self._places.of(rows.keys)  # each has a key
+        told, records = self._told, []
+        for (tp, raw), value, time_ms, mark in zip(
+            places, data, rows.times, rows.marks, strict=True
+        ):
             headers: Headers = ()
-            if mark > told[target]:
-                told[target] = mark
+            if mark > told[tp.partition]:
+                told[tp.partition] = mark
                 headers = watermark_header(self._partition, mark)
-            self._send(OutRecord(TP(self._topic, target), key, data, rows.times[index], headers))
+            records.append(OutRecord(tp, raw, value, time_ms, headers))
+        return records
 
     def tell(self, watermark_ms: int, *, is_idle: bool) -> None:
         """Tell all partitions how far this one is, if that is news."""
@@ -139,7 +147,7 @@ class RegroupSink:
             # The next record ends the silence, so it must say so, however far it is.
             self._told[target] = _UNTOLD_MS if is_idle else max(told_ms, watermark_ms)
             record = OutRecord(TP(self._topic, target), None, None, max(watermark_ms, 0), headers)
-            self._send(record)
+            self._send([record])
 
 
 class TableSink:
@@ -155,18 +163,7 @@ class TableSink:
         shard = self._table.shards[self._partition]
         if shard.owner is not None:
             shard.owner.yield_to_other(shard)
-        try:
-            shard.stage(self._packed(rows))
-        except Exception:  # noqa: BLE001 - written one by one, it says which row and why
-            self._write_singly(shard, rows)
-
-    def _write_singly(self, shard: Shard, rows: Rows) -> None:
-        for index, origin in enumerate(rows.origins):
-            try:
-                packed = self._packed(rows.part(index, index + 1))
-            except Exception as exc:
-                raise RowError(origin) from exc
-            shard.stage(packed)
+        _write(rows, self._packed, shard.stage)
 
     def _packed_rows(self, rows: Rows) -> dict[bytes, bytes | None]:
         there = [value for value in rows.values if value is not None]
@@ -198,3 +195,34 @@ class TableSink:
             return found
         heads = {end: end.to_bytes(8, "big", signed=True) for end in {*ends_ms}}
         return [heads[end] + data for end, data in zip(ends_ms, found, strict=True)]
+
+
+def _write(rows: Rows, make: Callable[[Rows], T], take: Callable[[T], None]) -> None:
+    """Write what is made of rows: of all at once or, if that fails, of each record's by themselves.
+
+    Raises:
+        RowError: Nothing can be made of the rows of a record.
+    """
+    try:
+        made = make(rows)
+    except Exception:  # noqa: BLE001 - one by one, it is known which record it was
+        _write_singly(rows, make, take)
+    else:
+        take(made)
+
+
+def _write_singly(rows: Rows, make: Callable[[Rows], T], take: Callable[[T], None]) -> None:
+    start = 0
+    while start < len(rows):
+        origin = rows.origins[start]
+        stop = bisect_right(rows.origins, origin, start)
+        try:
+            made = make(rows.part(start, stop))
+        except Exception as exc:
+            raise RowError(origin) from exc
+        take(made)
+        start = stop
+
+
+def _text_of(key: object) -> str:
+    return ",".join(map(str, key)) if isinstance(key, tuple) else str(key)

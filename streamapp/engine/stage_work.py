@@ -62,6 +62,10 @@ class Outputs:
         """Let a record wait."""
         self.records.append(record)
 
+    def extend(self, records: list[OutRecord]) -> None:
+        """Let records wait."""
+        self.records += records
+
     def take(self) -> list[OutRecord]:
         """Take all that waits."""
         records, self.records = self.records, []

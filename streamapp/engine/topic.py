@@ -6,7 +6,8 @@ replayed event never leaves a second one; outside of events it goes to the broke
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import faust
@@ -28,6 +29,7 @@ from streamapp.state.scope import current_scope
 
 if TYPE_CHECKING:
     from streamapp.app import App
+    from streamapp.serde.coders import Encoder
 
 
 class Staged(Awaitable[RecordMetadata]):
@@ -65,7 +67,7 @@ class Topic(faust.Topic):
         self.allow_empty = kwargs.get("allow_empty") or self.value_type is None
         self._decode_value = value_decoder(self.value_type, self._codec("value"))
         self._decode_key = key_decoder(self.key_type, self._codec("key"))
-        self._encoders: dict[tuple[str, str | None], Callable[[Any], bytes]] = {}
+        self._encoders: dict[tuple[str, str | None], Encoder] = {}
 
     def _codec(self, part: str) -> str | None:
         named = getattr(self.schema, f"{part}_serializer", None)
@@ -176,11 +178,26 @@ class Topic(faust.Topic):
         if isinstance(given, bytes) and declared is None and codec is None:
             # As in Faust: what is bytes already, with no type declared, goes out as it is.
             return given
+        return self._encoder(part, codec)(given)
+
+    def encode_many(self, part: str, given: Sequence[Any]) -> list[bytes | None]:
+        """Return ``encode(part, one)`` of each, at a fraction of its cost for records.
+
+        Raises:
+            EncodeError: One of them is not what the topic declares.
+        """
+        kinds = {*map(type, given)}
+        if NoneType in kinds or bytes in kinds:
+            return [self.encode(part, one) for one in given]
+        return [*self._encoder(part, None).many(given)]
+
+    def _encoder(self, part: str, codec: str | None) -> Encoder:
         encode = self._encoders.get((part, codec))
         if encode is None:
             make = key_encoder if part == "key" else value_encoder
+            declared = self.key_type if part == "key" else self.value_type
             encode = self._encoders[part, codec] = make(declared, codec or self._codec(part))
-        return encode(given)
+        return encode
 
 
 class DeclaresTopics:

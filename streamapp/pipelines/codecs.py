@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from streamapp.errors import EncodeError
@@ -26,7 +27,20 @@ class StateCodec:
         Raises:
             EncodeError: It would come back as something else.
         """
-        if self.value_type is None and type(value) not in _PLAIN:
-            msg = f"A {type_name(type(value))} would come back as plain JSON"
-            raise EncodeError(msg, hint="Say what it is: .map(function, into=Type)")
+        self._check(type(value))
         return self._encode(value)
+
+    def encode_many(self, values: Sequence[object]) -> list[bytes]:
+        """Return the bytes of each value.
+
+        Raises:
+            EncodeError: One of them would come back as something else, or has no bytes.
+        """
+        for kind in {*map(type, values)}:
+            self._check(kind)
+        return self._encode.many(values)
+
+    def _check(self, kind: type) -> None:
+        if self.value_type is None and kind not in _PLAIN:
+            msg = f"A {type_name(kind)} would come back as plain JSON"
+            raise EncodeError(msg, hint="Say what it is: .map(function, into=Type)")

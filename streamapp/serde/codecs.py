@@ -17,9 +17,9 @@ import msgspec
 
 from streamapp.errors import ConfigError, DecodeError, InputError
 from streamapp.serde import faust_records
-from streamapp.serde.coders import MAX_BYTES, Decoder, guarded, only
+from streamapp.serde.coders import MAX_BYTES, Decoder, Encoder, only
 from streamapp.serde.hooks import check_type, decode_hook, encode_hook, type_name
-from streamapp.serde.strict_json import STABLE_ORDER, json_decoder, json_writer
+from streamapp.serde.strict_json import STABLE_ORDER, json_decoder, json_lines, json_writer
 from streamapp.serde.text import RAW, TEXTS, Text
 
 if TYPE_CHECKING:
@@ -77,8 +77,8 @@ def value_encoder(
     codec: str | None = None,
     *,
     max_bytes: int = MAX_BYTES,
-) -> Callable[[Any], bytes]:
-    """Return the function from a value to its bytes; it raises ``EncodeError`` only.
+) -> Encoder:
+    """Return the way from a value to its bytes; it raises ``EncodeError`` only.
 
     ``None`` is encoded as the codec's null: a tombstone is the caller's to tell apart. A declared
     scalar refuses other types; records and collections are written as they are.
@@ -110,8 +110,8 @@ def key_encoder(
     codec: str | None = None,
     *,
     max_bytes: int = MAX_BYTES,
-) -> Callable[[Any], bytes]:
-    """Return the function from a key to its bytes, the same for equal keys on every process.
+) -> Encoder:
+    """Return the way from a key to its bytes, the same for equal keys on every process.
 
     An undeclared raw key may be ``bytes`` or ``str``. Dicts inside a key need names of type
     ``str``, as others have no common order.
@@ -169,8 +169,8 @@ class _Codec(NamedTuple):
     """Makers of functions for a declared type; the second argument is the bound in bytes."""
 
     decoder: Callable[[Any, int], Decoder]
-    value_encoder: Callable[[Any, int], Callable[[Any], bytes]]
-    key_encoder: Callable[[Any, int], Callable[[Any], bytes]]
+    value_encoder: Callable[[Any, int], Encoder]
+    key_encoder: Callable[[Any, int], Encoder]
 
 
 def _json_decoder(declared: Any, max_bytes: int) -> Decoder:  # noqa: ANN401 - any annotation
@@ -183,11 +183,16 @@ def _msgpack_decoder(declared: Any, max_bytes: int) -> Decoder:  # noqa: ANN401 
     return Decoder(read, _what("MessagePack", wanted), max_bytes)
 
 
-def _encoder_maker(write: Callable[[Any], bytes], form: str) -> Callable[[Any, int], Any]:
-    def make(declared: Any, max_bytes: int) -> Callable[[Any], bytes]:  # noqa: ANN401 - any annotation
-        accepted = _SCALARS.get(_checked(declared))
-        checked = only(accepted, write) if accepted else write
-        return guarded(checked, _what(form, declared), max_bytes)
+def _encoder_maker(
+    write: Callable[[Any], bytes],
+    form: str,
+    write_many: Callable[[Sequence[Any]], list[bytes]] | None = None,
+) -> Callable[[Any, int], Encoder]:
+    def make(declared: Any, max_bytes: int) -> Encoder:  # noqa: ANN401 - any annotation
+        what, accepted = _what(form, declared), _SCALARS.get(_checked(declared))
+        if accepted:
+            return Encoder(only(accepted, write), what, max_bytes)
+        return Encoder(write, what, max_bytes, write_many)
 
     return make
 
@@ -203,9 +208,9 @@ def _text_codec(name: str, undeclared: Text) -> _Codec:
     def decoder(declared: Any, max_bytes: int) -> Decoder:  # noqa: ANN401 - any annotation
         return Decoder(text_of(declared).read, _what(f"{name} bytes", declared), max_bytes)
 
-    def encoder(declared: Any, max_bytes: int) -> Callable[[Any], bytes]:  # noqa: ANN401 - any annotation
+    def encoder(declared: Any, max_bytes: int) -> Encoder:  # noqa: ANN401 - any annotation
         text = text_of(declared)
-        return guarded(only(text.accepts, text.write), _what(f"{name} bytes", declared), max_bytes)
+        return Encoder(only(text.accepts, text.write), _what(f"{name} bytes", declared), max_bytes)
 
     return _Codec(decoder, encoder, encoder)
 
@@ -216,7 +221,7 @@ _stable_msgpack = msgspec.msgpack.Encoder(enc_hook=encode_hook, order=STABLE_ORD
 _CODECS = {
     "json": _Codec(
         _json_decoder,
-        _encoder_maker(json_writer(None), "JSON"),
+        _encoder_maker(json_writer(None), "JSON", json_lines),
         _encoder_maker(json_writer(STABLE_ORDER), "JSON"),
     ),
     "msgpack": _Codec(

