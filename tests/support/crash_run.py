@@ -12,7 +12,7 @@ import shutil
 import signal
 import time
 import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -222,12 +222,18 @@ class Run:
             effects.tables[name] = self._changelog(name)
         for seen in self.read("out"):
             effects.outputs[seen.partition].append(json.loads(seen.value or b""))
+        effects.letters = self.letters()
+        return effects
+
+    def letters(self) -> Counter[tuple[str, int, int]]:
+        """Return how many dead letters there are by agent, partition and offset."""
+        found: Counter[tuple[str, int, int]] = Counter()
         for seen in self.read("crash-dead-letters"):
             text = {name: value.decode() for name, value in seen.headers.items()}
             about = text["dead-letter-partition"], text["dead-letter-offset"]
             agent = text["dead-letter-agent"].rpartition(".")[2]
-            effects.letters[agent, int(about[0]), int(about[1])] += 1
-        return effects
+            found[agent, int(about[0]), int(about[1])] += 1
+        return found
 
     def _changelog(self, table: str) -> dict[str, Any]:
         rows: dict[tuple[int, bytes | None], bytes | None] = {}

@@ -16,10 +16,13 @@ import msgspec
 from support import kafka
 from support.crash_app import Plan
 from support.crash_run import Run
+from support.kafka_audit import audit
 from support.pipeline_run import PipelineRun
+from support.queue_checker import Sent
 from support.reference import Effects, Seen
 
 from streamapp.core.batch import TP
+from streamapp.errors import StreamappError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,6 +112,30 @@ class OnKafka(Run):
 
 class KafkaRun(OnKafka):
     """See ``Run``."""
+
+    def __init__(self, zygote: Zygote, plan: Plan) -> None:
+        super().__init__(zygote, plan)
+        self.servers = plan.url.removeprefix("kafka://").partition("?")[0]
+        #: What was fed, as the cluster answered; what it did not answer, may be there.
+        self.acknowledged: list[Sent] = []
+        self.unanswered: list[Any] = []
+
+    def feed(self, count: int, **fields: Any) -> None:
+        """See ``Run.feed``; keeps what the cluster says to it."""
+        records = [self._record(fields) for _ in range(count)]
+        try:
+            offsets = self.bus.append(records)
+        except StreamappError:
+            self.unanswered += [(one.key, one.value) for one in records]
+            raise
+        self.acknowledged += [
+            Sent(one.tp.partition, offset, (one.key, one.value))
+            for one, offset in zip(records, offsets, strict=True)
+        ]
+
+    def differences(self) -> list[str]:
+        """See ``Run.differences``; also holds all logs against the input."""
+        return [*super().differences(), *audit(self)]
 
     def committed(self) -> Effects:
         """Return what the cluster says was done; a repeated output counts once."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -39,15 +39,23 @@ class Effects:
 def effects_of(log: Iterable[Seen]) -> Effects:
     """Return what one run without any crash does."""
     effects = Effects()
+    for _, effects in replay(log):  # noqa: B007 - the last one
+        pass
+    return effects
+
+
+def replay(log: Iterable[Seen]) -> Iterator[tuple[Seen, Effects]]:
+    """Run without any crash; tell after each record what has been done so far."""
+    effects = Effects()
     for record in sorted(log):
         try:
             value = json.loads(record.value or b"")
         except ValueError:
             for agent in AGENTS:
                 effects.letters[agent, record.partition, record.offset] += 1
-            continue
-        _apply(effects, record, value)
-    return effects
+        else:
+            _apply(effects, record, value)
+        yield record, effects
 
 
 def _apply(effects: Effects, record: Seen, value: dict[str, Any]) -> None:
