@@ -25,6 +25,7 @@ app = streamapp.App(
     checkpoints_kept=settings.checkpoints_kept,
     cache_size=settings.cache_size,
     batch_max=settings.batch_max,
+    standbys=settings.standbys,
     guarantee=settings.guarantee,
 )
 

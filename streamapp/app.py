@@ -64,6 +64,7 @@ class Options:
     checkpoints_kept: int
     cache_bytes: int
     batch_max: int
+    standbys: int
     state_folder: Path | None
 
 
@@ -100,6 +101,8 @@ class App(DeclaresTopics, DeclaresTimers, DeclaresPipelines, faust.App):
         batch_max: Most records of one fetch.
         checkpoint_interval: How often a checkpoint is made ("60s"); "0s" for never.
         checkpoints_kept: How many checkpoints are kept.
+        standbys: How many other workers keep a copy of each partition of the tables, so that they
+            take over without a restore; 0 for none.
         guarantee: "exactly_once" (outputs, tables and positions are one commit; the default but on
             Kafka), "effectively_once" (outputs leave at once and may repeat after a crash), or
             "at_least_once" (tables may count twice too). A broker may give more.
@@ -130,6 +133,7 @@ class App(DeclaresTopics, DeclaresTimers, DeclaresPipelines, faust.App):
         batch_max: int = 5_000,
         checkpoint_interval: Any = "60s",
         checkpoints_kept: int = 3,
+        standbys: int = 0,
         guarantee: str | None = None,
         **options: Any,
     ) -> None:
@@ -161,9 +165,12 @@ class App(DeclaresTopics, DeclaresTimers, DeclaresPipelines, faust.App):
             "checkpoints_kept": checkpoints_kept,
             "cache_bytes": to_bytes(cache_size),
             "batch_max": batch_max,
+            "standbys": standbys,
         }
-        # Without checkpoints (an interval of 0) the worker is as correct as with them.
-        check_counts("App", {k: v for k, v in self._own.items() if k != "checkpoint_interval_ms"})
+        # Without checkpoints (an interval of 0) or standbys the worker is as correct as with them.
+        for name, value in self._own.items():
+            least = 0 if name in {"checkpoint_interval_ms", "standbys"} else 1
+            check_counts("App", {name: value}, least)
 
     # --- our parts -------------------------------------------------------------------------------
 

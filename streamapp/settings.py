@@ -79,6 +79,8 @@ class Settings(BaseSettings):
     batch_max: int = Field(default=5_000, ge=1)
     checkpoint_interval: Milliseconds = Field(default=60_000, ge=1)
     checkpoints_kept: int = Field(default=3, ge=1)
+    #: How many other workers keep a copy of each partition of the tables, to take over at once.
+    standbys: int = Field(default=0, ge=0)
     #: By default the broker's own: ``exactly_once`` on sqlite, ``effectively_once`` on Kafka.
     guarantee: Literal["exactly_once", "effectively_once", "at_least_once"] | None = None
     #: Folder of pipelines in YAML; ``None`` for none.

@@ -46,16 +46,16 @@ def check_known(given: Iterable[str], known: Iterable[str]) -> None:
             )
 
 
-def check_counts(whose: str, settings: Mapping[str, object]) -> None:
-    """Check settings that are whole numbers of at least 1.
+def check_counts(whose: str, settings: Mapping[str, object], least: int = 1) -> None:
+    """Check settings that are whole numbers of at least so much.
 
     Raises:
         ConfigError: One is not.
     """
     for name, number in settings.items():
-        if type(number) is not int or number < 1:
+        if type(number) is not int or number < least:
             msg = f"{whose}: {name}={number!r}"
-            raise ConfigError(msg, hint="It must be a whole number of at least 1")
+            raise ConfigError(msg, hint=f"It must be a whole number of at least {least}")
 
 
 def check_guarantee(guarantee: str | None) -> None:

@@ -26,6 +26,7 @@ from streamapp.engine.keeper import Keeper
 from streamapp.engine.outbox import Outbox
 from streamapp.engine.pipelines import Pipelines
 from streamapp.engine.rejects import AgentStoppedError
+from streamapp.engine.standby import Standby
 from streamapp.engine.states import EngineState, follow
 from streamapp.engine.subscriptions import Subscriptions, fail_in_hand, run_with_policy
 from streamapp.engine.sweep import Sweeper
@@ -80,6 +81,7 @@ class Engine(Service):
         self.keeper: Keeper
         self.committer: Committer
         self.group: GroupFollower
+        self.standby: Standby
         self.intake: Intake | None = None
         self.checkpoints: CheckpointMaker | None = None
         self._following: asyncio.Task[None] | None = None
@@ -102,6 +104,7 @@ class Engine(Service):
         self.keeper = Keeper(conf.id, self.app.tables, self.app.broker, options.cache_bytes)
         self.keeper.budget.on_crowded = self.outbox.wanted.set
         self.group = GroupFollower(self)
+        self.standby = Standby(self, options.standbys)
         self.committer = Committer(
             take=self.group.take_cut,
             on_committed=self.group.on_committed,
@@ -144,6 +147,7 @@ class Engine(Service):
             self._following.cancel()
             await asyncio.gather(self._following, return_exceptions=True)
             await self.group.leave()
+            await self.standby.hold()
             await self.timers.close()
             self.become(EngineState.STOPPED)
             await self.call(self.committer.close)

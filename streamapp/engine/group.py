@@ -18,7 +18,7 @@ from streamapp.core.times import NEVER_MS
 from streamapp.engine.commit import Cut, StoreWriter
 from streamapp.engine.event_clock import EventClock
 from streamapp.engine.intake import Intake
-from streamapp.engine.progress import show
+from streamapp.engine.progress import describe_end, show
 from streamapp.engine.restore import RestoreProgress, RestoreStoppedError
 from streamapp.engine.states import EngineState
 from streamapp.errors import (
@@ -174,6 +174,7 @@ class GroupFollower:
         self._kept, self.generation = None, event.generation
         self.rebalances += 1
         engine.become(EngineState.RESTORING)
+        await engine.standby.hold()
         plans = keeper.plans(engine.topics.counts, event.tps)
         keeper.detach({(plan.table, plan.partition) for plan in plans})
         if not self._pressing:
@@ -193,6 +194,7 @@ class GroupFollower:
         engine.gate.open("the state is rebuilt")
         engine.problem = ""
         engine.is_ready.set()
+        engine.standby.start()
 
     async def _restore(self, plans: list[ShardPlan]) -> None:
         engine, keeper = self._engine, self._engine.keeper
@@ -204,9 +206,8 @@ class GroupFollower:
                 await engine.call(keeper.restore, new)
             finally:
                 showing.cancel()
-            records = keeper.progress.records[0]
-            if records:
-                log.info("Restored %d records at %.0f/s", records, keeper.progress.rate)
+            if keeper.progress.total or keeper.progress.at_hand:
+                log.info("%s", describe_end(new, keeper.progress))
         keeper.attach(plans)
         if engine.committer.writer is None:
             engine.committer.writer = StoreWriter(
@@ -284,6 +285,7 @@ class GroupFollower:
         engine.gate.close("the state is rebuilt")
         self._let_go(owned)
         await self._forget()
+        await engine.standby.hold()
         if engine.intake is not None:
             # A batch that was read before the seek and came after it would look like the next one.
             await engine.intake.hush()

@@ -8,7 +8,9 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from streamapp.engine.restore import RestoreProgress
+    from collections.abc import Sequence
+
+    from streamapp.engine.restore import RestoreProgress, ShardPlan
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +39,16 @@ def describe(progress: RestoreProgress) -> str:
     return (
         f"Restoring: {done:,} of {total:,} records ({100 * done // max(total, 1)} %), "
         f"{progress.rate:,.0f}/s, about {left_s:.0f} s left"
+    )
+
+
+def describe_end(plans: Sequence[ShardPlan], progress: RestoreProgress) -> str:
+    """Return what a restore had to do, as one line."""
+    numbers = ", ".join(map(str, sorted({plan.partition for plan in plans})))
+    at_hand, read = sum(progress.at_hand.values()), progress.records[0]
+    return (
+        f"Restored partitions {numbers}: {at_hand:,} records of the changelogs at hand, "
+        f"{read:,} read at {progress.rate:,.0f}/s"
     )
 
 

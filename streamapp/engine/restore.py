@@ -2,18 +2,21 @@
 
 Runs in a thread, before any record of the partitions is processed. Starts at the store's own mark,
 never at the group's position: the store may be behind (power cut), ahead (another log) or empty.
+``standby`` follows changelogs by the same steps, without an end.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from streamapp.core.times import FOREVER_MS
 from streamapp.errors import BrokerUnavailableError
 from streamapp.faults import crash_point
 from streamapp.state.changelog import (
+    TOMBSTONES_KEPT_MS,
     Mark,
     fingerprint,
     mark_key,
@@ -46,12 +49,25 @@ class ShardPlan:
     uid: str
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a store goes on in a changelog that ends at ``end``; without a mark from nothing."""
+
+    offset: int
+    end: int
+    mark: Mark | None
+
+
 @dataclass(slots=True)
 class RestoreProgress:
-    """How far a restore is, in changelog records by partition; read by other threads."""
+    """How far a restore is, in changelog records by partition; read by other threads.
+
+    ``at_hand`` are offsets that the store had followed before.
+    """
 
     total: dict[TP, int] = field(default_factory=dict)
     done: dict[TP, int] = field(default_factory=dict)
+    at_hand: dict[TP, int] = field(default_factory=dict)
     begun: float = field(default_factory=time.monotonic)
     ended: float | None = None
 
@@ -84,34 +100,68 @@ def restore(
         BrokerUnavailableError: The broker brought no records for a long time.
         StateError: The store failed.
     """
-    starts: dict[TP, int] = {}
-    ends: dict[TP, int] = {}
     by_log = {plan.log: plan for plan in plans}
-    logs = broker.offsets(by_log)
-    marks = _trusted(broker, by_log, logs, _marks(store, plans))
-    for tp, log in logs.items():
-        mark = marks.get(tp)
-        offset = log.earliest if mark is None else mark.offset
-        if mark is None:
-            _wipe(store, by_log[tp])
-        if offset < log.end:
-            starts[tp], ends[tp] = offset, log.end
-        else:
-            _renew(store, by_log[tp], mark, log.end)
-    progress.total.update({tp: ends[tp] - starts[tp] for tp in ends})
-    _follow(broker, _Target(store, by_log, progress), starts, ends, stop)
-    for tp in ends.keys() & marks.keys() - progress.done.keys():
-        _renew(store, by_log[tp], marks[tp], marks[tp].offset)
+    starts = find_starts(broker, store, by_log)
+    prepare(store, by_log, starts)
+    ahead = {tp: start for tp, start in starts.items() if start.offset < start.end}
+    progress.total.update({tp: start.end - start.offset for tp, start in ahead.items()})
+    progress.at_hand.update({tp: one.offset for tp, one in starts.items() if one.mark is not None})
+    _follow(broker, Target(store, by_log, progress), ahead, stop)
+    renew(store, [by_log[tp] for tp in ahead])
     progress.ended = time.monotonic()
 
 
-def _marks(store: Store, plans: Sequence[ShardPlan]) -> dict[TP, Mark]:
+def find_starts(broker: Broker, store: Store, plans: Mapping[TP, ShardPlan]) -> dict[TP, Start]:
+    """Return where the store goes on in each changelog, as it is now; writes nothing.
+
+    ``plans`` by their logs. Raises what ``restore`` does.
+    """
+    logs = broker.offsets(plans)
+    marks = _trusted(broker, plans, logs, _marks(store, plans.values()))
+    return {
+        tp: Start(log.earliest if (mark := marks.get(tp)) is None else mark.offset, log.end, mark)
+        for tp, log in logs.items()
+    }
+
+
+def prepare(store: Store, plans: Mapping[TP, ShardPlan], starts: Mapping[TP, Start]) -> None:
+    """Wipe what cannot be trusted, and note that the store was at the end where it is."""
+    for tp, start in starts.items():
+        if start.mark is None:
+            _wipe(store, plans[tp])
+        if start.offset >= start.end:
+            check = 0 if start.mark is None else start.mark.check
+            note = _mark(plans[tp], start.end, check)
+            store.apply({mark_key(plans[tp].table, plans[tp].partition): note})
+
+
+def renew(store: Store, plans: Iterable[ShardPlan]) -> None:
+    """Note that the store is at the end of these logs now: a mark tells the time of its record."""
+    notes: dict[bytes, bytes | None] = {}
+    for plan in plans:
+        key = mark_key(plan.table, plan.partition)
+        mark = read_mark(store.get(key))
+        if mark is not None:
+            notes[key] = _mark(plan, mark.offset, mark.check)
+    store.apply(notes)
+
+
+def is_stale(store: Store, plans: Iterable[ShardPlan]) -> bool:
+    """Tell whether one of the logs may have lost deletions that the store has not seen."""
+    since_ms = time.time_ns() // 1_000_000 - TOMBSTONES_KEPT_MS
+    return any(mark.at_ms < since_ms for mark in _marks(store, plans).values())
+
+
+def _marks(store: Store, plans: Iterable[ShardPlan]) -> dict[TP, Mark]:
     found = {p.log: read_mark(store.get(mark_key(p.table, p.partition))) for p in plans}
     return {tp: mark for tp, mark in found.items() if mark is not None}
 
 
 def _trusted(
-    broker: Broker, plans: dict[TP, ShardPlan], logs: dict[TP, OffsetRange], marks: dict[TP, Mark]
+    broker: Broker,
+    plans: Mapping[TP, ShardPlan],
+    logs: dict[TP, OffsetRange],
+    marks: dict[TP, Mark],
 ) -> dict[TP, Mark]:
     """Return the marks that belong to the logs as they are."""
     now_ms = time.time_ns() // 1_000_000
@@ -155,19 +205,16 @@ def _wipe(store: Store, plan: ShardPlan) -> None:
     store.delete_range(prefix, prefix_end(prefix))
 
 
-def _renew(store: Store, plan: ShardPlan, mark: Mark | None, end: int) -> None:
-    """Note that the store was at the end of the log now."""
-    new = _mark(plan, end, mark.check if mark is not None else 0)
-    store.apply({mark_key(plan.table, plan.partition): new})
-
-
 @dataclass(frozen=True, slots=True)
-class _Target:
+class Target:
+    """The store that changes are written to, by their logs, and the count of them."""
+
     store: Store
-    plans: dict[TP, ShardPlan]
+    plans: Mapping[TP, ShardPlan]
     progress: RestoreProgress
 
-    def apply(self, batches: Sequence[RecordBatch], starts: dict[TP, int]) -> None:
+    def apply(self, batches: Sequence[RecordBatch], starts: Mapping[TP, Start]) -> None:
+        """Write consecutive records of some logs with their marks, as one atomic step."""
         changes: dict[bytes, bytes | None] = {}
         for batch in batches:
             plan = self.plans[batch.tp]
@@ -175,26 +222,25 @@ class _Target:
             for key, value in zip(batch.keys, batch.values, strict=True):
                 if key is not None:
                     changes[prefix + key] = value
-            mark = _mark(plan, batch.offsets[-1] + 1, _check(batch, -1))
+            mark = _mark(plan, batch.offsets[-1] + 1, _check(batch, -1), int(batch.timestamps[-1]))
             changes[mark_key(plan.table, plan.partition)] = mark
-            self.progress.done[batch.tp] = batch.next_offset - starts[batch.tp]
+            self.progress.done[batch.tp] = batch.next_offset - starts[batch.tp].offset
         self.store.apply(changes)
-        crash_point("restore.batch")
 
 
-def _follow(
-    broker: Broker, target: _Target, starts: dict[TP, int], ends: dict[TP, int], stop: Event
-) -> None:
+def _follow(broker: Broker, target: Target, starts: Mapping[TP, Start], stop: Event) -> None:
     reader = broker.reader()
     try:
-        reader.assign(starts)
-        left, patience = dict(ends), time.monotonic() + _PATIENCE_S
+        reader.assign({tp: start.offset for tp, start in starts.items()})
+        left = {tp: start.end for tp, start in starts.items()}
+        patience = time.monotonic() + _PATIENCE_S
         while left:
             if stop.is_set():
                 raise RestoreStoppedError
             batches = reader.poll(0.2, _BATCH)
             if batches:
                 target.apply(batches, starts)
+                crash_point("restore.batch")
                 patience = time.monotonic() + _PATIENCE_S
             # Not the last record's offset: on Kafka the ends of commits stand behind it.
             at = reader.positions()
@@ -206,5 +252,6 @@ def _follow(
         reader.close()
 
 
-def _mark(plan: ShardPlan, offset: int, check: int) -> bytes:
-    return write_mark(Mark(plan.uid, offset, time.time_ns() // 1_000_000, check))
+def _mark(plan: ShardPlan, offset: int, check: int, at_ms: int = FOREVER_MS) -> bytes:
+    """Return the mark of a store that has the log as it was at ``at_ms``, or as it is now."""
+    return write_mark(Mark(plan.uid, offset, min(at_ms, time.time_ns() // 1_000_000), check))

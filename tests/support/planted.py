@@ -123,16 +123,18 @@ def outputs_at_once() -> None:
 
 def restore_one_short() -> None:
     """Leave out the last record of each changelog partition that is restored."""
-    right = restore._Target.apply
+    right = restore.Target.apply
 
-    def wrong(self: restore._Target, batches: Sequence[RecordBatch], starts: dict[TP, int]) -> None:
+    def wrong(
+        self: restore.Target, batches: Sequence[RecordBatch], starts: Mapping[TP, restore.Start]
+    ) -> None:
         shorter = []
         for batch in batches:
-            is_last = batch.next_offset >= starts[batch.tp] + self.progress.total[batch.tp]
+            is_last = batch.next_offset >= starts[batch.tp].end
             shorter.append(_shorter(batch) if is_last and len(batch.offsets) > 1 else batch)
         right(self, shorter, starts)
 
-    restore._Target.apply = wrong  # type: ignore[method-assign]
+    restore.Target.apply = wrong  # type: ignore[method-assign]
 
 
 def _shorter(batch: RecordBatch) -> RecordBatch:
