@@ -42,25 +42,43 @@ def test_every_option_of_ours_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "security"),
+    ("query", "protocol", "mechanism"),
     [
-        ("tls=true", "SSL"),
-        ("user=me", "SASL_SSL"),
-        ("user=me&tls=false", "SASL_PLAINTEXT"),
-        ("sasl=OAUTHBEARER", "SASL_SSL"),
+        ("tls=true", "SSL", None),
+        ("user=me", "SASL_SSL", "PLAIN"),
+        ("user=me&tls=false", "SASL_PLAINTEXT", "PLAIN"),
+        ("user=me&sasl=scram-sha-512", "SASL_SSL", "SCRAM-SHA-512"),
+        ("token=m:f", "SASL_SSL", "OAUTHBEARER"),
+        ("sasl=OAUTHBEARER&rdkafka.sasl.oauthbearer.method=oidc", "SASL_SSL", "OAUTHBEARER"),
+        ("sasl=GSSAPI&tls=false", "SASL_PLAINTEXT", "GSSAPI"),
     ],
 )
-def test_security_follows_from_what_is_given(query: str, security: str) -> None:
-    settings = parse(f"kafka://a:1?{query}", STREAMAPP_KAFKA_PASSWORD="hidden").settings  # noqa: S106 - none
-    assert settings["security.protocol"] == security
+def test_security_follows_from_what_is_given(
+    query: str, protocol: str, mechanism: str | None
+) -> None:
+    options = parse(f"kafka://a:1?{query}", STREAMAPP_KAFKA_PASSWORD="hidden")  # noqa: S106 - none
+    settings = options.security.settings
+    assert settings["security.protocol"] == protocol
+    assert settings.get("sasl.mechanisms") == mechanism
     is_checked = settings.get("ssl.endpoint.identification.algorithm") == "https"
-    assert is_checked == security.endswith("SSL")
-    assert settings.get("sasl.password") == ("hidden" if "user" in query else None)
+    assert is_checked == protocol.endswith("SSL")
+    password = options.security.secrets.get("sasl.password")
+    assert password == ("hidden" if "user" in query else None)
+    assert "hidden" not in repr(options)
 
 
-def test_secrets_come_from_the_environment() -> None:
-    settings = parse("kafka://a:1?tls=true", STREAMAPP_KAFKA_SSL_KEY_PASSWORD="hidden").settings  # noqa: S106 - none
-    assert settings["ssl.key.password"] == "hidden"
+def test_secrets_come_from_the_environment_and_other_variables_do_not() -> None:
+    environ = {
+        "STREAMAPP_KAFKA_SSL_KEY_PASSWORD": "hidden",
+        "STREAMAPP_KAFKA_SSL_KEY_PEM": "hidden too",
+        "STREAMAPP_KAFKA_PORT": "tcp://10.0.0.1:9092",  # of an orchestrator
+    }
+    options = parse("kafka://a:1?tls=true", **environ)
+    assert options.security.secrets == {
+        "ssl.key.password": "hidden",
+        "ssl.key.pem": "hidden too",
+    }
+    assert "hidden" not in repr(options)
 
 
 @pytest.mark.parametrize(
@@ -76,6 +94,13 @@ def test_secrets_come_from_the_environment() -> None:
         ("kafka://a:1?replication=many", "many"),
         ("kafka://a:1?rdkafka.isolation.level=read_uncommitted", "guarantees"),
         ("kafka://a:1?rdkafka.sasl.password=x", "environment"),
+        ("kafka://a:1?rdkafka.ssl.key.pem=x", "environment"),
+        ("kafka://a:1?user=me", "STREAMAPP_KAFKA_PASSWORD is not set"),
+        ("kafka://a:1?sasl=SCRAM-SHA-512", "needs user=NAME"),
+        ("kafka://a:1?sasl=SCRAM", "'SCRAM': it is one of PLAIN, SCRAM-SHA-256"),
+        ("kafka://a:1?sasl=OAUTHBEARER", "token=MODULE:FUNCTION"),
+        ("kafka://a:1?sasl=PLAIN&user=me&token=m:f", "no use for a token"),
+        ("kafka://a:1?tls=perhaps", "true or false"),
     ],
 )
 def test_what_is_wrong_is_named_and_no_secret_is(url: str, why: str) -> None:

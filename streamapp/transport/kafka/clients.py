@@ -13,6 +13,7 @@ from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from streamapp.transport.kafka.failures import Trouble, failure
+from streamapp.transport.kafka.security import Tokens, check_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,10 +64,28 @@ class Clients:
     """Makes clients; whoever asked for one closes it."""
 
     def __init__(self, options: KafkaOptions) -> None:
+        """Look up what the options name.
+
+        Raises:
+            ConfigError: No function of that name brings tokens, or a file is not there.
+            BrokerUnavailableError: It brings none.
+        """
         self.options = options
         self.trouble = Trouble(options.servers)
+        security = options.security
+        self.settings: dict[str, object] = {
+            **security.settings,
+            **options.settings,
+            **security.secrets,
+        }
+        check_files(self.settings)
+        if security.token:
+            tokens = Tokens(security.token, self.trouble.note_token)
+            # Each client would wait for ten seconds, and say that it has waited.
+            tokens.check(options.settings.get("sasl.oauthbearer.config", ""))
+            self.settings["oauth_cb"] = tokens
 
-    def _settings(self, kind: Mapping[str, object], own: Mapping[str, object]) -> dict[str, object]:
+    def _complete(self, kind: Mapping[str, object], own: Mapping[str, object]) -> dict[str, object]:
         return {
             **_SHARED,
             **kind,
@@ -74,14 +93,14 @@ class Clients:
             "client.id": "streamapp",
             "logger": _Quiet(),
             "error_cb": self.trouble.note,
-            **self.options.settings,
+            **self.settings,
             **own,
         }
 
     def admin(self) -> AdminClient:
         """Return a client for topics, offsets and groups."""
         try:
-            return AdminClient(self._settings({}, {}))  # type: ignore[arg-type] # callbacks too
+            return AdminClient(self._complete({}, {}))  # type: ignore[arg-type] # callbacks too
         except KafkaException as exc:
             raise failure(exc, "opening a client") from exc
 
@@ -124,13 +143,13 @@ class Clients:
 
     def _consumer(self, own: Mapping[str, object]) -> Consumer:
         try:
-            return Consumer(self._settings(_READING, own))
+            return Consumer(self._complete(_READING, own))
         except KafkaException as exc:
             raise failure(exc, "opening a consumer") from exc
 
     def producer(self, own: Mapping[str, object] | None = None) -> Producer:
         """Return an idempotent producer; with ``transactional.id`` one that commits."""
         try:
-            return Producer(self._settings(_WRITING, own or {}))
+            return Producer(self._complete(_WRITING, own or {}))
         except KafkaException as exc:
             raise failure(exc, "opening a producer") from exc

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from streamapp.errors import BrokerUnavailableError
 from streamapp.transport.kafka.clients import Clients
 from streamapp.transport.kafka.groups import Groups
 from streamapp.transport.kafka.names import Names
@@ -30,4 +31,7 @@ class Cluster:
         self.topics = Topics(self.admin, self.names, options.replication, self.trouble)
         self.positions = Positions(self.clients, self.names)
         self.groups = Groups(self.admin, self.topics, self.positions, self.names)
-        self.topics.connect()
+        try:
+            self.topics.connect()
+        except BrokerUnavailableError as exc:
+            raise self.trouble.look_into(exc, self.clients.settings) from exc

@@ -17,9 +17,10 @@ from streamapp.errors import (
     TooLargeError,
     UnknownTopicError,
 )
+from streamapp.transport.kafka.diagnosis import HOST, diagnose
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from streamapp.errors import StreamappError
 
@@ -105,8 +106,8 @@ _FENCE_HINT = "Drop the state of those partitions; the member joins again"
 _ROOT_CAUSES = frozenset(
     {KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError._RESOLVE}  # noqa: SLF001
 )
-#: How librdkafka writes a host in its reasons: ``sasl_ssl://host:port/bootstrap: Connect ...``.
-_HOST = re.compile(r"(?:\w+://)?([\w.\-\[\]:]+:\d+)/(?:bootstrap|\d+)")
+#: What librdkafka adds about itself: ``(after 3ms in state CONNECT, 4 identical error(s) ...)``.
+_ASIDE = re.compile(r" \(after \d+ms in state [^)]*(?:\(s\)[^)]*)?\)")
 
 
 class Trouble:
@@ -133,12 +134,16 @@ class Trouble:
         if last is None or is_cause or (is_news and last.code() not in _ROOT_CAUSES):
             self._last = error
 
+    def note_token(self, reason: str) -> None:
+        """Remember why there is no token."""
+        self._last = KafkaError(KafkaError._AUTHENTICATION, reason)  # noqa: SLF001 - its public name
+
     def explain(self, error: KafkaError) -> tuple[KafkaError, str]:
         """Return the cause behind a failure, and a hint if addresses are to blame."""
         code = error.code()
         if self._last is None or _KINDS.get(code, (BrokerError, ""))[1] is not _DOWN:
             return error, ""
-        host = _HOST.search(self._last.str())
+        host = HOST.search(self._last.str())
         is_foreign = host is not None and host[1] not in self._servers
         if is_foreign and self._last.code() not in _ROOT_CAUSES - {KafkaError._RESOLVE}:  # noqa: SLF001
             return self._last, (
@@ -146,6 +151,15 @@ class Trouble:
                 "that this host can reach"
             )
         return self._last, ""
+
+    def look_into(
+        self, failed: BrokerUnavailableError, settings: Mapping[str, object]
+    ) -> BrokerUnavailableError:
+        """Return the failure of a first connection, better explained where that is possible."""
+        found = self._last and diagnose(self._last, ",".join(self._servers), settings)
+        if not found:
+            return failed
+        return BrokerUnavailableError(f"Kafka: {found[0]}", hint=found[1])
 
 
 def failure(
@@ -159,7 +173,8 @@ def failure(
     if error.code() in FENCES:
         return FencedError(f"Kafka: {doing} was refused: {cause.str()}", hint=_FENCE_HINT)
     kind, kinds_hint = _KINDS.get(cause.code(), (BrokerError, ""))
-    return kind(f"Kafka: {doing} failed: {cause.str()}", hint=hint or kinds_hint)
+    reason = _ASIDE.sub("", cause.str())
+    return kind(f"Kafka: {doing} failed: {reason}", hint=hint or kinds_hint)
 
 
 def is_passing(problem: object) -> bool:
@@ -185,7 +200,9 @@ def patiently(ask: Callable[[], _T], doing: str, trouble: Trouble) -> _T:
 
 
 def error_of(problem: object) -> KafkaError | None:
-    """Return librdkafka's error in an exception of its binding."""
+    """Return librdkafka's error in an exception of its binding, or of waiting for an answer."""
     if isinstance(problem, KafkaException) and problem.args:
         problem = problem.args[0]
+    elif isinstance(problem, TimeoutError):
+        return KafkaError(KafkaError._TIMED_OUT)  # noqa: SLF001 - its public name
     return problem if isinstance(problem, KafkaError) else None

@@ -9,21 +9,20 @@ from urllib.parse import parse_qsl
 
 from streamapp.core.duration import to_ms
 from streamapp.errors import ConfigError
+from streamapp.transport.kafka.security import SECRETS, Security, take_security
 
 if TYPE_CHECKING:
     from urllib.parse import SplitResult
 
 _HINT = (
     "Use kafka://host:port[,host:port]?option=value with session_timeout, rebalance_timeout, "
-    "instance_id, protocol (classic, consumer), replication, prefix, tls, sasl, user, "
+    "instance_id, protocol (classic, consumer), replication, prefix, tls, sasl, user, token, "
     "or rdkafka.NAME for a setting of librdkafka"
 )
 #: The guarantee of clusters that have no transactions.
 WITHOUT_TRANSACTIONS = "at_least_once"
 _PROTOCOLS = ("classic", "consumer")
 _PASSTHROUGH = "rdkafka."
-_ENVIRONMENT = "STREAMAPP_KAFKA_"
-_SECRETS = ("password", "secret")
 
 #: Settings on which the guarantees rest: nobody changes them from outside.
 _OURS = frozenset(
@@ -53,8 +52,8 @@ class KafkaOptions:
     ``rebalance_timeout_ms``: how long it may take to let go of its partitions. ``instance_id``
     names a worker for good: it keeps its partitions over a restart within its session, and what it
     left half written ends at once. ``replication`` -1 is the cluster's default. ``prefix`` stands
-    before the names of all topics and groups. ``settings`` are librdkafka's. ``guarantee`` is no
-    option of the URL but the application's; see ``guarantees``.
+    before the names of all topics and groups. ``settings`` are librdkafka's. ``security`` is who we
+    are. ``guarantee`` is no option of the URL but the application's; see ``guarantees``.
     """
 
     servers: str
@@ -66,13 +65,11 @@ class KafkaOptions:
     prefix: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
     guarantee: str = "effectively_once"
+    security: Security = field(default_factory=Security)
 
 
 def parse_options(parts: SplitResult, environ: Mapping[str, str]) -> KafkaOptions:
     """Read the options of a URL.
-
-    A secret comes from the environment: ``STREAMAPP_KAFKA_PASSWORD`` for SASL, and
-    ``STREAMAPP_KAFKA_SSL_KEY_PASSWORD`` and the like for librdkafka's ``ssl.key.password``.
 
     Raises:
         ConfigError: An option is unknown or wrong, or a secret stands in the URL.
@@ -80,18 +77,11 @@ def parse_options(parts: SplitResult, environ: Mapping[str, str]) -> KafkaOption
     if not parts.netloc or parts.path.strip("/") or "@" in parts.netloc:
         raise _wrong(parts, "names no servers, or more than servers")
     given = dict(parse_qsl(parts.query, keep_blank_values=True))
-    settings = {
-        name.removeprefix(_PASSTHROUGH): given.pop(name)
-        for name in list(given)
-        if name.startswith(_PASSTHROUGH)
-    }
-    for name in settings:
-        if name in _OURS:
-            raise _wrong(parts, f"changes {name}, on which the guarantees rest")
-        if name.endswith(_SECRETS):
-            raise _wrong(parts, f"holds a secret ({name}): put it into the environment")
-    settings |= _security(given, environ)
-    settings |= _secrets(environ)
+    settings = _passed_on(parts, given)
+    try:
+        security = take_security(given, settings, environ)
+    except ValueError as exc:
+        raise _wrong(parts, f"has {exc}") from exc
     read: dict[str, object] = {}
     for name, text in given.items():
         if name not in _READERS:
@@ -101,7 +91,22 @@ def parse_options(parts: SplitResult, environ: Mapping[str, str]) -> KafkaOption
             read[field_name] = reader(text)
         except (ValueError, ConfigError) as exc:
             raise _wrong(parts, f"has {name}={text!r}: {exc}") from exc
-    return KafkaOptions(parts.netloc, settings=settings, **read)  # type: ignore[arg-type] # by name
+    return KafkaOptions(parts.netloc, settings=settings, security=security, **read)  # type: ignore[arg-type] # by name
+
+
+def _passed_on(parts: SplitResult, given: dict[str, str]) -> dict[str, str]:
+    """Take the settings of librdkafka out of the options."""
+    settings = {
+        name.removeprefix(_PASSTHROUGH): given.pop(name)
+        for name in list(given)
+        if name.startswith(_PASSTHROUGH)
+    }
+    for name in settings:
+        if name in _OURS:
+            raise _wrong(parts, f"changes {name}, on which the guarantees rest")
+        if name.endswith(SECRETS):
+            raise _wrong(parts, f"holds a secret ({name}): put it into the environment")
+    return settings
 
 
 def _wrong(parts: SplitResult, why: str) -> ConfigError:
@@ -131,31 +136,3 @@ _READERS: dict[str, tuple[str, Callable[[str], object]]] = {
     "replication": ("replication", int),
     "prefix": ("prefix", str),
 }
-
-
-def _security(given: dict[str, str], environ: Mapping[str, str]) -> dict[str, str]:
-    """Take ``tls``, ``sasl`` and ``user``; TLS is on with SASL unless ``tls=false``."""
-    mechanism, user = given.pop("sasl", ""), given.pop("user", "")
-    is_sasl = bool(mechanism or user)
-    is_tls = given.pop("tls", str(is_sasl)).lower() in {"true", "1", "yes", ""}
-    settings: dict[str, str] = {}
-    if is_sasl or is_tls:
-        layers = (["SASL"] if is_sasl else []) + (["SSL"] if is_tls else ["PLAINTEXT"])
-        settings["security.protocol"] = "_".join(layers)
-    if is_tls:
-        settings["ssl.endpoint.identification.algorithm"] = "https"
-    if is_sasl:
-        settings["sasl.mechanisms"] = mechanism or "PLAIN"
-    if user:
-        settings["sasl.username"] = user
-        settings["sasl.password"] = environ.get(f"{_ENVIRONMENT}PASSWORD", "")
-    return settings
-
-
-def _secrets(environ: Mapping[str, str]) -> dict[str, str]:
-    names = {name: name.removeprefix(_ENVIRONMENT) for name in environ}
-    return {
-        short.lower().replace("_", "."): environ[name]
-        for name, short in names.items()
-        if name.startswith(_ENVIRONMENT) and short != "PASSWORD"
-    }

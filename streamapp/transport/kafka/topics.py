@@ -37,6 +37,8 @@ _UNBOUNDED = -1
 _FIRST_S = 15.0
 #: Seconds of one try: whoever starts a program waits for it, to see that nothing listens.
 _TRY_S = 2.5
+#: Tries to reach a broker that the cluster names: the first may have died just now.
+_TRIES = 2
 #: Seconds between two looks whether partitions have leaders.
 _LOOK_S = 0.02
 
@@ -125,6 +127,20 @@ class Topics:
         Raises:
             BrokerError: It cannot be reached; the message says why.
         """
+        self._ask_servers()
+        for turn in reversed(range(_TRIES)):
+            # The servers of the URL have answered. Those that they name themselves need not.
+            asked = self._admin.describe_cluster(request_timeout=_TRY_S)
+            try:
+                asked.result(CALL_S)
+            except (KafkaException, TimeoutError) as exc:
+                self._admin.poll(0)
+                if not turn:
+                    raise failure(exc, "asking a broker", self.trouble) from exc
+            else:
+                return
+
+    def _ask_servers(self) -> None:
         deadline = time.monotonic() + _FIRST_S
         while True:
             try:
