@@ -11,7 +11,6 @@ from streamapp.core.aggregates.inputs import Inputs
 from streamapp.core.aggregates.layout import Acc, Layout
 from streamapp.core.aggregates.parts import Aggregate
 from streamapp.core.aggregates.program import AddError, program
-from streamapp.core.aggregates.values import read
 from streamapp.core.rows import Rows
 from streamapp.errors import ConfigError
 
@@ -57,7 +56,7 @@ class AggregateSet(Mapping[str, Aggregate]):
         Raises:
             InputsError: The first value that an aggregate cannot take.
         """
-        return Inputs([read(*field, values) for field in self._layout.checks.items()], len(values))
+        return Inputs.read(self._layout.checks, values)
 
     def new(self) -> Acc:
         """Return the state of no row at all."""

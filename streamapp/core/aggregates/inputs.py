@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast
+from typing import Final, Self, cast
 
 import numpy as np
 import numpy.typing as npt
+
+from streamapp.core.aggregates.values import (
+    MAX_NUMBER,
+    Check,
+    Field,
+    column_of,
+    one_by_one,
+    passes,
+    read,
+)
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Objects = npt.NDArray[np.object_]
 #: Numbers as they are exactly: all integers of 64 bits, all floats, or Python's of both kinds.
 Numbers = Ints | Floats | Objects
+
+#: Values from which on arrays pay.
+_MANY: Final = 64
 
 
 def objects_of(values: Sequence[object]) -> Objects:
@@ -36,24 +49,30 @@ def numbers_of(values: Sequence[object]) -> Numbers:
 
 
 class FieldColumn:
-    """One field of all values: those that are not ``None``, and where they are."""
+    """One field of all values: those that are not ``None``, and where they are.
 
-    def __init__(self, values: list[object]) -> None:
-        self._has_gaps = type(None) in {*map(type, values)}
+    ``numbers`` are given where they are known already; then each value has one.
+    """
+
+    def __init__(self, values: list[object], numbers: Numbers | None = None) -> None:
+        self.values = values
+        self._has_gaps = numbers is None and type(None) in {*map(type, values)}
         self._present = [x for x in values if x is not None] if self._has_gaps else values
-        self._all = values
+        self._numbers = numbers
 
     @cached_property
     def index(self) -> Ints | None:
         """Positions of the values that are there; ``None`` if all are."""
         if not self._has_gaps:
             return None
-        return np.array([i for i, x in enumerate(self._all) if x is not None], np.int64)
+        return np.array([i for i, x in enumerate(self.values) if x is not None], np.int64)
 
-    @cached_property
+    @property
     def numbers(self) -> Numbers:
         """The values that are there, as numbers."""
-        return numbers_of(self._present)
+        if self._numbers is None:
+            self._numbers = numbers_of(self._present)
+        return self._numbers
 
     @cached_property
     def floats(self) -> Floats:
@@ -84,10 +103,24 @@ class Inputs:
 
     __slots__ = ("_columns", "_length", "lists")
 
-    def __init__(self, lists: list[list[object]], length: int) -> None:
+    def __init__(
+        self, lists: list[list[object]], length: int, columns: Sequence[FieldColumn] = ()
+    ) -> None:
         self.lists = lists
         self._length = length
-        self._columns: list[FieldColumn | None] = [None] * len(lists)
+        self._columns: list[FieldColumn | None] = [*columns] or [None] * len(lists)
+
+    @classmethod
+    def read(cls, checks: Mapping[Field, Check], values: Sequence[object]) -> Self:
+        """Read these fields of all values, each once.
+
+        Raises:
+            InputsError: The first value that has no such field, or whose field fails its check.
+        """
+        if len(values) < _MANY:
+            return cls([read(*field, values) for field in checks.items()], len(values))
+        columns = [_read(field, check, values) for field, check in checks.items()]
+        return cls([column.values for column in columns], len(values), columns)
 
     def __len__(self) -> int:
         """Return the number of values."""
@@ -110,3 +143,26 @@ class Inputs:
             return Slice(column, start, stop, None)
         low, high = np.searchsorted(column.index, (start, stop)).tolist()
         return Slice(column, low, high, column.index[low:high] - start)
+
+
+def _read(field: Field, check: Check, values: Sequence[object]) -> FieldColumn:
+    """Do as ``read``, and keep the array with which numbers were checked."""
+    if check < Check.NUMBER:
+        return FieldColumn(read(field, check, values))
+    try:
+        column = column_of(field, values)
+        numbers = numbers_of(column)
+        if _are_bounded(numbers):
+            return FieldColumn(column, numbers)
+        if passes(column, check):
+            return FieldColumn(column)
+    except Exception:  # noqa: BLE001, S110 - read one by one, it says which value and why
+        pass
+    return FieldColumn(one_by_one(field, check, values))
+
+
+def _are_bounded(numbers: Numbers) -> bool:
+    """Say whether all are plain numbers within the greatest one; a ``False`` may be wrong."""
+    if numbers.dtype == np.float64:
+        return bool(np.abs(cast("Floats", numbers)).max() <= MAX_NUMBER)  # false for NaN too
+    return numbers.dtype == np.int64

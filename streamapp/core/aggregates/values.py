@@ -56,15 +56,16 @@ def read(field: Field, check: Check, values: Sequence[object]) -> list[object]:
             whose field does not pass the check.
     """
     try:
-        column = _column(field, values)
-        if _passes(column, check):
+        column = column_of(field, values)
+        if passes(column, check):
             return column
     except Exception:  # noqa: BLE001, S110 - read one by one, it says which value and why
         pass
-    return _one_by_one(field, check, values)
+    return one_by_one(field, check, values)
 
 
-def _column(field: Field, values: Sequence[object]) -> list[object]:
+def column_of(field: Field, values: Sequence[object]) -> list[object]:
+    """Return the field of each value, unchecked; raises whatever reading one raises."""
     if callable(field):
         return [*map(field, values)]
     if values and isinstance(values[0], dict):
@@ -72,7 +73,7 @@ def _column(field: Field, values: Sequence[object]) -> list[object]:
     return [*map(attrgetter(field), values)]
 
 
-def _passes(column: list[object], check: Check) -> bool:
+def passes(column: list[object], check: Check) -> bool:
     """Say whether all fields pass as they are; a ``False`` may be wrong."""
     if check == Check.ANYTHING:
         return True
@@ -99,7 +100,8 @@ def _bounded(numbers: list[float]) -> bool:
         return False
 
 
-def _one_by_one(field: Field, check: Check, values: Sequence[object]) -> list[object]:
+def one_by_one(field: Field, check: Check, values: Sequence[object]) -> list[object]:
+    """Do as ``read``, slowly: the first value that cannot be used is found."""
     column = []
     for index, value in enumerate(values):
         try:
