@@ -77,11 +77,11 @@ class Engine(Service):
         self.topics = Topics(app)
         self.timers = TimerRunner(self)
         self.pipelines = Pipelines(self)
+        self.standby = Standby(self)
         self.subscriptions.counts = self.topics.counts
         self.keeper: Keeper
         self.committer: Committer
         self.group: GroupFollower
-        self.standby: Standby
         self.intake: Intake | None = None
         self.checkpoints: CheckpointMaker | None = None
         self._following: asyncio.Task[None] | None = None
@@ -104,7 +104,6 @@ class Engine(Service):
         self.keeper = Keeper(conf.id, self.app.tables, self.app.broker, options.cache_bytes)
         self.keeper.budget.on_crowded = self.outbox.wanted.set
         self.group = GroupFollower(self)
-        self.standby = Standby(self, options.standbys)
         self.committer = Committer(
             take=self.group.take_cut,
             on_committed=self.group.on_committed,

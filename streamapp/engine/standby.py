@@ -53,20 +53,19 @@ Plans = Mapping["TP", "ShardPlan"]
 class Standby:
     """Follows what this worker stands by for, from ``start`` to ``hold``. Used on the loop."""
 
-    def __init__(self, engine: Engine, copies: int) -> None:
+    def __init__(self, engine: Engine) -> None:
         #: What is followed, by its log, and the next offset of each.
         self.plans: Plans = {}
         self.positions: dict[TP, int] = {}
         #: Records followed since the worker started.
         self.records = 0
         self._engine = engine
-        self._copies = copies
         self._task: asyncio.Task[None] | None = None
         self._ending = asyncio.Event()
 
     def start(self) -> None:
         """Begin to follow, as soon as the group tells who has what."""
-        if self._copies:
+        if self._engine.app.options.standbys:
             self._ending.clear()
             self._task = asyncio.create_task(self._run())
             self._engine.watch(self._task)
@@ -99,7 +98,7 @@ class Standby:
         read = engine.subscriptions.topics & topics.counts.keys()
         counts = {topic: topics.counts[topic] for topic in read}
         owned = {one.id: one.tps for one in everybody if one.is_alive}
-        chosen = standbys(owned, counts, self._copies)
+        chosen = standbys(owned, counts, engine.app.options.standbys)
         mine = chosen.get(member.id, ()) if member is not None else ()
         own = {plan.log for plan in engine.keeper.plans(topics.counts, engine.owned)}
         plans = engine.keeper.plans(topics.counts, mine)

@@ -22,10 +22,12 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from streamapp.core.batch import TP
 from streamapp.core.times import NEVER_MS
 from streamapp.engine.states import EngineState
 from streamapp.errors import BrokerError
 from streamapp.web.answers import data_answer
+from streamapp.web.standby import standby_lags
 from streamapp.web.worker import Offsets, headways_of, offsets_of
 
 if TYPE_CHECKING:
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
     from streamapp.app import App
-    from streamapp.core.batch import TP
     from streamapp.engine.rejects import FeedStats
 
 _Rows = Iterable[tuple[tuple[str, ...], float]]
@@ -47,14 +48,16 @@ class MetricViews:
 
     async def metrics(self, request: Request) -> Response:
         """Answer with all series, in the format that the scraper prefers."""
+        app, lags = self._app, dict[TP, int]()
         try:
-            offsets = await offsets_of(self._app, sorted(self._app.engine.owned))
+            offsets = await offsets_of(app, sorted(app.engine.owned))
+            lags = await standby_lags(app)
         except BrokerError:
             # What the worker knows by itself is worth most when the broker fails.
             offsets = {}, {}
         registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        registry.register(EngineCollector(self._app, offsets))
+        registry.register(EngineCollector(app, offsets, lags))
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         return data_answer(encode(registry), content_type)
 
@@ -62,8 +65,9 @@ class MetricViews:
 class EngineCollector(Collector):
     """The series of one engine; collected on the event loop."""
 
-    def __init__(self, app: App, offsets: Offsets) -> None:
+    def __init__(self, app: App, offsets: Offsets, lags: Mapping[TP, int]) -> None:
         self._app = app
+        self._lags = lags
         self._engine = app.engine
         self._ranges, self._committed = offsets
 
@@ -84,6 +88,7 @@ class EngineCollector(Collector):
             yield from self._commits()
             yield from self._checkpoints()
             yield from self._recovery()
+            yield from self._standby()
             yield from self._tables()
 
     # --- agents ----------------------------------------------------------------------------------
@@ -224,6 +229,22 @@ class EngineCollector(Collector):
         took = (progress.ended or time.monotonic()) - progress.begun
         yield GaugeMetricFamily(
             "streamapp_recovery_duration_seconds", "Time of the last restore", took
+        )
+
+    def _standby(self) -> Iterator[Metric]:
+        standby = self._engine.standby
+        count = len(standby.plans)
+        yield GaugeMetricFamily(
+            "streamapp_standby_partitions", "Table partitions of others that are followed", count
+        )
+        yield CounterMetricFamily(
+            "streamapp_standby_records", "Changelog records followed", standby.records
+        )
+        yield _gauge(
+            "streamapp_standby_lag_records",
+            "Changelog records that are not followed yet",
+            ("topic", "partition"),
+            [(_place(tp), float(lag)) for tp, lag in self._lags.items()],
         )
 
     def _tables(self) -> Iterator[Metric]:

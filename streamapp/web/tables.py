@@ -21,6 +21,7 @@ from streamapp.web.answers import answer, to_json
 from streamapp.web.keys import expected, key_of_json, keys_of_segment
 from streamapp.web.problems import absent_key, bad_key, bad_parameter, not_here, unknown_table
 from streamapp.web.scan import Cursor, Page, RowCounts, find, read_page
+from streamapp.web.standby import role_of
 from streamapp.web.tables_windows import about_windows, shown_key, windows_of
 from streamapp.web.tail import Tail, TailRow
 from streamapp.web.worker import members_of, require_running
@@ -62,7 +63,7 @@ class TableViews:
             {
                 "partition": number,
                 "owned": number in table.shards,
-                "role": "active" if number in table.shards else None,
+                "role": role_of(self._app, table, number),
                 "worker": workers.get(number),
             }
             for number in range(table.partitions)

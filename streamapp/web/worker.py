@@ -17,6 +17,7 @@ from streamapp.engine.topics import all_partitions
 from streamapp.errors import BrokerError
 from streamapp.web.answers import answer
 from streamapp.web.problems import not_ready
+from streamapp.web.standby import standby_of
 
 if TYPE_CHECKING:
     from aiohttp.web import Request, Response
@@ -64,6 +65,7 @@ class WorkerViews:
                 "problem": engine.problem,
                 "waiting_for": engine.gate.reasons,
                 "restore": restore_of(app),
+                "standby": await standby_of(app),
                 "events": sum(feed.stats.events for feed in engine.subscriptions),
                 "group": await _group(app) if is_started else None,
                 "commits": _commits(app) if is_started else None,
@@ -139,6 +141,7 @@ def restore_of(app: App) -> dict[str, Any] | None:
         "is_done": progress.ended is not None,
         "records": done,
         "total": total,
+        "at_hand": sum(progress.at_hand.values()),
         "records_per_second": round(rate),
         "seconds_left": round((total - done) / rate, 1) if rate else None,
         "partitions": [

@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pytest
 from support.engine_app import Bench, running, until
+from support.web_app import Total
+from support.web_client import worker
 
 import streamapp
 from streamapp.core.batch import TP
-from streamapp.errors import ConfigError
+from streamapp.errors import BrokerUnavailableError, ConfigError
 from streamapp.state.store import prefix_end, shard_prefix
 from streamapp.transport.broker import TopicSpec
 
 if TYPE_CHECKING:
+    from support.web_client import Json
+
     from streamapp.engine.standby import Standby
 
 PARTITIONS = 6
@@ -146,6 +151,57 @@ async def test_nobody_stands_by_unless_asked(bench: Bench) -> None:
         await counted(bench, one, 1)
         assert followed(one) == followed(two) == set()
         assert all(rows(two)[p] == {} for p in owned(one))
+
+
+async def test_api_and_metrics_tell_what_is_followed() -> None:
+    broker = f"memory://{uuid4().hex}"
+    async with worker(broker, standbys=1) as one:
+        for number in range(8):
+            await one.send("orders", f"u{number}", Total(number), partition=number % 2)
+        async with worker(broker, standbys=1) as two:
+            for client in (one, two):
+                status = await client.until("/api/v1/status", is_caught_up)
+                tables = {place["changelog"] for place in status["standby"]["partitions"]}
+                assert "web-test-totals-changelog" in tables
+                assert status["standby"]["copies"] == 1
+                about = await client.get("/api/v1/tables/totals")
+                assert {place["role"] for place in about["placement"]} == {"active", "standby"}
+                series = await client.series()
+                partition = str({0: 1, 1: 0}[about["owned"][0]])
+                lag = series["streamapp_standby_lag_records", (partition, next(iter(tables)))]
+                assert lag == 0
+                assert series["streamapp_standby_partitions", ()] == len(tables)
+        status = await one.until(
+            "/api/v1/status", lambda got: not got["standby"]["partitions"] and got["restore"]
+        )
+        assert status["restore"]["at_hand"] > status["restore"]["records"] == 0
+
+
+def is_caught_up(status: Json) -> bool:
+    places = status["standby"]["partitions"]
+    return bool(places) and not any(place["lag"] for place in places)
+
+
+async def test_broker_that_does_not_answer_is_asked_again(bench: Bench) -> None:
+    async with running(counting(bench, standbys=1)) as one:
+        feed(bench)
+        bench.broker.fail_next("members", BrokerUnavailableError("gone"))
+        async with running(counting(bench, standbys=1)) as two:
+            await shared(bench, [one, two])
+
+
+async def test_store_that_fails_while_following_is_rebuilt(bench: Bench) -> None:
+    async with (
+        running(counting(bench, standbys=1)) as one,
+        running(counting(bench, standbys=1)) as two,
+    ):
+        await shared(bench, [one, two])
+        before = one.engine.keeper.store
+        before.close()
+        for partition in owned(two):
+            bench.send("in", b'"only-two-works"', partition=partition)
+        await until(lambda: one.engine.keeper._store not in {before, None})
+        await shared(bench, [one, two])
 
 
 def test_negative_standbys_are_refused(bench: Bench) -> None:

@@ -51,6 +51,7 @@ class Plan(msgspec.Struct, frozen=True):
     traces: bool = False
     pipelines: bool = False
     web_port: int = 0
+    standbys: int = 0
     seed: int = 0
     url: str = ""
     guarantee: str = ""
@@ -126,6 +127,7 @@ def build(plan: Plan) -> streamapp.App:
         cache_size=plan.cache_bytes,
         batch_max=plan.batch_max,
         checkpoint_interval=f"{plan.checkpoint_ms}ms",
+        standbys=plan.standbys,
     )
     worker = Worker(plan)
     if plan.pipelines:
