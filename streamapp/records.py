@@ -21,9 +21,10 @@ class Record(msgspec.Struct):
     decoded; the constructor does not check, so that making a record costs no more than a tuple.
     Instances compare by type and fields, and are hashable when declared with ``frozen=True``.
 
-    The garbage collector stays on: an instance with only scalars is untracked anyway, and turning
-    it off would gain a tenth of the decoding time and leak every cycle that passes through a
-    record. A class that holds no containers may say ``gc=False``.
+    The garbage collector stays on, as without it every cycle that passes through a record would
+    leak. A class that holds no containers (or only some that never lead back to it) may say
+    ``class Order(Record, gc=False)``: it is smaller, and a stateless pipeline takes a tenth less
+    CPU for each event.
 
     Example:
         >>> class Order(Record):

@@ -15,6 +15,7 @@ from operator import attrgetter, itemgetter
 from typing import Final, NamedTuple, cast
 
 from streamapp.core.duration import to_ms
+from streamapp.core.fields import reader_of
 from streamapp.core.times import COLUMN_LIMIT_MS, NEVER_MS
 from streamapp.core.watermarks import Headway, watermark_of
 from streamapp.errors import ConfigError, EventTimeError, FutureTimeError
@@ -114,11 +115,17 @@ class EventTime:
     def _column(self, values: Sequence[object]) -> list[int] | None:
         """Return the times if all are good and of one kind; ``None`` if one needs a closer look."""
         try:
-            found = list(map(self._reader(values[0]), values))
+            found = self._found(values)
             (kind,) = set(map(type, found))
             return _COLUMNS[kind](found, *_UNITS[self.unit])
         except Exception:  # noqa: BLE001 - the closer look finds which record it was, and says so
             return None
+
+    def _found(self, values: Sequence[object]) -> list[object]:
+        """Return what is in the field of values that are of one kind."""
+        if callable(self.field):
+            return [*map(self.field, values)]
+        return reader_of(str(self.field), of_dicts=isinstance(values[0], dict))(values)
 
     def _reader(self, like: object) -> Callable[[object], object]:
         """Return the function to the time of a value, for values that are of one kind."""

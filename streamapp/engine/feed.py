@@ -254,13 +254,14 @@ def decoded(
     for index, error in errors.items():
         if values[index].__class__ is not Bad:
             values[index] = Bad(error)
-    if how.field is not None and Bad in set(map(type, values)):
+    chunk = Chunk(batch, values, start_ms, times)
+    if chunk.has_bad and how.field is not None:
         # A function of the value takes whatever comes, also what could not be decoded.
-        times = [
+        chunk.times = [
             NEVER_MS if value.__class__ is Bad else time_ms
             for value, time_ms in zip(values, times, strict=True)
         ]
-    return Chunk(batch, values, start_ms, times)
+    return chunk
 
 
 def _cost(batch: RecordBatch) -> int:

@@ -31,8 +31,8 @@ class Chunk:
     """
 
     __slots__ = (
-        "_ends", "_failed_at", "_running", "at", "batch", "end", "failures", "given", "start_ms",
-        "times", "values",
+        "_ends", "_failed_at", "_running", "at", "batch", "end", "failures", "given", "has_bad",
+        "start_ms", "times", "values",
     )  # fmt: skip
 
     def __init__(
@@ -43,6 +43,8 @@ class Chunk:
         times: Sequence[int] | None = None,
     ) -> None:
         self.batch = batch
+        #: Whether any of the values may be ``Bad``.
+        self.has_bad = Bad in {*map(type, values)}
         #: Event time of the partition before the first record.
         self.start_ms = start_ms
         #: Event time of each record: by default its timestamp. ``NEVER_MS``: it has none.
@@ -103,6 +105,8 @@ class Chunk:
     def run(self, most: int) -> int:
         """Return where a run of up to ``most`` records from ``at`` ends; a bad one is alone."""
         at, limit = self.at, min(self.at + most, self.end)
+        if not self.has_bad:
+            return limit
         if self.values[at].__class__ is Bad:
             return at + 1
         kinds = [*map(type, self.values[at:limit])]
@@ -111,6 +115,7 @@ class Chunk:
     def extend(self, more: Sequence[Chunk]) -> None:
         """Append the records of the chunks that follow."""
         self.batch = self.batch.joined(*(one.batch for one in more))
+        self.has_bad = self.has_bad or any(one.has_bad for one in more)
         self.values = [*self.values, *chain.from_iterable(one.values for one in more)]
         self.times = [*self.times, *chain.from_iterable(one.times for one in more)]
         self.end = len(self.values)

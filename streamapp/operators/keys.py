@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from inspect import isasyncgenfunction, iscoroutinefunction
-from operator import attrgetter, itemgetter
 from typing import TypeVar, cast
 
+from streamapp.core.fields import reader_of
 from streamapp.errors import ConfigError, InputError
 from streamapp.serde.ordered_keys import PLAIN_KEYS
 
@@ -46,15 +46,13 @@ def getter(what: FieldOrFunction) -> Callable[[object], object]:
 def plain_keys(name: str, values: Sequence[object]) -> list[Hashable] | None:
     """Return a field of all values as keys; ``None`` if one of them needs a closer look."""
     kinds = {*map(type, values)}
-    if len(kinds) != 1 or not name.isidentifier():  # attrgetter would follow dots
+    if len(kinds) != 1 or not name.isidentifier():  # a getter would follow dots
         return None
-    make = itemgetter if issubclass(kinds.pop(), dict) else attrgetter
     try:
-        read = cast("Callable[[object], Hashable]", make(name))
-        keys = [*map(read, values)]
+        keys = reader_of(name, of_dicts=issubclass(kinds.pop(), dict))(values)
     except Exception:  # noqa: BLE001 - the closer look finds which value it was, and says why
         return None
-    return keys if {*map(type, keys)} <= PLAIN_KEYS else None
+    return cast("list[Hashable]", keys) if {*map(type, keys)} <= PLAIN_KEYS else None
 
 
 def not_awaited(function: F) -> F:

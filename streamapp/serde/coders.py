@@ -51,8 +51,7 @@ class Decoder:
     def many(self, values: Sequence[bytes]) -> list[Any]:
         """Decode all or raise whatever comes first: the fast path of a batch."""
         self.check_many(values)
-        read = self.read
-        return [read(value) for value in values]
+        return [*map(self.read, values)]
 
     def check(self, data: bytes) -> None:
         """Refuse what ``read`` would take or choke on."""

@@ -24,7 +24,7 @@ _FETCH = 5_000
 _COMMIT_EVERY = 20
 
 
-class Order(streamapp.Record):
+class Order(streamapp.Record, gc=False):
     """What the programs read of an event."""
 
     id: int
@@ -33,7 +33,7 @@ class Order(streamapp.Record):
     ts: int
 
 
-class Customer(streamapp.Record):
+class Customer(streamapp.Record, gc=False):
     """A row of the table that is replicated."""
 
     id: int
@@ -41,7 +41,7 @@ class Customer(streamapp.Record):
     email: str
 
 
-class Change(streamapp.Record):
+class Change(streamapp.Record, gc=False):
     """A Debezium envelope."""
 
     op: str
@@ -49,7 +49,7 @@ class Change(streamapp.Record):
     after: Customer | None = None
 
 
-class Big(streamapp.Record):
+class Big(streamapp.Record, gc=False):
     """A result of the filter."""
 
     id: int
