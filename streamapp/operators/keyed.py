@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
+from operator import itemgetter
 from typing import Final
 
 from streamapp.core.aggregates import Acc, AddError, AggregateSet, Inputs, InputsError
 from streamapp.core.rows import NO_ROWS, Rows, joined
 from streamapp.core.times import FOREVER_MS, NEVER_MS
 from streamapp.core.windows import Lateness
-from streamapp.operators.keyed_state import H, KeyedState, key_of, read_body
+from streamapp.operators.keyed_state import H, KeyedState, read_body
 from streamapp.operators.operator import RowError, StateView
 from streamapp.operators.results import WindowRow
 
 _COUNTED: Final = {"drop": "dropped", "side": "side", "correct": "corrected"}
+#: Of what ``Emitted`` holds: the end of the window, and the key.
+_BY_END: Final = itemgetter(0, 1)
 
 
 class Emitted:
@@ -33,10 +36,18 @@ class Emitted:
         """Add a row; ``order`` is the end and the key of the window that it is emitted for."""
         self._found.append((*order, row, mark, origin))
 
-    def extend(self, other: Emitted, mark: int, origin: int) -> None:
-        """Add the rows of another one by the end of the window and the key, with this mark."""
-        other._found.sort(key=lambda one: one[:2])
+    def extend(self, found: Iterable[tuple[int, bytes, WindowRow, int, int]]) -> None:
+        """Add rows, each after its end and its key, with its mark and origin."""
+        self._found.extend(found)
+
+    def take(self, other: Emitted, mark: int, origin: int) -> None:
+        """Take the rows of another one by the end of the window and the key, with this mark."""
+        other._found.sort(key=_BY_END)
         self._found += [(*one[:3], mark, origin) for one in other._found]
+
+    def by_origin(self) -> None:
+        """Bring rows of windows that close into their order; before one that comes too late."""
+        self._found.sort(key=_turn)
 
     def cut(self, length: int) -> None:
         """Forget the rows after the first ``length``."""
@@ -48,9 +59,15 @@ class Emitted:
             return NO_ROWS
         found = self._found
         if in_order:
-            found.sort(key=lambda one: one[:2])
+            found.sort(key=_BY_END)
         _, _, rows, marks, origins = zip(*found, strict=True)
         return Rows([row.key for row in rows], [row.end - 1 for row in rows], rows, marks, origins)
+
+
+def _turn(one: tuple[int, bytes, WindowRow, int, int]) -> tuple[int, bool, int, bytes]:
+    end, raw, _, _, origin = one
+    # What comes too late is emitted for no window that has a key, and stays in its order.
+    return origin, not raw, end if raw else 0, raw
 
 
 class Adds:
@@ -218,14 +235,14 @@ class KeyedWindows(KeyedState[H]):
         """Do what is due at the mark of a row of the batch; all before it have been added."""
         fired = Emitted()
         self._fire_all(rows.marks[at], fired)
-        out.extend(fired, rows.marks[at - 1] if at else self._mark, rows.origins[at])
+        out.take(fired, rows.marks[at - 1] if at else self._mark, rows.origins[at])
 
     def _fire_all(self, watermark_ms: int, out: Emitted) -> None:
         """Do all that is due; afterwards ``next_due_ms`` may be too early."""
         while (first := self._timers.first()) is not None and first[0] <= watermark_ms:
             self._timers.pop()
-            held = self._kept[key_of(first[1])]
-            if held.due_ms != first[0]:
+            held = self._held_of(first[1])
+            if held is None or held.due_ms != first[0]:
                 continue  # it was moved
             due_ms = self._due_of(held)
             if due_ms <= watermark_ms:

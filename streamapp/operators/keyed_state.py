@@ -7,7 +7,7 @@ nothing. Rows are JSON, ``[version, timer, *body]``.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any, Final, Generic, TypeVar, cast
 
 import msgspec
@@ -15,10 +15,11 @@ import msgspec
 from streamapp.core.times import FOREVER_MS, NEVER_MS
 from streamapp.operators.keyed_timers import Timers, timer_row
 from streamapp.operators.operator import Operator, StateView
-from streamapp.serde.ordered_keys import TEXT, decode_key, encode_key
+from streamapp.serde.ordered_keys import TEXT, decode_key, encode_all_under, encode_key
 
 #: First byte of the rows that hold what is known of a key.
 DATA: Final = b"\x01"
+_DATA_END: Final = b"\x02"
 VERSION: Final = 1
 _encode_lines: Final = msgspec.json.Encoder().encode_lines
 _MARK, _MARK_ESCAPED, _KEY_END = b"\x00", b"\x00\xff", b"\x00\x01"
@@ -27,6 +28,13 @@ _MARK, _MARK_ESCAPED, _KEY_END = b"\x00", b"\x00\xff", b"\x00\x01"
 def raw_key(key: Hashable) -> bytes:
     """Return the ordered bytes of a key; no key's bytes begin with those of another."""
     return encode_key(key).replace(_MARK, _MARK_ESCAPED) + _KEY_END
+
+
+def data_rows(keys: Collection[Hashable]) -> list[bytes]:
+    """Return for each key which row of the state is its."""
+    if {*map(type, keys)} == {str}:
+        return encode_all_under(DATA, keys)
+    return [DATA + raw_key(key) for key in keys]
 
 
 def key_of(raw: bytes) -> Hashable:
@@ -87,6 +95,12 @@ class KeyedState(Operator, Generic[H]):
         self._kept: _Kept[H] = _Kept(self)
         self._dirty: list[H] = []
         self._timers = Timers(state)
+        #: Whether memory has all keys of the state: those that it does not have need no look.
+        self._is_whole = False
+
+    def _held_of(self, raw: bytes) -> H | None:
+        """Return the key of a timer; ``None`` if the timer is of no use."""
+        return self._kept[key_of(raw)]
 
     def _new(self, key: Hashable) -> H:
         raise NotImplementedError
@@ -119,8 +133,8 @@ class KeyedState(Operator, Generic[H]):
     def _settle(self) -> None:
         """Move timers of keys that have grown, until the first one is due when it says."""
         while (first := self._timers.first()) is not None:
-            held = self._kept[key_of(first[1])]
-            if held.due_ms == first[0]:
+            held = self._held_of(first[1])
+            if held is not None and held.due_ms == first[0]:
                 due_ms = self._due_of(held)
                 if due_ms == first[0]:
                     break
@@ -133,13 +147,14 @@ class KeyedState(Operator, Generic[H]):
     def restore(self, watermark_ms: int) -> None:
         """Begin with what the state holds. ``watermark_ms`` is the one that was committed."""
         del watermark_ms  # what is due is told by the timers
+        self._is_whole = next(self._state.scan(DATA, _DATA_END), None) is None
         self._timers.restore(NEVER_MS)
         self._settle()
 
     def load(self, key: Hashable) -> H:
         """Return what the state has of a key."""
         held = self._new(key)
-        data = self._state.get(DATA + held.raw)
+        data = None if self._is_whole else self._state.get(DATA + held.raw)
         if data is not None:
             due_ms, *body = read_body(data)
             held.due_ms = held.stored_due_ms = due_ms
@@ -190,12 +205,17 @@ class KeyedState(Operator, Generic[H]):
 
     def trim(self, rows: int) -> None:
         """See ``Operator.trim``."""
-        surplus = len(self._kept) - rows
+        surplus = self.size - rows
         if surplus > 0:
-            for key in [held.key for held in self._kept.values() if not held.is_dirty][:surplus]:
-                del self._kept[key]
+            self._is_whole = False
+            self._forget(surplus)
         if not self._dirty:
             self._timers.trim(rows)
+
+    def _forget(self, count: int) -> None:
+        """Forget so many keys, or all that the state has as they are."""
+        for key in [held.key for held in self._kept.values() if not held.is_dirty][:count]:
+            del self._kept[key]
 
     @property
     def size(self) -> int:

@@ -6,7 +6,7 @@ Memory holds the timers up to a horizon, and those that the state does not have 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 from itertools import islice
 from typing import Final
@@ -20,8 +20,6 @@ _END: Final = b"\x01"
 _SHIFT: Final = 1 << 63
 #: Timers read from the state at once.
 _PAGE: Final = 1_000
-#: Taking one timer costs about as much as going through so many.
-_MANY_OF: Final = 8
 
 
 def timer_row(due_ms: int, raw: bytes) -> bytes:
@@ -64,12 +62,6 @@ class Timers:
     def pop(self) -> None:
         """Remove the timer that ``first`` returned."""
         heappop(self._heap)
-
-    def forget(self, raws: Collection[bytes]) -> None:
-        """Remove timers of these keys that memory holds, if that spares much work later."""
-        if len(raws) * _MANY_OF > len(self._heap):
-            self._heap = [timer for timer in self._heap if timer[1] not in raws]
-            heapify(self._heap)
 
     def trim(self, count: int) -> None:
         """Keep about so many timers; the state must have them all."""

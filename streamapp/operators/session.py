@@ -113,7 +113,6 @@ class SessionWindows(SlottedSessions):
     def _place(self, held: Sessions, time: int, mark: int, adds: Adds) -> OneSession | None:
         """Return the session of a record: one that it touches, two made one, or a new one."""
         gap = self._gap
-        self._to_object(held)
         if not held.sessions:
             return self._begin(held, time, mark)
         near = [one for one in held.sessions if one.first - gap <= time <= one.last + gap]
@@ -169,14 +168,11 @@ class SessionWindows(SlottedSessions):
         return due_ms if due_ms < one.tick_ms else one.tick_ms  # noqa: FURB136 - asked often: min takes three times as long
 
     def _due_of(self, held: Sessions) -> int:
-        if held.slot >= 0:
-            return self._due_of_slot(held)
         if held.only is not None:
             return self._due(held.only)
         return min(map(self._due, held.sessions), default=FOREVER_MS)
 
     def _fire(self, held: Sessions, watermark_ms: int, out: Emitted) -> None:
-        self._to_object(held)
         for one in held.sessions:
             if one.stage is not Stage.CLOSED and plus(one.last, self._gap - 1) <= watermark_ms:
                 self._emit(held, one, _CLOSING[one.stage], out)

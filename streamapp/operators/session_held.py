@@ -40,18 +40,14 @@ class OneSession:
 
 
 class Sessions(Held):
-    """The sessions of a key in the order of time; ``only`` is the one, if there is just one.
+    """The sessions of a key in the order of time; ``only`` is the one, if there is just one."""
 
-    The only session of a key may be in a slot instead (``session_slots``): then this has none.
-    """
-
-    __slots__ = ("only", "sessions", "slot")
+    __slots__ = ("only", "sessions")
 
     def __init__(self, key: Hashable) -> None:
         super().__init__(key)
         self.sessions: list[OneSession] = []
         self.only: OneSession | None = None
-        self.slot = -1
 
     def put(self, sessions: list[OneSession]) -> None:
         """Replace the sessions."""

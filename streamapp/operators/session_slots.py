@@ -1,11 +1,12 @@
 """Sessions as columns: keys with one open session that was never emitted, a slot for each.
 
-A slot that is let go stays behind until most are; then the others are written anew.
+Nothing else is held of such a key: no object, and no timer. A slot that is let go stays behind
+until most are; then the others are written anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from itertools import repeat
 from typing import Final, Self
 
@@ -14,37 +15,43 @@ import numpy as np
 import numpy.typing as npt
 
 from streamapp.core.aggregates import AggregateSet, Columns, Inputs
-from streamapp.core.times import FOREVER_MS
+from streamapp.core.times import COLUMN_LIMIT_MS, FOREVER_MS
 from streamapp.core.windows import IntArray
 from streamapp.operators.aligned_columns import columns_of
-from streamapp.operators.keyed_state import DATA, VERSION
-from streamapp.operators.session_held import OneSession, Sessions, Stage
+from streamapp.operators.keyed_state import VERSION
+from streamapp.operators.keyed_timers import timer_row
+from streamapp.operators.session_held import OneSession, Stage
 
 #: Slots without a session that are put up with, whatever the number of others.
 _FEW: Final = 1024
+#: Columns of integers: see ``SessionSlots``.
+_FIRST, _LAST, _TIMER, _DRAIN = range(4)
 _encode_lines: Final = msgspec.json.Encoder().encode_lines
 
 
 class SessionSlots:
     """See the module. Event times and gaps must fit columns (``COLUMN_LIMIT_MS``).
 
-    ``first`` and ``last`` are those of the session in a slot; ``is_changed`` marks the slots that
-    have changed since they were last stored.
+    ``keys`` and ``row_keys`` tell whose session is in a slot, and which row of the state is its.
+    Of each slot there are the first and the last time of the session (``FOREVER_MS``: there is
+    none), the timer that the state has (``FOREVER_MS``: the state has no row), the drain that its
+    last change waited for, and whether it has changed since.
     """
 
     def __init__(self, aggregates: AggregateSet, columns: Columns, gap_ms: int) -> None:
         self._aggregates = aggregates
         self._columns = columns
         self._gap = gap_ms
-        self._held: list[Sessions | None] = []
-        self._row_keys: list[bytes] = []
+        self.keys: list[Hashable] = []
+        self.row_keys: list[bytes] = []
         self._of: dict[Hashable, int] = {}
-        self._first: IntArray = np.zeros(0, np.int64)
-        self._last: IntArray = np.zeros(0, np.int64)
-        self._timer: IntArray = np.zeros(0, np.int64)
+        #: The timers of rows that the state has and whose session has ended.
+        self._ended: dict[bytes, int] = {}
+        self._times: IntArray = np.full((4, 0), FOREVER_MS)
         self._is_changed: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)
-        #: Whether the state has a row of this slot with the timer in ``_timer``.
-        self._is_settled: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)
+        self._drains = 0
+        #: A slot, and its last time when there was none before; known to be out of date by that.
+        self._oldest = (0, FOREVER_MS)
 
     @classmethod
     def of(cls, aggregates: AggregateSet, gap_ms: int) -> Self | None:
@@ -56,20 +63,44 @@ class SessionSlots:
         """Return the number of sessions."""
         return len(self._of)
 
+    def __contains__(self, key: Hashable) -> bool:
+        """Tell whether a key has a session here."""
+        return key in self._of
+
+    @property
+    def first(self) -> IntArray:
+        """The first time of the session of each slot."""
+        times: IntArray = self._times[_FIRST]
+        return times
+
+    @property
+    def last(self) -> IntArray:
+        """The last time of the session of each slot."""
+        times: IntArray = self._times[_LAST]
+        return times
+
     @property
     def changed(self) -> int:
-        """Number of sessions that have changed since they were last stored."""
-        return int(np.count_nonzero(self._is_changed))
+        """Number of rows of the state that are out of date."""
+        return int(np.count_nonzero(self._is_changed)) + len(self._ended)
 
-    def due_ms(self, slot: int) -> int:
-        """Return the watermark at which a session closes."""
-        return int(self._last[slot]) + self._gap - 1
+    @property
+    def next_due_ms(self) -> int:
+        """The least watermark at which a session closes."""
+        if not self._of:
+            return FOREVER_MS
+        slot, last_ms = self._oldest
+        if self.last[slot] != last_ms:
+            slot = int(self.last.argmin())
+            last_ms = int(self.last[slot])
+            self._oldest = slot, last_ms
+        return last_ms + self._gap - 1
 
-    def due(self, watermark_ms: int) -> list[int]:
+    def due(self, watermark_ms: int) -> IntArray:
         """Return the slots of the sessions that close by this watermark."""
-        lasts = self._last[: len(self._held)]
-        found = np.flatnonzero(lasts <= watermark_ms - self._gap + 1).tolist()
-        return [slot for slot in found if self._held[slot] is not None]
+        if self.next_due_ms > watermark_ms:
+            return np.zeros(0, np.int64)
+        return np.flatnonzero(self.last <= min(watermark_ms - self._gap + 1, COLUMN_LIMIT_MS))
 
     # --- records ---------------------------------------------------------------------------------
 
@@ -77,153 +108,189 @@ class SessionSlots:
         """Return the slot of each key, -1 for those that have none."""
         return np.fromiter(map(self._of.get, keys, repeat(-1)), np.int64, len(keys))
 
-    def apart(self, slots: IntArray, times: IntArray) -> list[int]:
+    def apart(self, slots: IntArray, times: IntArray) -> IntArray:
         """Return the slots with a time that does not touch their session as it is now."""
-        far = (times < self._first[slots] - self._gap) | (times > self._last[slots] + self._gap)
-        return np.unique(slots[far]).tolist() if far.any() else []
+        far = (times < self.first[slots] - self._gap) | (times > self.last[slots] + self._gap)
+        return np.unique(slots[far])
 
     def add(self, slots: IntArray, inputs: Inputs, times: IntArray) -> None:
         """Add one record to each slot, in order; each touches its session."""
         self._columns.add(slots, inputs, times, 0, len(slots))
-        np.minimum.at(self._first, slots, times)
-        np.maximum.at(self._last, slots, times)
+        np.minimum.at(self.first, slots, times)
+        np.maximum.at(self.last, slots, times)
         self._is_changed[slots] = True
 
-    # --- between the two forms -------------------------------------------------------------------
+    def mark_changed(self, slots: IntArray) -> None:
+        """Have the rows of slots written whatever they were before."""
+        self._is_changed[slots] = True
 
-    def take(self, many: Sequence[tuple[Sessions, OneSession]]) -> None:
-        """Move sessions here: of each key the only one, open and never emitted."""
-        firsts, lasts = [one.first for _, one in many], [one.last for _, one in many]
-        rows = self._reserve([held for held, _ in many], firsts, lasts)
-        self._columns.load_accs(rows, [one.acc for _, one in many])
-        for held, _ in many:
-            held.put([])
+    # --- sessions come and go --------------------------------------------------------------------
 
-    def begin(self, keys: Sequence[Sessions], times: Sequence[int]) -> None:
-        """Begin a session without a record for keys that have none."""
-        self._reserve(keys, times, times)
-
-    def _reserve(
-        self, keys: Sequence[Sessions], firsts: Sequence[int], lasts: Sequence[int]
+    def begin(
+        self, keys: Sequence[Hashable], row_keys: Sequence[bytes], spans: npt.ArrayLike
     ) -> IntArray:
+        """Begin sessions without a record; return their slots.
+
+        ``spans`` are their first and their last times. Where a key has one already, that one must
+        end before the key is looked up.
+        """
         start = self._columns.reserve(len(keys))
         stop = start + len(keys)
         self._grow(stop)
-        self._first[start:stop] = firsts
-        self._last[start:stop] = lasts
-        self._is_changed[start:stop] = False
-        self._is_settled[start:stop] = False
-        for slot, held in enumerate(keys, start):
-            held.slot = self._of[held.key] = slot
-        self._held += keys
-        self._row_keys += [DATA + held.raw for held in keys]
-        return np.arange(start, stop)
+        self._times[_FIRST : _LAST + 1, start:stop] = spans
+        self._of.update(zip(keys, range(start, stop), strict=True))
+        self.keys += keys
+        self.row_keys += row_keys
+        slots = np.arange(start, stop)
+        self.adopt(slots)
+        earliest = start + int(self.last[start:stop].argmin())
+        if self.last[earliest] < self._oldest[1]:
+            self._oldest = earliest, int(self.last[earliest])
+        return slots
 
-    def close(self, slots: Sequence[int]) -> tuple[list[Sessions], list[list[object]]]:
-        """End sessions; return their keys, and a list for each name with the results."""
-        rows = np.array(slots, np.int64)
-        results = self._columns.results(rows)
-        return self._drop(rows), results
+    def take(
+        self, keys: Sequence[Hashable], row_keys: Sequence[bytes], many: Sequence[OneSession]
+    ) -> IntArray:
+        """Move sessions here, each the only one of its key, open and never emitted."""
+        spans = [one.first for one in many], [one.last for one in many]
+        slots = self.begin(keys, row_keys, spans)
+        self._columns.load_accs(slots, [one.acc for one in many])
+        return slots
 
-    def spans(self, slots: Sequence[int]) -> tuple[list[int], list[int]]:
-        """Return the first and the last time of each session."""
-        rows = np.array(slots, np.int64)
-        return self._first[rows].tolist(), self._last[rows].tolist()
+    def results(self, slots: IntArray) -> list[list[object]]:
+        """Return a list for each name with the results."""
+        return self._columns.results(slots)
 
-    def leave(self, slots: Sequence[int]) -> list[Sessions]:
-        """Give sessions back to their keys; return those that have changed."""
-        rows = np.array(slots, np.int64)
-        firsts, lasts = self.spans(slots)
-        changed = self._is_changed[rows].tolist()
-        accs = self._columns.accs(rows)
-        found = self._drop(rows)
-        for held, first, last, acc in zip(found, firsts, lasts, accs, strict=True):
-            one = OneSession(first, last, acc)
-            one.is_calm = True  # who changes it says so
-            held.put([one])
-        return [held for held, was_changed in zip(found, changed, strict=True) if was_changed]
+    def end(self, slots: IntArray) -> None:
+        """End sessions: their rows leave the state."""
+        timers = self._times[_TIMER, slots]
+        stored = slots[timers < FOREVER_MS].tolist()
+        row_keys = map(self.row_keys.__getitem__, stored)
+        self._ended.update(zip(row_keys, timers[timers < FOREVER_MS].tolist(), strict=True))
+        self._drop(slots)
 
-    def forget_all_but(self, kept: Container[Hashable]) -> None:
-        """Let go of the sessions of other keys, which must be stored as they are."""
-        self._drop(np.array([at for key, at in self._of.items() if key not in kept], np.int64))
+    def leave(self, slots: IntArray) -> list[tuple[Hashable, OneSession, int]]:
+        """Let go of sessions; return each with its key and the timer that the state has."""
+        names = [self.keys[slot] for slot in slots.tolist()]
+        firsts, lasts, timers = self._times[: _TIMER + 1, slots].tolist()
+        made = map(OneSession, firsts, lasts, self._columns.accs(slots))
+        self._drop(slots)
+        return [*zip(names, made, timers, strict=True)]
 
-    def _drop(self, rows: IntArray) -> list[Sessions]:
-        found = []
-        for slot in rows.tolist():
-            held, self._held[slot] = self._held[slot], None
-            if held is not None:
-                held.slot = -1
-                del self._of[held.key]
-                found.append(held)
-        self._is_changed[rows] = False
-        self._last[rows] = FOREVER_MS
-        return found
+    def disown(self, row_key: bytes, timer_ms: int) -> None:
+        """Note a row that the state has, and whose session has ended."""
+        self._ended[row_key] = timer_ms
+
+    def has_ended(self, row_key: bytes) -> bool:
+        """Tell whether the state has a row whose session has ended."""
+        return row_key in self._ended
+
+    def adopt(self, slots: IntArray) -> None:
+        """Have sessions take over the rows of those of their keys that have ended."""
+        if self._ended:
+            row_keys = map(self.row_keys.__getitem__, slots.tolist())
+            self._times[_TIMER, slots] = [*map(self.reclaim, row_keys)]
+
+    def reclaim(self, row_key: bytes) -> int:
+        """Return the timer of a row whose session has ended, for who replaces or removes it.
+
+        ``FOREVER_MS`` if there is no such row.
+        """
+        return self._ended.pop(row_key, FOREVER_MS)
+
+    def _drop(self, slots: IntArray) -> None:
+        of = self._of
+        for slot in slots.tolist():
+            key = self.keys[slot]
+            if of.get(key) == slot:
+                del of[key]
+        self._is_changed[slots] = False
+        self._times[:, slots] = FOREVER_MS
 
     def _grow(self, size: int) -> None:
-        if size > len(self._first):
+        capacity = len(self._is_changed)
+        if size > capacity:
             more = max(size, _FEW)
-            self._first = np.concatenate((self._first, np.zeros(more, np.int64)))
-            self._last = np.concatenate((self._last, np.full(more, FOREVER_MS)))
-            self._timer = np.concatenate((self._timer, np.zeros(more, np.int64)))
-            self._is_changed = np.concatenate((self._is_changed, np.zeros(more, np.bool_)))
-            self._is_settled = np.concatenate((self._is_settled, np.zeros(more, np.bool_)))
+            self._times = np.hstack((self._times, np.full((4, more), FOREVER_MS)))
+            self._is_changed = np.append(self._is_changed, np.zeros(more, np.bool_))
 
     def compact(self) -> None:
         """Write the sessions anew if most slots have none."""
-        if len(self._held) <= 2 * len(self._of) + _FEW:
+        if len(self.keys) <= 2 * len(self._of) + _FEW:
             return
-        held = [one for one in self._held if one is not None]
-        rows = np.array([one.slot for one in held], np.int64)
+        slots = np.fromiter(self._of.values(), np.int64, len(self._of))
         columns = columns_of(self._aggregates)
-        columns.reserve(len(rows))
-        columns.merge(np.arange(len(rows)), self._columns, rows)
-        self._columns, self._held = columns, [*held]
-        self._row_keys = [self._row_keys[one.slot] for one in held]
-        self._first, self._last = self._first[rows], self._last[rows]
-        self._timer = self._timer[rows]
-        self._is_changed, self._is_settled = self._is_changed[rows], self._is_settled[rows]
-        for slot, one in enumerate(held):
-            one.slot = self._of[one.key] = slot
+        columns.reserve(len(slots))
+        columns.merge(np.arange(len(slots)), self._columns, slots)
+        self._columns = columns
+        self.keys = [*self._of]
+        self.row_keys = [self.row_keys[slot] for slot in slots.tolist()]
+        self._of = dict(zip(self.keys, range(len(slots)), strict=True))
+        self._times = self._times[:, slots]
+        self._is_changed = self._is_changed[slots]
+        self._oldest = 0, self._oldest[1]
 
     # --- state -----------------------------------------------------------------------------------
 
-    def mark_changed(self, slot: int) -> None:
-        """Mark a session, and its timer, as changed."""
-        self._is_changed[slot] = True
-        self._is_settled[slot] = False
-
-    def changed_keys(self) -> list[Sessions]:
-        """Return the keys that have changed since they were last stored."""
-        rows = np.flatnonzero(self._is_changed).tolist()
-        return [held for slot in rows if (held := self._held[slot]) is not None]
-
-    def take_changed(self) -> tuple[dict[bytes, bytes | None], list[tuple[Sessions, bytes]]]:
+    def drain(self, watermark_ms: int) -> dict[bytes, bytes | None]:
         """Return the rows of what has changed since the last call.
 
-        Those whose timer is stored as it is come as rows of the state, others with their keys.
+        A timer that the state has stays as it is, until the watermark has passed it: that it lies
+        too early costs less than a row for each time that its session has grown.
         """
-        rows = np.flatnonzero(self._is_changed)
-        self._is_changed[rows] = False
-        settled, others = rows[self._is_settled[rows]], rows[~self._is_settled[rows]]
-        moved = [held for slot in others.tolist() if (held := self._held[slot]) is not None]
-        self._timer[others] = [held.due_ms for held in moved]
-        self._is_settled[others] = True
-        row_keys = map(self._row_keys.__getitem__, settled.tolist())
-        changed: dict[bytes, bytes | None] = dict(zip(row_keys, self._lines(settled), strict=True))
-        return changed, [*zip(moved, self._lines(others), strict=True)]
+        slots = np.flatnonzero(self._is_changed)
+        self._is_changed[slots] = False
+        self._drains += 1
+        self._times[_DRAIN, slots] = self._drains
+        changed: dict[bytes, bytes | None] = {}
+        for row_key, timer_ms in self._ended.items():
+            changed[row_key] = changed[timer_row(timer_ms, row_key[1:])] = None
+        self._ended.clear()
+        self._move_timers(slots, watermark_ms, changed)
+        row_keys = map(self.row_keys.__getitem__, slots.tolist())
+        changed.update(zip(row_keys, self._lines(slots), strict=True))
+        return changed
 
-    def _lines(self, rows: IntArray) -> list[bytes]:
+    def _move_timers(
+        self, slots: IntArray, watermark_ms: int, changed: dict[bytes, bytes | None]
+    ) -> None:
+        timers = self._times[_TIMER, slots]
+        moving = slots[(timers <= watermark_ms) | (timers == FOREVER_MS)]
+        before = self._times[_TIMER, moving].tolist()
+        self._times[_TIMER, moving] = self.last[moving] + (self._gap - 1)
+        after = self._times[_TIMER, moving].tolist()
+        for slot, old_ms, new_ms in zip(moving.tolist(), before, after, strict=True):
+            raw = self.row_keys[slot][1:]
+            if old_ms < FOREVER_MS:
+                changed[timer_row(old_ms, raw)] = None
+            changed[timer_row(new_ms, raw)] = b""
+
+    def _lines(self, slots: IntArray) -> list[bytes]:
         sessions = zip(
-            self._first[rows].tolist(),
-            self._last[rows].tolist(),
+            self.first[slots].tolist(),
+            self.last[slots].tolist(),
             repeat(Stage.OPEN.value),
             repeat(FOREVER_MS),
             repeat(object=False),
             repeat(()),
-            zip(*self._columns.packed_slots(rows), strict=True),
+            zip(*self._columns.packed_slots(slots), strict=True),
             strict=False,
         )
-        timers = self._timer[rows].tolist()
+        timers = self._times[_TIMER, slots].tolist()
         lines = _encode_lines([*zip(repeat(VERSION), timers, sessions, strict=False)]).split(b"\n")
         lines.pop()
         return lines
+
+    def forget(self, count: int) -> list[tuple[int, bytes]]:
+        """Let go of the sessions that have not changed for longest; the state must have them all.
+
+        Returns:
+            The timers that the state has of them, each with its key.
+        """
+        some = np.fromiter(self._of.values(), np.int64, len(self._of))
+        if count < len(some):
+            some = some[np.argpartition(self._times[_DRAIN, some], count)[:count]]
+        timers = self._times[_TIMER, some].tolist()
+        raws = [self.row_keys[slot][1:] for slot in some.tolist()]
+        self._drop(some)
+        return [*zip(timers, raws, strict=True)]

@@ -1,4 +1,4 @@
-"""Sessions in slots and sessions as objects: the same rows, the same state, byte for byte."""
+"""Sessions in slots and sessions as objects: the same rows, the same state but for its timers."""
 
 from __future__ import annotations
 
@@ -19,9 +19,12 @@ from streamapp.core.aggregates import AggregateSet, constructors
 from streamapp.core.rows import Rows
 from streamapp.core.windows import Emission, Lateness, Session
 from streamapp.operators import session_columns, session_slots
+from streamapp.operators.keyed_state import DATA, read_body
+from streamapp.operators.keyed_timers import TIMER, timer_row
 from streamapp.operators.operator import StateView
 from streamapp.operators.results import row_type
 from streamapp.operators.session import SESSION_FIELDS, SessionWindows
+from streamapp.operators.session_held import Stage
 
 _SET = AggregateSet(
     {
@@ -73,7 +76,6 @@ def step(run: Run, rows: Rows, after: int, fault: str) -> list[Any]:
     else:
         run.driver.run(rows, after)
         seen = []
-    seen.append(run.operator.changed > 0)
     match fault.split():
         case ["commit"]:
             run.commit()
@@ -83,7 +85,18 @@ def step(run: Run, rows: Rows, after: int, fault: str) -> list[Any]:
             alone = run.operator.advances_itself
             run.restart()
             run.operator.advances_itself = alone
-    return [*seen, {**run.state.rows}, [*run.emitted], [*run.late], +run.operator.late]
+    return [*seen, sessions_of(run), [*run.emitted], [*run.late], +run.operator.late]
+
+
+def sessions_of(run: Run) -> dict[bytes, Any]:
+    """Return the rows of keys without their timers, of which each has one that is in time."""
+    rows = {raw[1:]: read_body(data) for raw, data in run.state.rows.items() if raw[:1] == DATA}
+    timers = {timer_row(timer, raw) for raw, (timer, *_) in rows.items()}
+    assert timers == {row for row in run.state.rows if row[:1] == TIMER}
+    for timer, *sessions in rows.values():
+        closed = run.operator._allowed if sessions[0][2] == Stage.CLOSED else 0
+        assert timer < min(last for _, last, *_ in sessions) + run.operator._gap + closed
+    return {raw: sessions for raw, (_, *sessions) in rows.items()}
 
 
 @dataclass(frozen=True)
@@ -167,7 +180,7 @@ def test_sessions_that_only_grow_are_no_objects() -> None:
     rows = rows_of([(key, time, {"v": 1}) for time in range(5) for key in "abc"], 0)
     with slots(1):
         run.operator.process(rows)
-    assert [held.sessions for held in run.operator._kept.values()] == [[], [], []]
+    assert (len(run.operator._slots), len(run.operator._kept)) == (3, 0)
     with slots(_NEVER):
         run.operator.process(rows.part(0, 1))
-    assert [len(held.sessions) for held in run.operator._kept.values()] == [1, 0, 0]
+    assert (len(run.operator._slots), len(run.operator._kept)) == (2, 1)

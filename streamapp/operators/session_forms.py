@@ -1,0 +1,204 @@
+"""Sessions in two forms, and how one becomes the other: columns for many, objects for the rest.
+
+A key with one open session that was never emitted may have a slot (``session_slots``); all others
+have objects, and timers in memory. The state's rows are the same for both. A timer of the state may
+lie too early, never too late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from itertools import repeat
+
+import numpy as np
+
+from streamapp.core.aggregates import AggregateSet
+from streamapp.core.rows import Rows
+from streamapp.core.times import COLUMN_LIMIT_MS, FOREVER_MS, NEVER_MS
+from streamapp.core.windows import Emission, IntArray, Session
+from streamapp.operators.keyed import Emitted, KeyedWindows
+from streamapp.operators.keyed_state import DATA, data_rows, key_of, raw_key
+from streamapp.operators.operator import StateView
+from streamapp.operators.results import FINAL, WindowRow
+from streamapp.operators.session_held import Sessions, Stage
+from streamapp.operators.session_slots import SessionSlots
+
+
+class SessionForms(KeyedWindows[Sessions]):
+    """See the module. The sessions of a key are in ``_slots`` or in ``_kept``, never in both."""
+
+    def __init__(
+        self,
+        spec: Session,
+        aggregates: AggregateSet,
+        row: type[WindowRow],
+        emission: Emission,
+        state: StateView,
+    ) -> None:
+        super().__init__(aggregates, row, state, spec.late)
+        self._gap = spec.gap_ms
+        self._allowed = spec.late.allowed_ms
+        fits = emission.kind == "close" and spec.gap_ms <= COLUMN_LIMIT_MS
+        self._slots = SessionSlots.of(aggregates, spec.gap_ms) if fits else None
+        #: The greatest watermark that is known.
+        self._watermark = NEVER_MS
+
+    # From one form to the other.
+
+    def load(self, key: Hashable) -> Sessions:
+        """Return a key's sessions as objects."""
+        slots = self._slots
+        if slots is None:
+            return super().load(key)
+        if key in slots:
+            self._to_objects(slots, slots.slots_of([key]))
+            return self._kept[key]
+        row_key = DATA + raw_key(key)
+        if not slots.has_ended(row_key):
+            return super().load(key)
+        held = self._new(key)
+        held.is_stored, held.stored_due_ms = True, slots.reclaim(row_key)
+        self._touch(held)
+        return held
+
+    def _to_objects(self, slots: SessionSlots, some: IntArray) -> None:
+        """Move sessions from slots to objects, for who is about to change them."""
+        for key, one, timer_ms in slots.leave(some) if len(some) else ():
+            one.is_calm = True  # who changes it says so
+            held = self._kept[key] = self._new(key)
+            held.put([one])
+            held.is_stored, held.stored_due_ms = timer_ms < FOREVER_MS, timer_ms
+            self._touch(held)
+            self._wake(held, self._due_of(held))
+
+    def _to_slots(self, slots: SessionSlots, many: Sequence[Sessions]) -> IntArray:
+        """Move sessions from objects to slots, which must fit; return their slots."""
+        ones = [one for held in many if (one := held.only) is not None]
+        for held in many:
+            self._let_go(slots, held)
+        return slots.take([held.key for held in many], [DATA + held.raw for held in many], ones)
+
+    def _let_go(self, slots: SessionSlots, held: Sessions) -> None:
+        """Forget the object of a key, for which ``slots`` is to have a session."""
+        del self._kept[held.key]
+        held.is_dirty = False
+        if held.is_stored:
+            slots.disown(DATA + held.raw, held.stored_due_ms)
+
+    def _admitted(self, slots: SessionSlots, rows: Rows, first: IntArray) -> IntArray:
+        """Find slots for keys that have none, at the first row of each; return -1 where none fits.
+
+        A new session begins there, if it is not late and cannot come back after it has closed.
+        """
+        names = [rows.keys[index] for index in first.tolist()]
+        row_keys = data_rows(names)
+        found = [self._find(slots, *name) for name in zip(names, row_keys, strict=True)]
+        times = np.array([rows.times[index] for index in first.tolist()], np.int64)
+        closed_ms = [rows.marks[-1 if self._allowed else index] for index in first.tolist()]
+        is_timely = times + (self._gap - 1) > np.array(closed_ms, np.int64)
+        chosen = np.full(len(names), -1)
+        come = [n for n, held in enumerate(found) if held is not None and fits(held)]
+        if come:
+            chosen[come] = self._to_slots(slots, [one for n in come if (one := found[n])])
+        begin = [
+            n
+            for n in np.flatnonzero(is_timely).tolist()
+            if not (one := found[n]) or not one.sessions
+        ]
+        for n in begin:
+            if (held := found[n]) is not None:
+                self._let_go(slots, held)
+        if begin:
+            chosen[begin] = slots.begin(
+                [names[n] for n in begin], [row_keys[n] for n in begin], times[begin]
+            )
+        return chosen
+
+    def _find(self, slots: SessionSlots, key: Hashable, row_key: bytes) -> Sessions | None:
+        """Return the object of a key that has no slot; ``None`` if it has none and needs none."""
+        held = self._kept.get(key)
+        if held is not None or self._is_whole or slots.has_ended(row_key):
+            return held
+        return None if self._state.get(row_key) is None else self._kept[key]
+
+    # Work at a watermark.
+
+    def advance(self, watermark_ms: int) -> Rows:
+        """See ``Operator.advance``."""
+        out = Emitted()
+        self._watermark = max(self._watermark, watermark_ms)
+        if self._slots is not None:
+            over = self._slots.due(watermark_ms - self._allowed)
+            out.extend(self._said(self._slots, over, repeat(NEVER_MS), repeat(0)))
+            self._slots.end(over)
+            self._slots.compact()
+            self._to_objects(self._slots, self._slots.due(watermark_ms))
+        self._fire_all(watermark_ms, out)
+        self._settle_if_asked()
+        return out.rows(in_order=True)
+
+    def _said(
+        self, slots: SessionSlots, some: IntArray, marks: Iterable[int], origins: Iterable[int]
+    ) -> Iterable[tuple[int, bytes, WindowRow, int, int]]:
+        """Return the rows of sessions that close, each with its end, key, mark and origin."""
+        if not len(some):
+            return ()
+        chosen = some.tolist()
+        keys, raws = [slots.keys[n] for n in chosen], [slots.row_keys[n][1:] for n in chosen]
+        firsts, lasts = slots.first[some].tolist(), slots.last[some].tolist()
+        ends = (slots.last[some] + self._gap).tolist()
+        results = slots.results(some)
+        made = map(self._row, keys, firsts, ends, repeat(FINAL), firsts, lasts, *results)
+        return zip(ends, raws, made, marks, origins, strict=False)
+
+    def _held_of(self, raw: bytes) -> Sessions | None:
+        """Return whose timer is due; ``None`` for one of a slot: they look after themselves."""
+        key = key_of(raw)
+        return None if self._slots is not None and key in self._slots else self._kept[key]
+
+    def _settle_if_asked(self) -> None:
+        super()._settle_if_asked()
+        if self._slots is not None:
+            first = self._timers.first()
+            due_ms = FOREVER_MS if first is None else first[0]
+            self.next_due_ms = min(due_ms, self._slots.next_due_ms)
+
+    # State.
+
+    def drain(self) -> Mapping[bytes, bytes | None]:
+        """See ``Operator.drain``."""
+        if self._slots is None:
+            return super().drain()
+        self._dirty = [held for held in self._dirty if held.is_dirty]
+        return {**self._slots.drain(self._watermark), **super().drain()}
+
+    def _forget(self, count: int) -> None:
+        objects = len(self._kept)
+        super()._forget(count)
+        count -= objects - len(self._kept)
+        if count > 0 and self._slots is not None:
+            for timer_ms, raw in self._slots.forget(count):
+                self._timers.push(timer_ms, raw)
+
+    @property
+    def size(self) -> int:
+        """See ``Operator.size``."""
+        return super().size + (0 if self._slots is None else len(self._slots))
+
+    @property
+    def changed(self) -> int:
+        """See ``Operator.changed``."""
+        return super().changed + (0 if self._slots is None else self._slots.changed)
+
+
+def fits(held: Sessions) -> bool:
+    """Tell whether a key has one session, which is open and was never emitted."""
+    one = held.only
+    return (
+        one is not None
+        and one.stage is Stage.OPEN
+        and one.tick_ms == FOREVER_MS
+        and not one.is_current
+        and not one.shown
+        and -COLUMN_LIMIT_MS <= one.first <= one.last <= COLUMN_LIMIT_MS
+    )
