@@ -19,7 +19,7 @@ from streamapp.errors import StreamappError
 from streamapp.transport.kafka.assignment import Eager, Incremental, generation_of
 from streamapp.transport.kafka.errands import Errands
 from streamapp.transport.kafka.failures import failure
-from streamapp.transport.kafka.records import to_batches
+from streamapp.transport.kafka.fetched import Fetched
 from streamapp.transport.kafka.takeover import claims, end_left_open
 
 if TYPE_CHECKING:
@@ -238,12 +238,12 @@ class Feeder:
         first = self._consumer.poll(0 if messages else _SLICE_S)
         if first is not None:
             messages.append(first)
-        if messages and wanted > len(messages):
-            # Does not wait: what is here is here.
-            messages += self._consumer.consume(wanted - len(messages), 0)
-        found = [message for message in messages if message.error() is None]
-        self._member.on_batches(to_batches(found, self._cluster.names))
-        for message in messages:
+        fetched = Fetched(self._cluster.names)
+        if messages:
+            fetched.add(messages)
+            fetched.fill(self._consumer, wanted - len(messages))
+        self._member.on_batches(fetched.batches())
+        for message in fetched.errors:
             if (error := message.error()) is not None:
                 self._on_error(message, error)
 

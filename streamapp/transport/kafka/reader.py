@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from streamapp.core.batch import TP
 from streamapp.transport.kafka.failures import failure
-from streamapp.transport.kafka.records import to_batches
+from streamapp.transport.kafka.fetched import Fetched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -81,20 +81,15 @@ class KafkaReader:
         first = self._consumer.poll(timeout_s)
         if first is None:
             return []
-        messages = [first]
-        if max_records > 1:
-            # Does not wait: what is here is here.
-            messages += self._consumer.consume(max_records - 1, 0)
-        found = [message for message in messages if message.error() is None]
+        fetched = Fetched(self._names)
+        fetched.add([first])
+        fetched.fill(self._consumer, max_records - 1)
         batches = [
-            batch
-            for batch in (self._new(one) for one in to_batches(found, self._names))
-            if batch is not None
+            batch for batch in (self._new(one) for one in fetched.batches()) if batch is not None
         ]
         with self._lock:
             self._positions.update((batch.tp, batch.next_offset) for batch in batches)
-            if len(found) < len(messages):
-                self._note([one for one in messages if one.error() is not None])
+            self._note(fetched.errors)
         return batches
 
     def _new(self, batch: RecordBatch) -> RecordBatch | None:

@@ -5,64 +5,22 @@ A record's time is at least 1 ms after 1970: to librdkafka 0 means "now", and Ka
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from confluent_kafka import Message
-
-from streamapp.core.batch import TP, RecordBatch
+from streamapp.core.batch import RecordBatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from confluent_kafka import KafkaError, Producer
+    from confluent_kafka import KafkaError, Message, Producer
 
-    from streamapp.core.batch import OutRecord
+    from streamapp.core.batch import TP, OutRecord
     from streamapp.transport.kafka.names import Names
 
 #: The earliest time that can be written, ms.
 EARLIEST_MS = 1
 #: Seconds to wait for room in the producer's queue before trying again.
 _ROOM_S = 0.05
-
-
-def to_batches(messages: Sequence[Message], names: Names) -> list[RecordBatch]:
-    """Return one batch for each partition, in the order in which they first appear."""
-    runs: dict[tuple[str | None, int | None], list[Message]] = defaultdict(list)
-    for message in messages:
-        runs[message.topic(), message.partition()].append(message)
-    return [
-        _batch(TP(str(topic).removeprefix(names.prefix), partition or 0), run)
-        for (topic, partition), run in runs.items()
-    ]
-
-
-def _batch(tp: TP, run: list[Message]) -> RecordBatch:
-    # Not `if message`: a message with no value is falsy.
-    offsets = [offset for offset in map(Message.offset, run) if offset is not None]
-    keys = list(map(Message.key, run))
-    headers = list(map(Message.headers, run))
-    return RecordBatch(
-        tp,
-        offsets,
-        [timestamp for _, timestamp in map(Message.timestamp, run)],
-        keys,
-        list(map(Message.value, run)),
-        [tuple(map(_header, found or ())) for found in headers] if any(headers) else None,
-        offsets[-1] + 1,
-        sum(map(len, run)) + sum(len(key) for key in keys if key),
-    )
-
-
-def _header(header: object) -> tuple[str, bytes]:
-    """Return a name and a value; a value that a foreign producer left out is empty."""
-    match header:
-        case (str(name), bytes(value)):
-            return name, value
-        case (str(name), _):
-            return name, b""
-    msg = f"no header of a Kafka record: {header!r}"
-    raise TypeError(msg)
 
 
 def split(batch: RecordBatch, room: int) -> tuple[RecordBatch | None, RecordBatch | None]:
