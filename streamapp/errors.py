@@ -91,6 +91,10 @@ class BrokerUnavailableError(BrokerError):
     exit_code = 3
 
 
+class DeniedError(BrokerError):
+    """The broker knows who we are, and does not allow what is asked."""
+
+
 class BrokerFullError(BrokerError):
     """The broker has no room to write; nothing of the call was written; try again later."""
 

@@ -7,6 +7,7 @@ there. Offsets rise and have holes, because a commit takes some for itself (``tr
 
 from __future__ import annotations
 
+import logging
 import threading
 import uuid
 from contextlib import ExitStack, suppress
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaException, Producer
 
-from streamapp.errors import BrokerError, BrokerUnavailableError
+from streamapp.errors import BrokerError, BrokerUnavailableError, DeniedError
 from streamapp.transport.kafka.cluster import Cluster
 from streamapp.transport.kafka.failures import failure
 from streamapp.transport.kafka.feeder import Feeder, Subscription
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     )
     from streamapp.transport.kafka.guarantees import Commits
     from streamapp.transport.kafka.options import KafkaOptions
+
+log = logging.getLogger(__name__)
 
 #: Seconds that an append may take; librdkafka itself gives up records after five minutes.
 _APPEND_S = 60.0
@@ -135,10 +138,21 @@ class KafkaBroker:
             return reader
 
     def join(self, group: str, topics: Iterable[str], url: str = "") -> KafkaMember:
-        """See ``Broker.join``; topics that do not exist yet are assigned when they appear."""
+        """See ``Broker.join``; topics that do not exist yet are assigned when they appear.
+
+        Raises:
+            DeniedError: The cluster would not let this worker do its work.
+        """
+        self._require_open()
         cluster = self._cluster
         member_id = cluster.clients.options.instance_id or uuid.uuid4().hex[:12]
         wanted = Subscription(group, frozenset(topics))
+        commits = self._commits(
+            member_id,
+            wanted,
+            lambda places, limit_s: member.store(places, limit_s),  # noqa: PLW0108 - `member` comes to be here
+        )
+        self._check_rights(wanted, commits)
         with self._lock:
             self._require_open()
             theirs = cluster.names.theirs(group)
@@ -146,16 +160,25 @@ class KafkaBroker:
             member = KafkaMember(
                 member_id,
                 cluster.names,
-                self._commits(
-                    member_id,
-                    wanted,
-                    lambda places, limit_s: member.store(places, limit_s),  # noqa: PLW0108 - `member` comes to be here
-                ),
+                commits,
                 cluster.topics.require,
                 lambda member: Feeder(member, consumer, cluster, wanted),
             )
             self._use(member)
             return member
+
+    def _check_rights(self, wanted: Subscription, commits: Commits) -> None:
+        cluster, own = self._cluster, f"{wanted.group}-"
+        topics = {tp.topic for tp in cluster.topics.tps()}
+        cluster.rights.check(wanted.group, wanted.topics, {t for t in topics if t.startswith(own)})
+        try:
+            commits.open()
+        except DeniedError as exc:
+            commits.close()
+            lacking = cluster.rights.lacking("transactional id", f"{own}*", ["Write"])
+            raise lacking from exc
+        except BrokerError as exc:
+            log.info("Commits are not ready yet: %s", exc)  # the member tries again
 
     def _commits(
         self,

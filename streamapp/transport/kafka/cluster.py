@@ -9,6 +9,7 @@ from streamapp.transport.kafka.clients import Clients
 from streamapp.transport.kafka.groups import Groups
 from streamapp.transport.kafka.names import Names
 from streamapp.transport.kafka.positions import Positions
+from streamapp.transport.kafka.rights import Rights
 from streamapp.transport.kafka.topics import Topics
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Cluster:
         self.topics = Topics(self.admin, self.names, options.replication, self.trouble)
         self.positions = Positions(self.clients, self.names)
         self.groups = Groups(self.admin, self.topics, self.positions, self.names)
+        self.rights = Rights(self.admin, self.names, options.security.principal, self.trouble)
         try:
             self.topics.connect()
         except BrokerUnavailableError as exc:

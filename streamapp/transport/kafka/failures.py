@@ -13,6 +13,7 @@ from streamapp.errors import (
     BrokerError,
     BrokerUnavailableError,
     ConfigError,
+    DeniedError,
     FencedError,
     TooLargeError,
     UnknownTopicError,
@@ -63,10 +64,10 @@ _KINDS: dict[int, tuple[type[StreamappError], str]] = {
         BrokerUnavailableError,
         "Check the certificates (rdkafka.ssl.ca.location=FILE) and the host name in the URL",
     ),
-    KafkaError.TOPIC_AUTHORIZATION_FAILED: (BrokerError, _ACL),
-    KafkaError.GROUP_AUTHORIZATION_FAILED: (BrokerError, _ACL),
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED: (BrokerError, _ACL),
-    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: (BrokerError, _ACL),
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: (DeniedError, _ACL),
+    KafkaError.GROUP_AUTHORIZATION_FAILED: (DeniedError, _ACL),
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: (DeniedError, _ACL),
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: (DeniedError, _ACL),
     KafkaError.UNSUPPORTED_VERSION: (BrokerError, _VERSION),
     KafkaError._UNSUPPORTED_FEATURE: (BrokerError, _VERSION),  # noqa: SLF001
     KafkaError.MSG_SIZE_TOO_LARGE: (TooLargeError, _LARGE),
@@ -106,8 +107,9 @@ _FENCE_HINT = "Drop the state of those partitions; the member joins again"
 _ROOT_CAUSES = frozenset(
     {KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError._RESOLVE}  # noqa: SLF001
 )
+_FINAL = _ROOT_CAUSES - {KafkaError._RESOLVE}  # noqa: SLF001 - its public name
 #: What librdkafka adds about itself: ``(after 3ms in state CONNECT, 4 identical error(s) ...)``.
-_ASIDE = re.compile(r" \(after \d+ms in state [^)]*(?:\(s\)[^)]*)?\)")
+_ASIDE = re.compile(r" \(after \d+ms in state (?:[^()]|\(s\))*\)")
 
 
 class Trouble:
@@ -124,6 +126,11 @@ class Trouble:
     def is_known(self) -> bool:
         """Whether any broker has given a reason."""
         return self._last is not None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the reason is one that no waiting removes."""
+        return self._last is not None and self._last.code() in _FINAL
 
     def note(self, error: KafkaError) -> None:
         """Remember an error of a connection, the cause rather than what follows from it."""
@@ -145,7 +152,7 @@ class Trouble:
             return error, ""
         host = HOST.search(self._last.str())
         is_foreign = host is not None and host[1] not in self._servers
-        if is_foreign and self._last.code() not in _ROOT_CAUSES - {KafkaError._RESOLVE}:  # noqa: SLF001
+        if is_foreign and self._last.code() not in _FINAL:
             return self._last, (
                 "The cluster names this address itself: its advertised.listeners must name one "
                 "that this host can reach"

@@ -46,6 +46,12 @@ class Security:
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     token: str = ""
 
+    @property
+    def principal(self) -> str:
+        """Return who we are, as far as we know, for errors."""
+        user = self.settings.get("sasl.username")
+        return f"User:{user}" if user else "the principal of this worker"
+
 
 def take_security(
     given: dict[str, str], settings: Mapping[str, str], environ: Mapping[str, str]

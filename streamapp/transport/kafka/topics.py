@@ -37,6 +37,8 @@ _UNBOUNDED = -1
 _FIRST_S = 15.0
 #: Seconds of one try: whoever starts a program waits for it, to see that nothing listens.
 _TRY_S = 2.5
+#: Seconds between two looks whether there is a reason that no waiting removes.
+_SLICE_S = 0.5
 #: Tries to reach a broker that the cluster names: the first may have died just now.
 _TRIES = 2
 #: Seconds between two looks whether partitions have leaders.
@@ -141,12 +143,14 @@ class Topics:
                 return
 
     def _ask_servers(self) -> None:
-        deadline = time.monotonic() + _FIRST_S
+        begun = time.monotonic()
         while True:
             try:
-                self._metadata(_TRY_S)
+                self._metadata(_SLICE_S)
             except BrokerError:
-                if self.trouble.is_known or time.monotonic() > deadline:
+                waited_s = time.monotonic() - begun
+                is_told = self.trouble.is_known and waited_s > _TRY_S
+                if self.trouble.is_final or is_told or waited_s > _FIRST_S:
                     raise
             else:
                 return
