@@ -1,0 +1,137 @@
+"""Workers that stand by for each other: killed in turns, taken over without a restore, exact."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import time
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support.crash_app import Plan
+from support.crash_run import Run, running
+from support.kafka_run import kafka_plan, running_on_kafka
+from support.web_client import free_port
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from support.zygote import Running, Zygote
+
+pytestmark = [pytest.mark.crash, pytest.mark.slow]
+
+SEED = int(os.environ.get("STREAMAPP_TEST_SEED") or random.SystemRandom().randrange(1 << 24))
+#: How much of the changelogs must be at hand at a takeover, in parts of what is still to be read.
+AT_HAND = 5
+KILLED = 137
+
+
+def plan_of(folder: Path) -> Plan:
+    draw = random.Random(SEED)
+    return Plan(
+        str(folder),
+        commit_ms=draw.choice([20, 100]),
+        store_ms=draw.choice([20, 500]),
+        cache_bytes=draw.choice([1 << 16, 1 << 20]),
+        partitions=4,
+        standbys=1,
+        seed=SEED,
+    )
+
+
+def status_of(worker: Running) -> dict[str, Any]:
+    """Return what a worker says of itself; nothing while it does not answer."""
+    url = f"http://127.0.0.1:{worker.plan.web_port}/api/v1/status"
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            found: dict[str, Any] = json.load(response)
+            return found
+    except OSError:
+        return {}
+
+
+def lags(worker: Running) -> list[int]:
+    standby = status_of(worker).get("standby") or {"partitions": []}
+    return [place["lag"] for place in standby["partitions"]]
+
+
+def wait_until_followed(run: Run, worker: Running) -> None:
+    """Wait until a worker has what the others have."""
+    run.wait_until(lambda: bool(found := lags(worker)) and not any(found), worker)
+
+
+def take_over(run: Run) -> None:
+    """Kill the owner of half of the partitions under load; its peer must go on, and be exact."""
+    run.feed(4_000)
+    owner = run.start(web_port=free_port())
+    run.drain(owner)
+    peer = run.start(web_port=free_port())
+    wait_until_followed(run, owner)
+    wait_until_followed(run, peer)
+    rebalances = status_of(peer)["group"]["rebalances"]
+    run.feed(30)
+    owner.kill()
+    run.wait_until(lambda: status_of(peer)["group"]["rebalances"] > rebalances, peer)
+    run.feed(300)
+    run.drain(peer)
+    restore = status_of(peer)["restore"]
+    assert restore["is_done"]
+    assert restore["at_hand"] > AT_HAND * restore["records"]
+    run.stop(peer)
+    run.assert_exact(run.finish(rebuild=False))
+
+
+@pytest.mark.timeout(180)
+def test_peer_of_a_killed_worker_goes_on_without_a_restore(zygote: Zygote, tmp_path: Path) -> None:
+    with running(zygote, plan_of(tmp_path)) as run:
+        take_over(run)
+
+
+@pytest.mark.timeout(180)
+def test_the_same_over_kafka(zygote: Zygote, tmp_path: Path) -> None:
+    plan = kafka_plan(tmp_path, SEED, partitions=4, standbys=1, session_ms=2_000)
+    with running_on_kafka(zygote, plan) as run:
+        take_over(run)
+
+
+@pytest.mark.timeout(180)
+def test_kills_in_turns_lose_and_repeat_nothing(zygote: Zygote, tmp_path: Path) -> None:
+    with running(zygote, plan_of(tmp_path)) as run:
+        workers = [run.start(web_port=free_port()) for _ in range(2)]
+        for _ in range(4):
+            run.feed(200)
+            run.wait_until(lambda: all(map(lags, workers)), workers[0])
+            run.feed(200)
+            time.sleep(run.draw.uniform(0.0, 0.3))  # the moment of the kill is the test's input
+            workers.pop(run.draw.randrange(2)).kill()
+            run.feed(200)
+            workers.append(run.start(web_port=free_port()))
+        for worker in workers:
+            worker.kill()
+        run.assert_exact(run.finish(rebuild=False))
+
+
+@pytest.mark.parametrize("point", ["standby.read", "standby.written"])
+@pytest.mark.timeout(180)
+def test_death_while_following(zygote: Zygote, tmp_path: Path, point: str) -> None:
+    """The one that dies comes back to what it had followed, and takes it over."""
+    with running(zygote, plan_of(tmp_path)) as run:
+        run.feed(1_000)
+        owner = run.start()
+        run.drain(owner)
+        for passage in (1, 2, 5):
+            follower = run.start(crash_at=f"{point}:{passage}")
+            while not follower.is_gone():
+                run.feed(20)
+                time.sleep(0.02)  # the pace of the records
+            assert follower.wait() == KILLED, run.log_tail()
+        follower = run.start(web_port=free_port())
+        run.wait_until(lambda: bool(lags(follower)), follower)
+        owner.send(signal.SIGKILL)
+        run.feed(200)
+        run.drain(follower)
+        run.stop(follower)
+        run.assert_exact(run.finish(rebuild=False))
