@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
-from streamapp.core.batch import TP, OutRecord
+from streamapp.core.batch import TP, out_records
 from streamapp.core.columns import listed
 from streamapp.engine.batch import Batch
 from streamapp.errors import UsageError
@@ -30,13 +30,11 @@ async def send_batch(topic: Topic, batch: Batch | None, key: Any, value: Any) ->
         return len(keys)
     name, partitions = topic.get_topic_name(), await topic.app.engine.partitions_for(topic)
     choose = topic.app.engine.choose_partition
-    raw_keys = [topic.encode("key", one) for one in keys]
-    stamps = repeat(scope.source.timestamp_ms) if times is None else times
     # Encoded before the first is added: a batch whose record cannot be sent sends nothing.
-    scope.outputs += [
-        OutRecord(TP(name, choose(name, raw, partitions)), raw, topic.encode("value", one), stamp)
-        for raw, one, stamp in zip(raw_keys, values, stamps, strict=False)
-    ]
+    raw_keys, data = topic.encode_many("key", keys), topic.encode_many("value", values)
+    stamps = repeat(scope.source.timestamp_ms) if times is None else times
+    tps = [TP(name, choose(name, raw, partitions)) for raw in raw_keys]
+    scope.outputs += out_records(tps, raw_keys, data, stamps)
     return len(keys)
 
 

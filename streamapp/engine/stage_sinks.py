@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
-from streamapp.core.batch import TP, Headers, OutRecord
+from streamapp.core.batch import TP, Headers, OutRecord, out_records
 from streamapp.core.rows import Rows
 from streamapp.core.times import NEVER_MS
 from streamapp.engine.places import Places
@@ -83,10 +83,8 @@ class TopicSink:
     def _records(self, rows: Rows) -> list[OutRecord]:
         data = self._topic.encode_many("value", rows.values)
         places = self._places.of(rows.keys)
-        return [
-            OutRecord(tp or self._anywhere(), raw, value, time_ms)
-            for (tp, raw), value, time_ms in zip(places, data, rows.times, strict=True)
-        ]
+        tps = [tp or self._anywhere() for tp, _ in places]
+        return out_records(tps, [raw for _, raw in places], data, rows.times)
 
     def _anywhere(self) -> TP:
         return TP(self._name, self._choose(self._name, None, self._partitions))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from streamapp.core.batch import TP, OutRecord
+from streamapp.core.batch import TP, OutRecord, out_records
 from streamapp.state.store import note_key
 from streamapp.transport.broker import TopicSpec
 
@@ -87,4 +87,4 @@ def change_records(
     tp: TP, changes: Mapping[bytes, bytes | None], timestamp_ms: int
 ) -> list[OutRecord]:
     """Return the changelog records of the changed rows of one partition."""
-    return [*map(OutRecord, repeat(tp), changes, changes.values(), repeat(timestamp_ms))]
+    return out_records(repeat(tp), changes, changes.values(), repeat(timestamp_ms))
