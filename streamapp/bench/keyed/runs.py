@@ -139,6 +139,7 @@ def worker(here: Place, plan: Plan) -> Iterator[subprocess.Popen[bytes]]:
             command,
             stdout=log,
             stderr=log,
+            cwd=here.folder,
             env={**os.environ, **plan.environ(), "PYTHONPATH": _ROOT},
         )
         try:

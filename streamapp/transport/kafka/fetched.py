@@ -6,6 +6,7 @@ them would leave the processor's cache before their columns are read. The object
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from confluent_kafka import Message
@@ -46,14 +47,17 @@ class Fetched:
         if any(map(Message.error, messages)):
             self.errors += [message for message in messages if message.error() is not None]
             messages = [message for message in messages if message.error() is None]
-        places = list(zip(map(Message.topic, messages), map(Message.partition, messages)))  # noqa: B905 - twice the same
-        begin, end = 0, len(places)
+        topics, partitions = (
+            list(map(Message.topic, messages)),
+            list(map(Message.partition, messages)),
+        )
+        begin, end = 0, len(messages)
         while begin < end:
-            # librdkafka hands over what a broker sent: long runs of one partition, mostly.
-            here = places[begin]
-            stop = end
-            if places.count(here) < end:
-                stop = next((n for n in range(begin, end) if places[n] != here), end)
+            here = topics[begin], partitions[begin]
+            # librdkafka hands over what a broker sent: mostly they are all of one partition.
+            is_one_run = partitions.count(here[1]) == end == topics.count(here[0])
+            places = zip(topics[begin:], partitions[begin:], strict=True)
+            stop = end if is_one_run else begin + sum(1 for _ in takewhile(here.__eq__, places))
             columns = self._columns.get(here)
             if columns is None:
                 columns = self._columns[here] = _Columns()
@@ -69,21 +73,25 @@ class Fetched:
 
 
 class _Columns:
-    __slots__ = ("_headers", "_keys", "_offsets", "_timestamps", "_values")
+    __slots__ = ("_headers", "_keys", "_offsets", "_size", "_timestamps", "_values")
 
     def __init__(self) -> None:
         self._offsets: list[int | None] = []
-        self._timestamps: list[tuple[int, int]] = []
+        self._timestamps: list[int] = []
         self._keys: list[bytes | None] = []
         self._values: list[bytes | None] = []
         self._headers: list[Iterable[object] | None] = []
+        self._size = 0
 
     def add(self, run: list[Message]) -> None:
+        keys = list(map(Message.key, run))
         self._offsets += map(Message.offset, run)
-        self._timestamps += map(Message.timestamp, run)
-        self._keys += map(Message.key, run)
+        self._timestamps += [timestamp for _, timestamp in map(Message.timestamp, run)]
+        self._keys += keys
         self._values += map(Message.value, run)
         self._headers += map(Message.headers, run)
+        # The length of a message is that of its value.
+        self._size += sum(map(len, run)) + sum(map(len, filter(None, keys)))
 
     def batch(self, tp: TP) -> RecordBatch:
         # A record that was read has an offset.
@@ -92,12 +100,12 @@ class _Columns:
         return RecordBatch(
             tp,
             offsets,
-            [timestamp for _, timestamp in self._timestamps],
+            self._timestamps,
             self._keys,
             self._values,
             [tuple(map(_header, found or ())) for found in headers] if any(headers) else None,
             offsets[-1] + 1,
-            sum(map(len, filter(None, self._values))) + sum(map(len, filter(None, self._keys))),
+            self._size,
         )
 
 
