@@ -11,9 +11,15 @@ import numpy as np
 from streamapp.core.aggregates import AddError, AggregateSet, Inputs, InputsError
 from streamapp.core.rows import NO_ROWS, Rows, joined
 from streamapp.core.times import FOREVER_MS, NEVER_MS
-from streamapp.core.windows import Emission, Grid, Hopping, Tumbling, floor_to
+from streamapp.core.windows import Emission, Grid, Hopping, IntArray, Tumbling, floor_to
 from streamapp.operators.aligned_cells import Cells
-from streamapp.operators.aligned_place import Entries, Placed, is_many, place, taken
+from streamapp.operators.aligned_place import (
+    Placed,
+    TimeColumns,
+    array_of,
+    place,
+    taken,
+)
 from streamapp.operators.aligned_results import Results
 from streamapp.operators.aligned_rows import view_of
 from streamapp.operators.operator import AT_ONCE, Operator, RowError, StateView
@@ -48,6 +54,7 @@ class AlignedWindows(Operator):
         self._aggregates = aggregates
         self._on_late = spec.late.on_late
         self._emission = emission
+        self._times = TimeColumns(self._grid)
         self._cells = Cells(self._grid, aggregates, state, notes_touched=emission.kind != "close")
         self._results = Results(self._grid, aggregates, self._cells, row)
         #: The greatest watermark seen: windows whose last instant it has reached have fired.
@@ -74,15 +81,15 @@ class AlignedWindows(Operator):
             inputs = self._aggregates.extract(rows.values)
         except InputsError as exc:
             self._refuse(rows, exc.index, exc.__cause__)
-        many = self._cells.columns is not None and is_many(self._grid, rows)
-        placed = place(self._grid, rows, many=many)
+        times = None if self._cells.columns is None else self._times.of(rows)
+        placed = place(self._grid, rows, times)
         try:
             corrections = self._corrections(rows, inputs, placed)
         except AddError as exc:
             self._refuse(rows, exc.index, exc.__cause__)
-        entries = placed.entries(rows, inputs)
+        entries = placed.entries(rows, inputs, times)
         try:
-            self._add(entries, many=many)
+            self._cells.add(entries)
         except AddError as exc:
             origin = entries.rows.origins[exc.index]
             stop = bisect_left(rows.origins, origin)
@@ -95,13 +102,6 @@ class AlignedWindows(Operator):
         origin = rows.origins[index]
         brought = self.process(rows.part(0, bisect_left(rows.origins, origin)))
         raise RowError(origin, brought) from cause
-
-    def _add(self, entries: Entries, *, many: bool) -> None:
-        columns = self._cells.columns
-        if many and columns is not None:
-            self._cells.add_many(columns, entries)
-        else:
-            self._cells.add(entries)
 
     def _corrections(self, rows: Rows, inputs: Inputs, placed: Placed) -> _Corrections:
         """Aggregate each record by itself that closed windows take no more."""
@@ -152,11 +152,13 @@ class AlignedWindows(Operator):
         stop = bisect_left(rows.marks, self.next_due_ms)
         if not stop:
             return None
-        least = self._grid.fire_ms(self._grid.first_start(min(rows.times[:stop])))
+        times = self._times.of(rows)
+        first = min(rows.times[:stop]) if times is None else int(times[:stop].min())
+        least = self._grid.fire_ms(self._grid.first_start(first))
         if min(least, self._tick_ms(rows.marks[0])) > last_ms:
             return None
-        if is_many(self._grid, rows):
-            return self._dues_of_many(rows)
+        if times is not None:
+            return self._dues_of_many(times, array_of(rows.marks))
         due = self._grid.due_ms
         pairs = zip(rows.times, rows.marks, strict=True)
         return [
@@ -164,9 +166,7 @@ class AlignedWindows(Operator):
             for found, mark in ((due(time, mark), mark) for time, mark in pairs)
         ]
 
-    def _dues_of_many(self, rows: Rows) -> Sequence[int]:
-        times = np.fromiter(rows.times, np.int64, len(rows))
-        marks = np.fromiter(rows.marks, np.int64, len(rows))
+    def _dues_of_many(self, times: IntArray, marks: IntArray) -> Sequence[int]:
         found = self._grid.dues_ms(times, marks)
         if self._emission.kind == "every":
             ticks = floor_to(marks, self._emission.every_ms, 0) + self._emission.every_ms

@@ -8,13 +8,13 @@ state as of the last drain; a cell knows whether that may be (``whole``).
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator
 from itertools import islice, repeat
 
 import numpy as np
 
 from streamapp.core.aggregates import Acc, AddError, AggregateSet
-from streamapp.core.windows import Grid
+from streamapp.core.windows import Grid, IntArray
 from streamapp.operators.aligned_cell import Cell
 from streamapp.operators.aligned_columns import CellColumns, Changed
 from streamapp.operators.aligned_place import Entries
@@ -52,7 +52,7 @@ class Cells:
 
     def __len__(self) -> int:
         """Return the number of rows in memory."""
-        return sum(len(cell.accs) + len(cell.slots) for cell in self._cells.values())
+        return sum(map(len, self._cells.values()))
 
     @property
     def changed(self) -> int:
@@ -66,8 +66,8 @@ class Cells:
         """Return the cell that starts then; it exists from now on."""
         cell = self._cells.get(start_ms)
         if cell is None:
-            slots = {} if self.columns is None else self.columns.slots(start_ms)
-            cell = Cell(start_ms, slots, whole=not restored, stored=restored)
+            number = 0 if self.columns is None else self.columns.new_cell()
+            cell = Cell(start_ms, number, whole=not restored, stored=restored)
             self._cells[start_ms] = cell
             insort(self.starts, start_ms)
         return cell
@@ -91,10 +91,9 @@ class Cells:
             cell = self._cells.pop(self.starts.pop(0))
             if cell.stored:
                 self.complete(cell)
-                for keys in (cell.accs, cell.slots):
-                    self._deleted.update(dict.fromkeys(raw_keys(cell.start, keys)))
+                self._deleted.update(dict.fromkeys(raw_keys(cell.start, self.keys(cell))))
             if self.columns is not None:
-                self.columns.drop(cell.slots.values())
+                self.columns.drop(cell, self.columns.rows(cell))
         self._compact()
 
     def clean_ms(self, start_ms: int) -> int:
@@ -103,18 +102,24 @@ class Cells:
 
     # --- what is in them -------------------------------------------------------------------------
 
+    def keys(self, cell: Cell) -> list[Hashable]:
+        """Return the keys of a cell that memory holds."""
+        columns = self.columns
+        return [*cell.accs, *(() if columns is None else columns.keys(columns.rows(cell)))]
+
     def find(self, cell: Cell, key: Hashable) -> Acc | None:
         """Return the aggregates of a key, not to be changed; ``None`` if the cell has none."""
         if key in cell.accs:
             return cell.accs[key]
-        if self.columns is not None and key in cell.slots:
-            return self.columns.acc(cell.slots[key])
+        row = self._row(cell, key)
+        if self.columns is not None and row is not None:
+            return self.columns.acc(row)
         return self._stored(cell, key)
 
     def fetch(self, cell: Cell, keys: Iterable[Hashable]) -> None:
         """Read these keys of a cell where memory does not hold them."""
         for key in () if cell.whole else keys:
-            if key not in cell.accs and key not in cell.slots:
+            if key not in cell.accs and self._row(cell, key) is None:
                 acc = self._stored(cell, key)
                 if acc is not None:
                     cell.accs[key] = acc
@@ -122,17 +127,21 @@ class Cells:
     def complete(self, cell: Cell) -> None:
         """Read what memory does not hold of a cell."""
         if not cell.whole:
+            known = {*self.keys(cell)}
             for row in rows_of(self._state, cell.start):
-                if row.key not in cell.accs and row.key not in cell.slots:
+                if row.key not in known:
                     cell.accs[row.key] = self._aggregates.unpack(row.packed)
             cell.whole = True
 
     def add(self, entries: Entries) -> None:
-        """Add rows one by one.
+        """Add rows: all at once where they have times as an array.
 
         Raises:
             AddError: A function of the application failed; only rows of earlier origins count.
         """
+        if self.columns is not None and entries.times is not None and len(entries.times):
+            self._add_many(self.columns, entries, entries.times)
+            return
         made: list[tuple[int, Cell, Hashable]] = []
         accs = [*self._accs_of(entries, made)]
         try:
@@ -147,32 +156,38 @@ class Cells:
             raise
         self._note(entries, len(accs))
 
-    def add_many(self, columns: CellColumns, entries: Entries) -> None:
-        """Add rows all at once."""
-        cells = {start: self.open(start) for start in np.unique(entries.starts).tolist()}
-        slots = {start: cell.slots for start, cell in cells.items()}
-        known = len(columns)
-        rows = columns.place(slots, entries.starts, entries.rows.keys)
+    def _add_many(self, columns: CellColumns, entries: Entries, times: IntArray) -> None:
+        starts, which = _distinct(np.asarray(entries.starts))
+        cells = [self.open(start) for start in starts]
+        known = len(columns.columns)
+        rows = columns.place(cells, which, entries.rows.keys)
         self._load_new(columns, cells, known)
-        times = np.fromiter(entries.rows.times, np.int64, len(rows))
         columns.add(rows, entries.inputs, times, touches=self._notes_touched)
         self.has_touched |= self._notes_touched
 
-    def _load_new(self, columns: CellColumns, cells: Mapping[int, Cell], known: int) -> None:
+    def _load_new(self, columns: CellColumns, cells: Iterable[Cell], known: int) -> None:
         """Give the rows from ``known`` on what their keys have outside of the columns."""
-        if not any(cell.accs or not cell.whole for cell in cells.values()):
-            return
-        for start, key in zip(columns.starts[known:], columns.keys[known:], strict=True):
-            cell = cells[start]
-            acc = cell.accs.pop(key) if key in cell.accs else self._stored(cell, key)
-            if acc is not None:
-                columns.load(cell.slots, {key: acc})
+        rows: list[int] = []
+        accs: list[Acc] = []
+        for cell in cells:
+            new = () if cell.whole and not cell.accs else columns.new_keys(cell, known)
+            for row, key in new:
+                acc = cell.accs.pop(key) if key in cell.accs else self._stored(cell, key)
+                if acc is not None:
+                    rows.append(row)
+                    accs.append(acc)
+        columns.load(np.array(rows, np.int64), accs)
 
     def to_columns(self, columns: CellColumns, cell: Cell) -> None:
         """Bring all keys of a cell that memory holds into columns."""
-        columns.load(cell.slots, cell.accs)
-        columns.mark_changed(cell.slots[key] for key in cell.changed & cell.accs.keys())
-        cell.accs.clear()
+        if cell.accs:
+            rows = columns.place([cell], None, cell.accs)
+            columns.load(rows, [*cell.accs.values()])
+            columns.mark_changed(rows[[key in cell.changed for key in cell.accs]])
+            cell.accs.clear()
+
+    def _row(self, cell: Cell, key: Hashable) -> int | None:
+        return None if self.columns is None else self.columns.row_of(cell, key)
 
     def _accs_of(self, entries: Entries, made: list[tuple[int, Cell, Hashable]]) -> Iterator[Acc]:
         cells = self._cells
@@ -188,9 +203,10 @@ class Cells:
             yield acc
 
     def _leave_columns(self, cell: Cell, key: Hashable) -> Acc | None:
-        if self.columns is None or key not in cell.slots:
+        row = self._row(cell, key)
+        if self.columns is None or row is None:
             return None
-        acc, changed, touched = self.columns.leave(cell.slots.pop(key))
+        acc, changed, touched = self.columns.leave(cell, row)
         cell.changed |= {key} if changed else set()
         cell.touched |= {key} if touched else set()
         return acc
@@ -217,8 +233,8 @@ class Cells:
         for start, cell in self._cells.items():
             if cell.touched:
                 found[start], cell.touched = cell.touched, set()
-        for start, key in self.columns.take_touched() if self.columns else ():
-            found.setdefault(start, set()).add(key)
+        for cell, keys in self.columns.take_touched(self._cells.values()) if self.columns else ():
+            found.setdefault(cell.start, set()).update(keys)
         self.has_touched = False
         return found
 
@@ -236,20 +252,18 @@ class Cells:
                 changes[cell.raw(key)] = to_bytes(packed, pending)
                 cell.stored = True
             cell.changed.clear()
-        for changed in self.columns.take_changed() if self.columns else ():
-            cell = self._cells[changed.start]
-            rows = all_to_bytes(changed.packed, self._pending(cell, changed, pending_ms))
+        for changed in self.columns.take_changed(self._cells.values()) if self.columns else ():
+            cell = changed.cell
+            rows = all_to_bytes(changed.packed, self._pending(changed, pending_ms))
             changes.update(zip(raw_keys(cell.start, changed.keys), rows, strict=True))
             cell.stored = True
         return changes
 
-    def _pending(
-        self, cell: Cell, changed: Changed, pending_ms: int | None
-    ) -> Iterable[int | None]:
+    def _pending(self, changed: Changed, pending_ms: int | None) -> Iterable[int | None]:
         if pending_ms is None:
             return repeat(None, len(changed.keys))
         marked = zip(changed.keys, changed.touched, strict=True)
-        return (pending_ms if is_ or key in cell.touched else None for key, is_ in marked)
+        return (pending_ms if is_ or key in changed.cell.touched else None for key, is_ in marked)
 
     def restore(self, watermark_ms: int) -> None:
         """Learn which cells the state has, and what waits for an update since this watermark."""
@@ -278,15 +292,23 @@ class Cells:
         gone = [*islice((key for key in cell.accs if key not in cell.changed), count)]
         for key in gone:
             del cell.accs[key]
+        forgotten = len(gone)
         if self.columns is not None:
-            clean = self.columns.clean(cell.slots)
-            rows = {key: cell.slots.pop(key) for key in [*islice(clean, count - len(gone))]}
+            rows = self.columns.clean(cell)[: count - forgotten]
             cell.touched.update(self.columns.touched(rows))
-            self.columns.drop(rows.values())
-            gone += rows
-        cell.whole = cell.whole and not gone
-        return len(gone)
+            self.columns.drop(cell, rows)
+            forgotten += len(rows)
+        cell.whole = cell.whole and not forgotten
+        return forgotten
 
     def _compact(self) -> None:
         if self.columns is not None:
-            self.columns.compact(cell.slots for cell in self._cells.values())
+            self.columns.compact(self._cells.values())
+
+
+def _distinct(starts: IntArray) -> tuple[list[int], IntArray | None]:
+    """Return the distinct starts, and for each of ``starts`` its place; ``None`` if all are one."""
+    if starts.min() == starts.max():
+        return [int(starts[0])], None
+    found, which = np.unique(starts, return_inverse=True)
+    return found.tolist(), which

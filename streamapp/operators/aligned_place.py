@@ -37,11 +37,13 @@ class Placed:
     again: list[tuple[int, int]] = field(default_factory=list)
     closed: list[tuple[int, int]] = field(default_factory=list)
 
-    def entries(self, rows: Rows, inputs: Inputs) -> Entries:
+    def entries(self, rows: Rows, inputs: Inputs, times: IntArray | None) -> Entries:
         """Return the rows as they go into cells."""
         if self.indices is None:
-            return Entries(rows, self.starts, inputs)
-        return Entries(taken(rows, self.indices), self.starts, inputs.take(self.indices))
+            return Entries(rows, self.starts, inputs, times)
+        if times is not None:
+            times = times[np.array(self.indices, np.int64)]
+        return Entries(taken(rows, self.indices), self.starts, inputs.take(self.indices), times)
 
     def judge(self, grid: Grid, index: int, time_ms: int, mark_ms: int) -> bool:
         """Note which windows of a row have fired; return whether one takes it."""
@@ -61,11 +63,15 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Entries:
-    """Rows as they go into cells: entry ``i`` goes into the cell that starts at ``starts[i]``."""
+    """Rows as they go into cells: entry ``i`` goes into the cell that starts at ``starts[i]``.
+
+    ``times`` are those of the rows as an array where they are worked on as columns.
+    """
 
     rows: Rows
     starts: Starts
     inputs: Inputs
+    times: IntArray | None
 
 
 def taken(rows: Rows, indices: Sequence[int]) -> Rows:
@@ -79,19 +85,32 @@ def taken(rows: Rows, indices: Sequence[int]) -> Rows:
     )
 
 
-def is_many(grid: Grid, rows: Rows) -> bool:
-    """Whether rows may be worked on as columns, and are enough for it to pay."""
-    return len(rows) >= MANY and grid.fits_columns and _fit(rows.times) and _fit(rows.marks[-1:])
+class TimeColumns:
+    """The event times of rows as arrays; the last one is kept: it is asked for several times."""
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+        self._last: tuple[Sequence[int], IntArray | None] = (), None
+
+    def of(self, rows: Rows) -> IntArray | None:
+        """Return the times if rows may be worked on as columns, and are enough for it to pay."""
+        if len(rows) < MANY or not self._grid.fits_columns or not _fits(rows.marks[-1]):
+            return None
+        if rows.times is not self._last[0]:
+            times = array_of(rows.times)
+            fit = _fits(int(times.min())) and _fits(int(times.max()))
+            self._last = rows.times, times if fit else None
+        return self._last[1]
 
 
-def place(grid: Grid, rows: Rows, *, many: bool) -> Placed:
-    """Find the cells of rows, and what they are late for; ``many`` if they fit columns."""
+def place(grid: Grid, rows: Rows, times: IntArray | None) -> Placed:
+    """Find the cells of rows, and what they are late for; ``times`` if they fit columns."""
     if not grid.in_panes:
         return _in_windows(grid, rows)
-    found = Placed(_cells_of(grid, rows, many=many))
+    found = Placed(_cells_of(grid, rows, times))
     refused = {
         index
-        for index in _suspects(grid, rows, many=many)
+        for index in _suspects(grid, rows, times)
         if not found.judge(grid, index, rows.times[index], rows.marks[index])
     }
     if refused:
@@ -100,27 +119,33 @@ def place(grid: Grid, rows: Rows, *, many: bool) -> Placed:
     return found
 
 
-def _fit(times: Sequence[int]) -> bool:
-    return min(times) >= -2 * COLUMN_LIMIT_MS and max(times) <= COLUMN_LIMIT_MS
+def array_of(times: Sequence[int]) -> IntArray:
+    """Return times or marks as an array."""
+    return np.fromiter(times, np.int64, len(times))
 
 
-def _cells_of(grid: Grid, rows: Rows, *, many: bool) -> Starts:
-    if many:
-        return floor_to(_array(rows.times), grid.step_ms, grid.offset_ms)
+def _fits(time_ms: int) -> bool:
+    return -2 * COLUMN_LIMIT_MS <= time_ms <= COLUMN_LIMIT_MS
+
+
+def _cells_of(grid: Grid, rows: Rows, times: IntArray | None) -> Starts:
     step, offset = grid.step_ms, grid.offset_ms
+    if times is not None:
+        return floor_to(times, step, offset)
     return [time - (time - offset) % step for time in rows.times]
 
 
-def _suspects(grid: Grid, rows: Rows, *, many: bool) -> Iterable[int]:
+def _suspects(grid: Grid, rows: Rows, times: IntArray | None) -> Iterable[int]:
     """Return the rows that may be late for a window, or in none."""
     if grid.has_gaps:
         return range(len(rows))
-    if grid.fire_ms(grid.first_start(min(rows.times))) > rows.marks[-1]:
+    least = min(rows.times) if times is None else int(times.min())
+    if grid.fire_ms(grid.first_start(least)) > rows.marks[-1]:
         return ()
-    if not many:
+    if times is None:
         return range(len(rows))
-    fires = grid.first_start(_array(rows.times)) + (grid.size_ms - 1)
-    suspects: list[int] = np.flatnonzero(fires <= _array(rows.marks)).tolist()
+    fires = grid.first_start(times) + (grid.size_ms - 1)
+    suspects: list[int] = np.flatnonzero(fires <= array_of(rows.marks)).tolist()
     return suspects
 
 
@@ -135,7 +160,3 @@ def _in_windows(grid: Grid, rows: Rows) -> Placed:
             indices += [index] * len(cells)
     found.starts, found.indices = starts, indices
     return found
-
-
-def _array(times: Sequence[int]) -> IntArray:
-    return np.fromiter(times, np.int64, len(times))

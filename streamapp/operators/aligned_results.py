@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from itertools import repeat
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from streamapp.core.times import plus
 from streamapp.core.windows import Grid
 from streamapp.operators.aligned_cell import Cell
 from streamapp.operators.aligned_cells import Cells
-from streamapp.operators.aligned_columns import CellColumns, columns_of, rows_of
+from streamapp.operators.aligned_columns import CellColumns, columns_of
 from streamapp.operators.results import WindowRow
 from streamapp.serde.ordered_keys import PLAIN_KEYS, encode_key
 
@@ -48,7 +48,7 @@ class Results:
                 self._cells.complete(cell)
         columns = self._cells.columns
         few = some is not None and len(some) < _FEW_KEYS
-        if columns is None or few or not any(cell.slots for cell in cells):
+        if columns is None or few or not any(cell.count for cell in cells):
             keys, results = self._by_key(cells, some)
         else:
             keys, results = self._by_column(columns, cells, some)
@@ -66,7 +66,9 @@ class Results:
         return [*map(self._row, keys, repeat(start), repeat(end), repeat(kind), *results)]
 
     def _by_key(self, cells: Sequence[Cell], some: set[Hashable] | None) -> _Found:
-        keys = in_order(_keys_of(cells) if some is None else some)
+        if some is None:
+            some = {key for cell in cells for key in self._cells.keys(cell)}
+        keys = in_order(some)
         results = [self._aggregates.results(self._merged(cells, key)) for key in keys]
         return keys, zip(*results, strict=True)
 
@@ -85,29 +87,32 @@ class Results:
         for cell in cells:
             self._cells.fetch(cell, some or ())
             self._cells.to_columns(columns, cell)
-        keys = in_order(_keys_of(cells) if some is None else some)
+        numbers = columns.numbers(cells) if some is None else columns.numbers_of(some)
+        keys = columns.keys_of(numbers)
+        order = order_of(keys)
+        keys, numbers = [keys[place] for place in order], numbers[order]
         if self._grid.is_single:
             (cell,) = cells
-            return keys, columns.columns.results(rows_of(cell.slots, keys))
-        place = dict(zip(keys, range(len(keys)), strict=True))
+            return keys, columns.columns.results(columns.find(cell, numbers))
         merged = columns_of(self._aggregates)
         merged.reserve(len(keys))
         for cell in cells:
-            here = cell.slots if some is None else [*some & cell.slots.keys()]
-            merged.merge(rows_of(place, here), columns.columns, rows_of(cell.slots, here))
+            rows = columns.find(cell, numbers)
+            here = np.flatnonzero(rows >= 0)
+            merged.merge(here, columns.columns, rows[here])
         return keys, merged.results(np.arange(len(keys)))
 
 
-def in_order(keys: Iterable[Hashable]) -> list[Any]:
+def in_order(keys: Collection[Hashable]) -> list[Any]:
     """Return the keys in the order of their bytes in the state."""
-    found: list[Any] = [*keys]
-    kinds = {*map(type, found)}
+    found = [*keys]
+    return [found[place] for place in order_of(found)]
+
+
+def order_of(keys: Sequence[Any]) -> list[int]:
+    """Return the places of the keys in the order of their bytes in the state."""
+    kinds = {*map(type, keys)}
     if len(kinds) == 1 and kinds <= PLAIN_KEYS:
-        found.sort()  # within one kind, that is the order of the bytes
-    else:
-        found.sort(key=encode_key)
-    return found
-
-
-def _keys_of(cells: Iterable[Cell]) -> set[Hashable]:
-    return {key for cell in cells for held in (cell.accs, cell.slots) for key in held}
+        # Within one kind, that is the order of the bytes.
+        return sorted(range(len(keys)), key=keys.__getitem__)
+    return sorted(range(len(keys)), key=[*map(encode_key, keys)].__getitem__)
