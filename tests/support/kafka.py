@@ -24,6 +24,7 @@ import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -40,7 +41,7 @@ _SETTINGS = {
     "process.roles": "broker,controller",
     "controller.listener.names": "CONTROLLER",
     "inter.broker.listener.name": "PLAINTEXT",
-    "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+    "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,FAR:PLAINTEXT",
     "broker.session.timeout.ms": 2000,
     "broker.heartbeat.interval.ms": 500,
     "offsets.topic.num.partitions": 4,
@@ -66,12 +67,17 @@ class MissingError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One node: its folder (settings and log) and where it listens."""
+    """One node: its folder (settings and log) and where it listens.
+
+    Whoever comes by ``far_port`` is told that it listens at ``proxy_port``: see ``tcp_proxy``.
+    """
 
     number: int
     folder: Path
     port: int
     controller_port: int
+    far_port: int
+    proxy_port: int
 
     @property
     def properties(self) -> Path:
@@ -95,10 +101,8 @@ class Cluster:
         """Format the folder and start; returns when all nodes answer."""
         _fetch_jars()
         self.folder = folder
-        ports = free_ports(2 * nodes)
-        self.nodes = [
-            Node(i + 1, folder / str(i + 1), ports[2 * i], ports[2 * i + 1]) for i in range(nodes)
-        ]
+        ports = iter(free_ports(4 * nodes))
+        self.nodes = [Node(i + 1, folder / str(i + 1), *islice(ports, 4)) for i in range(nodes)]
         self.bootstrap = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         for node in self.nodes:
@@ -115,8 +119,9 @@ class Cluster:
             "node.id": node.number,
             "log.dirs": node.folder / "log",
             "listeners": f"PLAINTEXT://127.0.0.1:{node.port},"
-            f"CONTROLLER://127.0.0.1:{node.controller_port}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{node.port}",
+            f"CONTROLLER://127.0.0.1:{node.controller_port},FAR://127.0.0.1:{node.far_port}",
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{node.port},"
+            f"FAR://127.0.0.1:{node.proxy_port}",
             "default.replication.factor": count,
             "min.insync.replicas": min(count, 2),
         }
@@ -149,12 +154,12 @@ class Cluster:
                     raise RuntimeError(msg)
                 time.sleep(0.05)
 
-    def kill(self, number: int) -> None:
-        """Kill a node as a power cut would."""
-        end_process(self.pids[number], signal.SIGKILL)
+    def kill(self, number: int, how: signal.Signals = signal.SIGKILL) -> None:
+        """End a node as a power cut does, or as its operator (SIGTERM); returns when it is gone."""
+        end_process(self.pids[number], how)
 
     def restart(self, number: int) -> None:
-        """Start a node again that was killed; returns when it answers."""
+        """Start a node again that has ended; returns when it answers."""
         node = self.nodes[number - 1]
         self.pids[number] = node.start()
         self.wait_until_ready()
