@@ -241,9 +241,9 @@ class Run:
             rows[seen.partition, seen.key] = seen.value
         return _decoded((p, key, value) for (p, key), value in rows.items() if value is not None)
 
-    def stored(self, datadir: Path | None = None) -> dict[str, dict[str, Any]]:
+    def stored(self, datadir: Path | None = None, slot: int = 0) -> dict[str, dict[str, Any]]:
         """Return the tables as the local store of a stopped worker has them."""
-        folder = (datadir or self.plan.data) / "crash" / "state" / "0" / "db"
+        folder = (datadir or self.plan.data) / "crash" / "state" / str(slot) / "db"
         store = RocksStore.open(folder)
         rows = defaultdict(list)
         for key, value in store.scan(*_EVERYTHING):
