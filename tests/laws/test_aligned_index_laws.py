@@ -11,7 +11,7 @@ from streamapp.operators.aligned_index import RowIndex
 #: Few numbers, far apart as those of cells are, and with equal last bits.
 names = st.builds(lambda cell, key: cell << 32 | key, st.integers(0, 5), st.integers(0, 20))
 steps = st.lists(
-    st.tuples(st.sampled_from(["add", "drop"]), st.lists(names, max_size=40)), max_size=8
+    st.tuples(st.sampled_from(["add", "drop"]), st.lists(names, max_size=15)), max_size=8
 )
 
 
