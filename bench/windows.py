@@ -10,6 +10,8 @@ import gc
 import tracemalloc
 from typing import Any
 
+import pipeline_stages
+
 import streamapp
 from streamapp.bench import report
 from streamapp.bench.engines import ours
@@ -51,6 +53,7 @@ def measure(count: int, runs: int) -> dict[str, Any]:
     for found in measure_all(plan, lambda _: None):
         print("\n".join(report.lines(found)), flush=True)
         results[found[0].scenario] = report.as_json(found)
+    results["stages"] = pipeline_stages.describe(_SCENARIOS, count)
     memory = results["memory"] = bytes_per_window()
-    print(f"{memory['windows']:,} open windows: {memory['kept']} bytes each", flush=True)
+    print(f"\n{memory['windows']:,} open windows: {memory['kept']} bytes each", flush=True)
     return results
