@@ -107,7 +107,8 @@ class KafkaReader:
             if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
                 here = self._positions.get(tp, 0)
                 self._positions[tp] = max(here, message.offset() or 0)
-            elif not error.retriable():
+            elif not error.retriable() and error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
+                # A consumer always asks for its group, of which a reader has no need.
                 raise failure(error, f"reading {tp.topic}/{tp.partition}", self._trouble)
 
     def wake(self) -> None:
