@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable
-from operator import itemgetter
-from typing import Final
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from itertools import repeat
+from typing import Any, Final
 
 from streamapp.core.aggregates import Acc, AddError, AggregateSet, Inputs, InputsError
 from streamapp.core.rows import NO_ROWS, Rows, joined
@@ -17,57 +17,90 @@ from streamapp.operators.operator import RowError, StateView
 from streamapp.operators.results import WindowRow
 
 _COUNTED: Final = {"drop": "dropped", "side": "side", "correct": "corrected"}
-#: Of what ``Emitted`` holds: the end of the window, and the key.
-_BY_END: Final = itemgetter(0, 1)
 
 
 class Emitted:
-    """Rows on their way out: each with the bytes of its key, a mark and an origin."""
+    """Rows on their way out: each with the end of its window, the bytes of its key, mark, origin.
+
+    Kept as columns: thousands of tuples would keep the collector of garbage busy.
+    """
 
     def __init__(self) -> None:
-        self._found: list[tuple[int, bytes, WindowRow, int, int]] = []
+        self._ends: list[int] = []
+        self._raws: list[bytes] = []
+        self._rows: list[WindowRow] = []
+        self._marks: list[int] = []
+        self._origins: list[int] = []
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self._rows)
 
     def add(
         self, order: tuple[int, bytes], row: WindowRow, mark: int = NEVER_MS, origin: int = 0
     ) -> None:
         """Add a row; ``order`` is the end and the key of the window that it is emitted for."""
-        self._found.append((*order, row, mark, origin))
+        end, raw = order
+        self._ends.append(end)
+        self._raws.append(raw)
+        self._rows.append(row)
+        self._marks.append(mark)
+        self._origins.append(origin)
 
-    def extend(self, found: Iterable[tuple[int, bytes, WindowRow, int, int]]) -> None:
-        """Add rows, each after its end and its key, with its mark and origin."""
-        self._found.extend(found)
+    def extend(
+        self,
+        order: tuple[Sequence[int], Sequence[bytes]],
+        rows: Iterable[WindowRow],
+        marks: Iterable[int],
+        origins: Iterable[int],
+    ) -> None:
+        """Add rows; ``order`` are the ends and the keys of their windows."""
+        ends, raws = order
+        self._ends += ends
+        self._raws += raws
+        self._rows += rows
+        self._marks += marks
+        self._origins += origins
 
     def take(self, other: Emitted, mark: int, origin: int) -> None:
         """Take the rows of another one by the end of the window and the key, with this mark."""
-        other._found.sort(key=_BY_END)
-        self._found += [(*one[:3], mark, origin) for one in other._found]
+        if count := len(other):
+            other._put_in_order()
+            order = other._ends, other._raws
+            self.extend(order, other._rows, repeat(mark, count), repeat(origin, count))
 
-    def by_origin(self) -> None:
-        """Bring rows of windows that close into their order; before one that comes too late."""
-        self._found.sort(key=_turn)
+    def put_by_origin(self) -> None:
+        """Bring the rows of many windows into the order in which they would have closed."""
+        self._put_in_order()
+        self._permute(sorted(range(len(self)), key=self._origins.__getitem__))
 
     def cut(self, length: int) -> None:
         """Forget the rows after the first ``length``."""
-        del self._found[length:]
+        for column in self._columns:
+            del column[length:]
 
     def rows(self, *, in_order: bool = False) -> Rows:
         """Return the rows as they came, or by the end of the window and the key."""
-        if not self._found:
+        if not self._rows:
             return NO_ROWS
-        found = self._found
         if in_order:
-            found.sort(key=_BY_END)
-        _, _, rows, marks, origins = zip(*found, strict=True)
-        return Rows([row.key for row in rows], [row.end - 1 for row in rows], rows, marks, origins)
+            self._put_in_order()
+        rows = self._rows
+        keys, times = [row.key for row in rows], [row.end - 1 for row in rows]
+        return Rows(keys, times, rows, self._marks, self._origins)
 
+    def _put_in_order(self) -> None:
+        if len(self) > 1:
+            # One stable sort after the other makes no tuples.
+            by_key = sorted(range(len(self)), key=self._raws.__getitem__)
+            self._permute(sorted(by_key, key=self._ends.__getitem__))
 
-def _turn(one: tuple[int, bytes, WindowRow, int, int]) -> tuple[int, bool, int, bytes]:
-    end, raw, _, _, origin = one
-    # What comes too late is emitted for no window that has a key, and stays in its order.
-    return origin, not raw, end if raw else 0, raw
+    @property
+    def _columns(self) -> tuple[list[Any], ...]:
+        return self._ends, self._raws, self._rows, self._marks, self._origins
+
+    def _permute(self, places: Sequence[int]) -> None:
+        for column in self._columns:
+            column[:] = map(column.__getitem__, places)
 
 
 class Adds:
@@ -194,7 +227,8 @@ class KeyedWindows(KeyedState[H]):
         if what == "correct":
             key, time = rows.keys[at], rows.times[at]
             row = self._correction(key, time, adds.alone())
-            out.add((row.end, b""), row, rows.marks[at], rows.origins[at])
+            # After all that closes before the row.
+            out.add((FOREVER_MS, b""), row, rows.marks[at], rows.origins[at])
             return
         if what == "side":
             self._late_rows.append(rows.part(at, at + 1))

@@ -24,7 +24,7 @@ from streamapp.operators.aligned_place import taken
 from streamapp.operators.keyed import Adds, Emitted
 from streamapp.operators.session_forms import SessionForms, fits
 from streamapp.operators.session_runs import Keyed, Marks, Runs, runs_of
-from streamapp.operators.session_slots import SessionSlots
+from streamapp.operators.session_slots import BoolArray, SessionSlots
 
 #: Rows from which on columns pay: below, their calls cost more than a loop.
 MANY: Final = 256
@@ -69,12 +69,11 @@ class SlottedSessions(SessionForms):
             super()._take_all(rows, inputs, out)
             return
         self._watermark = max(self._watermark, rows.marks[-1])
-        of = slots.slots_of(rows.keys)
-        if len(rows) < MANY or not _fit(rows.times) or not _fit(rows.marks[-1:]):
+        of, times = slots.slots_of(rows.keys), np.fromiter(rows.times, np.int64, len(rows))
+        if len(rows) < MANY or not _fit(times) or not _fit(np.array(rows.marks[-1:], np.int64)):
             self._to_objects(slots, np.union1d(of[of >= 0], slots.due(rows.marks[-1])))
             super()._take_all(rows, inputs, out)
             return
-        times = np.fromiter(rows.times, np.int64, len(rows))
         self._take_many(slots, _Batch(rows, inputs, times, of, Marks(rows)), out)
         self._mark = rows.marks[-1]
 
@@ -92,7 +91,7 @@ class SlottedSessions(SessionForms):
             self._advance_among(adds, len(batch.rows) - 1, out)
         adds.flush()
         if closed:
-            out.by_origin()
+            out.put_by_origin()
         self._return(slots, adds.rows.keys)
         slots.compact()
 
@@ -102,11 +101,24 @@ class SlottedSessions(SessionForms):
         if not len(absent):
             return
         keys = [batch.rows.keys[index] for index in absent.tolist()]
-        names = dict.fromkeys(keys)
+        names = [*dict.fromkeys(keys)]
         numbers = dict(zip(names, range(len(names)), strict=True))
         number = np.fromiter(map(numbers.__getitem__, keys), np.int64, len(keys))
-        first = absent[np.unique(number, return_index=True)[1]]
-        batch.of[absent] = self._admitted(slots, batch.rows, first)[number]
+        # Names are numbered as they come: the first of each is greater than all before it.
+        first = absent[np.diff(np.maximum.accumulate(number), prepend=-1) > 0]
+        times = batch.times[first]
+        batch.of[absent] = self._admitted(slots, names, times, self._may_begin(batch, first))[
+            number
+        ]
+
+    def _may_begin(self, batch: _Batch, indices: IntArray) -> BoolArray:
+        """Tell which rows may begin a session in a slot.
+
+        Not if they are late, nor if the session would come back after it has closed.
+        """
+        dues = batch.times[indices] + (self._gap - 1)
+        found: BoolArray = dues > batch.rows.marks[-1]
+        return found if self._allowed or found.all() else dues > batch.marks.before[indices]
 
     def _runs(self, slots: SessionSlots, batch: _Batch) -> Runs | None:
         """Look closer at slots that may do more than grow; those that do not fit are left out."""
@@ -134,7 +146,7 @@ class SlottedSessions(SessionForms):
         stops = runs.stops[closes].tolist()
         marks = [rows.marks[stop - 1] if stop else self._mark for stop in stops]
         origins = [rows.origins[stop] for stop in stops]
-        out.extend(self._said(slots, own[closes], marks, origins))
+        self._say(slots, own[closes], (marks, origins), out)
         slots.end(own[closes])
         slots.adopt(own[runs.is_next & ~closes])
 
@@ -167,13 +179,12 @@ class SlottedSessions(SessionForms):
 def _begin_next(slots: SessionSlots, batch: _Batch, runs: Runs) -> IntArray:
     """Begin the sessions that follow others within the batch; return the slots of all."""
     own = runs.slots.copy()
-    new = own[runs.is_next].tolist()
-    if new:
-        keys, row_keys = [slots.keys[n] for n in new], [slots.row_keys[n] for n in new]
-        own[runs.is_next] = slots.begin(keys, row_keys, runs.starts[runs.is_next])
+    new = own[runs.is_next]
+    if len(new):
+        own[runs.is_next] = slots.begin(*slots.names(new), runs.starts[runs.is_next])
     batch.of[runs.records] = own[runs.sessions]
     return own
 
 
-def _fit(times: Sequence[int]) -> bool:
-    return min(times) >= -2 * COLUMN_LIMIT_MS and max(times) <= COLUMN_LIMIT_MS
+def _fit(times: IntArray) -> bool:
+    return bool(times.min() >= -2 * COLUMN_LIMIT_MS and times.max() <= COLUMN_LIMIT_MS)

@@ -7,7 +7,7 @@ lie too early, never too late.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
 
 import numpy as np
@@ -21,7 +21,7 @@ from streamapp.operators.keyed_state import DATA, data_rows, key_of, raw_key
 from streamapp.operators.operator import StateView
 from streamapp.operators.results import FINAL, WindowRow
 from streamapp.operators.session_held import Sessions, Stage
-from streamapp.operators.session_slots import SessionSlots
+from streamapp.operators.session_slots import BoolArray, SessionSlots
 
 
 class SessionForms(KeyedWindows[Sessions]):
@@ -85,41 +85,43 @@ class SessionForms(KeyedWindows[Sessions]):
         if held.is_stored:
             slots.disown(DATA + held.raw, held.stored_due_ms)
 
-    def _admitted(self, slots: SessionSlots, rows: Rows, first: IntArray) -> IntArray:
-        """Find slots for keys that have none, at the first row of each; return -1 where none fits.
+    def _admitted(
+        self, slots: SessionSlots, keys: Sequence[Hashable], times: IntArray, is_timely: BoolArray
+    ) -> IntArray:
+        """Find slots for keys that have none; return -1 where nothing fits.
 
-        A new session begins there, if it is not late and cannot come back after it has closed.
+        Keys without a session begin one at these times, if they may.
         """
-        names = [rows.keys[index] for index in first.tolist()]
-        row_keys = data_rows(names)
-        found = [self._find(slots, *name) for name in zip(names, row_keys, strict=True)]
-        times = np.array([rows.times[index] for index in first.tolist()], np.int64)
-        closed_ms = [rows.marks[-1 if self._allowed else index] for index in first.tolist()]
-        is_timely = times + (self._gap - 1) > np.array(closed_ms, np.int64)
-        chosen = np.full(len(names), -1)
-        come = [n for n, held in enumerate(found) if held is not None and fits(held)]
-        if come:
-            chosen[come] = self._to_slots(slots, [one for n in come if (one := found[n])])
-        begin = [
-            n
-            for n in np.flatnonzero(is_timely).tolist()
-            if not (one := found[n]) or not one.sessions
-        ]
-        for n in begin:
-            if (held := found[n]) is not None:
+        row_keys = data_rows(keys)
+        chosen = np.full(len(keys), -1)
+        begins = is_timely.copy()
+        come: dict[int, Sessions] = {}
+        for index, held in self._objects(slots, keys, row_keys):
+            if held.sessions:
+                begins[index] = False
+            elif begins[index]:
                 self._let_go(slots, held)
-        if begin:
-            chosen[begin] = slots.begin(
-                [names[n] for n in begin], [row_keys[n] for n in begin], times[begin]
-            )
+            if fits(held):
+                come[index] = held
+        if come:
+            chosen[[*come]] = self._to_slots(slots, [*come.values()])
+        if begins.any():
+            new = np.flatnonzero(begins).tolist()
+            names = [keys[index] for index in new], [row_keys[index] for index in new]
+            chosen[begins] = slots.begin(*names, times[begins])
         return chosen
 
-    def _find(self, slots: SessionSlots, key: Hashable, row_key: bytes) -> Sessions | None:
-        """Return the object of a key that has no slot; ``None`` if it has none and needs none."""
-        held = self._kept.get(key)
-        if held is not None or self._is_whole or slots.has_ended(row_key):
-            return held
-        return None if self._state.get(row_key) is None else self._kept[key]
+    def _objects(
+        self, slots: SessionSlots, keys: Sequence[Hashable], row_keys: Sequence[bytes]
+    ) -> Iterator[tuple[int, Sessions]]:
+        """Iterate over those of the keys, by index, that have an object, or a row in the state."""
+        for index, held in enumerate(map(self._kept.get, keys)):
+            if held is not None:
+                yield index, held
+            elif not (self._is_whole or slots.has_ended(row_keys[index])) and (
+                self._state.get(row_keys[index]) is not None
+            ):
+                yield index, self._kept[keys[index]]
 
     # Work at a watermark.
 
@@ -129,7 +131,8 @@ class SessionForms(KeyedWindows[Sessions]):
         self._watermark = max(self._watermark, watermark_ms)
         if self._slots is not None:
             over = self._slots.due(watermark_ms - self._allowed)
-            out.extend(self._said(self._slots, over, repeat(NEVER_MS), repeat(0)))
+            marks, origins = repeat(NEVER_MS, len(over)), repeat(0, len(over))
+            self._say(self._slots, over, (marks, origins), out)
             self._slots.end(over)
             self._slots.compact()
             self._to_objects(self._slots, self._slots.due(watermark_ms))
@@ -137,19 +140,22 @@ class SessionForms(KeyedWindows[Sessions]):
         self._settle_if_asked()
         return out.rows(in_order=True)
 
-    def _said(
-        self, slots: SessionSlots, some: IntArray, marks: Iterable[int], origins: Iterable[int]
-    ) -> Iterable[tuple[int, bytes, WindowRow, int, int]]:
-        """Return the rows of sessions that close, each with its end, key, mark and origin."""
+    def _say(
+        self,
+        slots: SessionSlots,
+        some: IntArray,
+        when: tuple[Iterable[int], Iterable[int]],
+        out: Emitted,
+    ) -> None:
+        """Emit sessions that close; ``when`` are the marks and the origins of the rows."""
         if not len(some):
-            return ()
-        chosen = some.tolist()
-        keys, raws = [slots.keys[n] for n in chosen], [slots.row_keys[n][1:] for n in chosen]
+            return
+        keys, row_keys = slots.names(some)
         firsts, lasts = slots.first[some].tolist(), slots.last[some].tolist()
         ends = (slots.last[some] + self._gap).tolist()
         results = slots.results(some)
         made = map(self._row, keys, firsts, ends, repeat(FINAL), firsts, lasts, *results)
-        return zip(ends, raws, made, marks, origins, strict=False)
+        out.extend((ends, [row_key[1:] for row_key in row_keys]), made, *when)
 
     def _held_of(self, raw: bytes) -> Sessions | None:
         """Return whose timer is due; ``None`` for one of a slot: they look after themselves."""

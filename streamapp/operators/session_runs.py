@@ -13,13 +13,11 @@ from functools import cached_property
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
 from streamapp.core.rows import Rows
 from streamapp.core.times import COLUMN_LIMIT_MS
 from streamapp.core.windows import IntArray
-
-_BoolArray = npt.NDArray[np.bool_]
+from streamapp.operators.session_slots import BoolArray
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ class Runs:
     """
 
     slots: IntArray
-    is_next: _BoolArray
+    is_next: BoolArray
     starts: IntArray
     stops: IntArray
     records: IntArray
