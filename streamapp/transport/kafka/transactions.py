@@ -246,7 +246,8 @@ def open_producer(
             error = error_of(exc)
             if error is not None and error.retriable() and time.monotonic() < deadline:
                 continue
-            producer.poll(0)
+            with suppress(KafkaException):  # its last error once more
+                producer.poll(0)
             _drop(producer)
             raise failure(exc, "opening transactions", clients.trouble) from exc
         else:
