@@ -9,16 +9,22 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import shutil
 import subprocess
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING
 
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import (
     AclBinding,
     AclBindingFilter,
     AclOperation,
     AclPermissionType,
     AdminClient,
+    NewTopic,
     ResourcePatternType,
     ResourceType,
     ScramCredentialInfo,
@@ -28,7 +34,7 @@ from confluent_kafka.admin import (
 from support import kafka
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
 USER, PASSWORD = "alice", "pass/word+of alice"
@@ -93,7 +99,7 @@ class SecureCluster(kafka.Cluster):
         self.certificates = Certificates(folder / "certificates")
         self.ports = dict(zip(LISTENERS, kafka.free_ports(len(LISTENERS)), strict=True))
         super().__init__(folder / "nodes")
-        self.admin = AdminClient({"bootstrap.servers": self.bootstrap})
+        self.admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
         for mechanism in (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512):
             info = ScramCredentialInfo(mechanism, 4_096)
             made = UserScramCredentialUpsertion(USER, info, PASSWORD.encode())
@@ -147,6 +153,25 @@ class SecureCluster(kafka.Cluster):
             parts.append(f"rdkafka.ssl.ca.location={self.certificates.path('ca')}")
         return f"kafka://127.0.0.1:{self.ports[listener]}?{'&'.join(parts)}"
 
+    def topic(self, name: str, partitions: int, values: Sequence[bytes] = ()) -> None:
+        """Make a topic, with records."""
+        _wait(self.admin.create_topics([NewTopic(name, partitions, 1)]).values())
+        producer = Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 1})
+        for value in values:
+            producer.produce(name, value, value)
+        producer.flush()
+        producer.close()
+
+    def values(self, name: str, count: int) -> list[bytes]:
+        """Return the values of a topic's first records; fails if there are fewer."""
+        settings = {"bootstrap.servers": self.bootstrap, "group.id": "hands"}
+        with closing(Consumer(settings)) as consumer:
+            places = self.admin.list_topics(name, timeout=10).topics[name].partitions
+            consumer.assign([TopicPartition(name, part, 0) for part in places])
+            found = consumer.consume(count, 20)
+        assert len(found) == count, f"{len(found)} of {count}"
+        return [message.value() or b"" for message in found]
+
     def allow(self, principal: str, rights: Iterable[Right]) -> None:
         """Allow these operations, and no others."""
         everything = AclBindingFilter(
@@ -166,6 +191,19 @@ class SecureCluster(kafka.Cluster):
         ]  # fmt: skip
         if bindings:
             _wait(self.admin.create_acls(bindings).values())
+
+
+def start(folder: Path) -> SecureCluster:
+    """Start one; where something for it is missing skip the test, and fail it if ``CI=true``."""
+    missing = "" if shutil.which("openssl") else "A Kafka with TLS needs openssl: install it"
+    try:
+        if not missing:
+            return SecureCluster(folder)
+    except kafka.MissingError as exc:
+        missing = str(exc)
+    if os.environ.get("CI") == "true":
+        pytest.fail(missing)
+    pytest.skip(missing)
 
 
 #: Resource, its name (with ``*``: a prefix), operations.
@@ -191,6 +229,12 @@ def token(user: str, expires_at: float) -> str:
     parts: list[object] = [{"alg": "none"}, {"sub": user, "iat": now, "exp": expires_at}]
     encoded = (base64.urlsafe_b64encode(json.dumps(part).encode()) for part in parts)
     return b".".join(part.rstrip(b"=") for part in encoded).decode() + "."
+
+
+def alices_token(_config: str) -> tuple[str, float]:
+    """Bring a token of the user's, as an application's function does."""
+    ends_at = time.time() + 600
+    return token(USER, ends_at), ends_at
 
 
 def _wait(futures: Iterable[object]) -> None:
