@@ -20,6 +20,7 @@ from support.brokers import (
 )
 
 from streamapp.core.batch import TP, RecordBatch
+from streamapp.core.placement import standbys
 from streamapp.errors import FencedError, UnknownTopicError
 from streamapp.transport.broker import Assigned, Lost, Revoking, TopicSpec
 
@@ -352,6 +353,22 @@ def test_groups_shows_members_urls_and_partitions(
     worker.member.leave()
     assert broker.groups()["g"].members == ()
     assert broker.members("g") == ()
+
+
+def test_who_takes_over_from_a_dead_member_had_stood_by(
+    broker: Broker, brokers: Brokers, join: Callable[..., Worker]
+) -> None:
+    """The order in which partitions are given to members is the one that is read off them."""
+    workers = [join() for _ in range(3)]
+    drive(workers, lambda: covers(workers, IN) and all(worker.owned for worker in workers))
+    owned = {member.id: member.tps for member in broker.members("g")}
+    assert owned == {worker.member.id: worker.owned for worker in workers}
+    chosen = standbys(owned, {"in": len(IN)}, 1)
+    dead = workers.pop(1)
+    brokers.evict(broker, dead.member)
+    drive(workers, lambda: covers(workers, IN))
+    for worker in workers:
+        assert worker.owned <= owned[worker.member.id] | chosen[worker.member.id]
 
 
 def test_member_ids_are_unique(join: Callable[..., Worker]) -> None:
