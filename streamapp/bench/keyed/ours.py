@@ -6,6 +6,7 @@ All settings are the defaults.
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import streamapp
@@ -16,7 +17,7 @@ watch = Stopwatch(plan)
 app = streamapp.App(
     plan.app,
     broker=plan.broker,
-    datadir=plan.folder,
+    datadir=Path(plan.folder) / plan.app,
     topic_partitions=plan.partitions,
     web_enabled=False,
 )
@@ -73,10 +74,8 @@ def output() -> None:
 
 
 def recovery() -> None:
-    """Tell when the table is back."""
-    output()
+    """Tell when the table is back; then do what ``output`` does."""
 
-    @app.task
     async def follow() -> None:
         engine = app.engine
         while getattr(engine, "keeper", None) is None or engine.keeper.progress is None:  # noqa: ASYNC110 - no event says it
@@ -84,6 +83,14 @@ def recovery() -> None:
         watch.start()
         await engine.is_ready.wait()
         watch.stop()
+
+    @app.agent(events, sink=[out])
+    async def add(stream: Any) -> Any:
+        task = asyncio.create_task(follow())
+        async for event in stream:
+            total = totals[event.user] = totals[event.user] + event.amount
+            yield Total(event.id, total)
+        await task
 
 
 if plan.engine == "batches":

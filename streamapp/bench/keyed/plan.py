@@ -28,7 +28,6 @@ class Plan:
     folder: str
     events: int
     partitions: int = PARTITIONS
-    processes: int = 1
 
     @property
     def topic(self) -> str:

@@ -20,7 +20,7 @@ from uuid import uuid4
 import streamapp
 from streamapp.bench.end_to_end import WorkerFailedError, cpu_s, peak_mib, wait
 from streamapp.bench.keyed.changelogs import CHANGELOGS
-from streamapp.bench.keyed.plan import Plan
+from streamapp.bench.keyed.plan import PARTITIONS, Plan
 from streamapp.bench.keyed.workload import START_MS, Workload
 from streamapp.core.batch import TP, OutRecord
 from streamapp.transport.broker import TopicSpec
@@ -76,11 +76,13 @@ def _plainly(url: str) -> str:
 
 
 @contextmanager
-def application(here: Place, engine: str, events: int, **more: int) -> Iterator[Plan]:
+def application(
+    here: Place, engine: str, events: int, mode: str = "table", partitions: int = PARTITIONS
+) -> Iterator[Plan]:
     """Name an application that nobody else has; on Kafka its topics are removed afterwards."""
     name = f"bench-{uuid4().hex[:8]}"
     try:
-        yield Plan(engine, "table", name, here.url, str(here.folder), events, **more)
+        yield Plan(engine, mode, name, here.url, str(here.folder), events, partitions)
     finally:
         if here.url.startswith("kafka://"):
             from streamapp.transport.kafka.removal import remove  # noqa: PLC0415 - only for Kafka
