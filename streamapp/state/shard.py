@@ -215,6 +215,9 @@ class Shard:
     def flushed(self, changes: dict[bytes, bytes | None]) -> None:
         """Forget pending rows that the store has now, unless they were written again."""
         pending = self.pending
+        if changes == pending:
+            pending.clear()
+            return
         for key, value in changes.items():
             if pending.get(key, MISSING) is value:
                 del pending[key]
