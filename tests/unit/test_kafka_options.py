@@ -14,6 +14,7 @@ from streamapp.errors import (
     BrokerError,
     BrokerUnavailableError,
     ConfigError,
+    DeniedError,
     FencedError,
     UnknownTopicError,
 )
@@ -141,7 +142,7 @@ def test_generation_is_read_from_the_metadata_or_refused() -> None:
         (KafkaError.INVALID_PRODUCER_EPOCH, FencedError, "joins again"),
         (KafkaError.UNKNOWN_TOPIC_OR_PART, UnknownTopicError, "Create"),
         (KafkaError._AUTHENTICATION, BrokerUnavailableError, "STREAMAPP_KAFKA_PASSWORD"),
-        (KafkaError.GROUP_AUTHORIZATION_FAILED, BrokerError, "rights"),
+        (KafkaError.GROUP_AUTHORIZATION_FAILED, DeniedError, "rights"),
         (KafkaError.UNSUPPORTED_VERSION, BrokerError, "newer"),
         (KafkaError.POLICY_VIOLATION, BrokerError, ""),
     ],
