@@ -11,6 +11,7 @@ that did.
 from __future__ import annotations
 
 import heapq
+import operator
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -215,7 +216,8 @@ class Shard:
     def flushed(self, changes: dict[bytes, bytes | None]) -> None:
         """Forget pending rows that the store has now, unless they were written again."""
         pending = self.pending
-        if changes == pending:
+        held = map(pending.get, changes)
+        if len(changes) == len(pending) and all(map(operator.is_, held, changes.values())):
             pending.clear()
             return
         for key, value in changes.items():
