@@ -15,6 +15,7 @@ ENGINES = {
     "plain": ("msgspec", "a loop and a dict, typed decoding"),
     "polars": ("polars", "one frame of all events, no stream"),
     "faust": ("faust", "stock faust-streaming, broker and tables in memory"),
+    "quix": ("quixstreams", "Quix Streams, state in RocksDB, no broker"),
     "bytewax": ("bytewax", "Bytewax, one worker, no recovery"),
     "pathway": ("pathway", "Pathway, static, from a file"),
 }

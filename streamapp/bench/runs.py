@@ -25,7 +25,7 @@ from streamapp.bench.scenarios import SCENARIOS, digest
 #: Seconds until a measurement is given up.
 _LIMIT_S = 300
 #: Engines that take a fraction of the events, so that a run ends within a minute.
-_FRACTION = {"faust": 80, "bytewax": 10, "pathway": 10}
+_FRACTION = {"faust": 80, "quix": 20, "bytewax": 10, "pathway": 10}
 
 
 @dataclass(frozen=True, slots=True)
