@@ -14,6 +14,7 @@ from streamapp.core.times import FOREVER_MS, NEVER_MS
 from streamapp.core.windows import Emission, Grid, Hopping, IntArray, Tumbling, floor_to
 from streamapp.operators.aligned_cells import Cells
 from streamapp.operators.aligned_place import (
+    MANY,
     Placed,
     TimeColumns,
     array_of,
@@ -55,6 +56,7 @@ class AlignedWindows(Operator):
         self._on_late = spec.late.on_late
         self._emission = emission
         self._times = TimeColumns(self._grid)
+        self._was_many = False
         self._cells = Cells(self._grid, aggregates, state, notes_touched=emission.kind != "close")
         self._results = Results(self._grid, aggregates, self._cells, row)
         #: The greatest watermark seen: windows whose last instant it has reached have fired.
@@ -81,7 +83,10 @@ class AlignedWindows(Operator):
             inputs = self._aggregates.extract(rows.values)
         except InputsError as exc:
             self._refuse(rows, exc.index, exc.__cause__)
-        times = None if self._cells.columns is None else self._times.of(rows)
+        times = None
+        if self._cells.columns is not None:
+            times = self._times.of(rows, after_many=self._was_many)
+            self._was_many = len(rows) >= MANY
         placed = place(self._grid, rows, times)
         try:
             corrections = self._corrections(rows, inputs, placed)

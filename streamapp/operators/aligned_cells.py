@@ -157,22 +157,23 @@ class Cells:
         self._note(entries, len(accs))
 
     def _add_many(self, columns: CellColumns, entries: Entries, times: IntArray) -> None:
-        starts, which = _distinct(np.asarray(entries.starts))
+        starts, which = _distinct(np.asarray(entries.starts), self._grid.step_ms)
         cells = [self.open(start) for start in starts]
+        for cell in cells:
+            self.to_columns(columns, cell)
         known = len(columns.columns)
         rows = columns.place(cells, which, entries.rows.keys)
-        self._load_new(columns, cells, known)
+        self._load_new(columns, [cell for cell in cells if not cell.whole], known)
         columns.add(rows, entries.inputs, times, touches=self._notes_touched)
         self.has_touched |= self._notes_touched
 
     def _load_new(self, columns: CellColumns, cells: Iterable[Cell], known: int) -> None:
-        """Give the rows from ``known`` on what their keys have outside of the columns."""
+        """Give the rows from ``known`` on what the state has of their keys."""
         rows: list[int] = []
         accs: list[Acc] = []
         for cell in cells:
-            new = () if cell.whole and not cell.accs else columns.new_keys(cell, known)
-            for row, key in new:
-                acc = cell.accs.pop(key) if key in cell.accs else self._stored(cell, key)
+            for row, key in columns.new_keys(cell, known):
+                acc = self._stored(cell, key)
                 if acc is not None:
                     rows.append(row)
                     accs.append(acc)
@@ -306,9 +307,16 @@ class Cells:
             self.columns.compact(self._cells.values())
 
 
-def _distinct(starts: IntArray) -> tuple[list[int], IntArray | None]:
+def _distinct(starts: IntArray, step_ms: int) -> tuple[list[int], IntArray | None]:
     """Return the distinct starts, and for each of ``starts`` its place; ``None`` if all are one."""
-    if starts.min() == starts.max():
-        return [int(starts[0])], None
-    found, which = np.unique(starts, return_inverse=True)
-    return found.tolist(), which
+    least, most = int(starts.min()), int(starts.max())
+    if least == most:
+        return [least], None
+    if most - least >= len(starts) * step_ms:
+        found, which = np.unique(starts, return_inverse=True)
+        return found.tolist(), which
+    # Side by side, as usual: no need to sort.
+    places = (starts - least) // step_ms
+    is_there = np.bincount(places) > 0
+    found = least + step_ms * np.flatnonzero(is_there)
+    return found.tolist(), (np.cumsum(is_there) - 1)[places]

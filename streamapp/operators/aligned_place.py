@@ -92,9 +92,17 @@ class TimeColumns:
         self._grid = grid
         self._last: tuple[Sequence[int], IntArray | None] = (), None
 
-    def of(self, rows: Rows) -> IntArray | None:
-        """Return the times if rows may be worked on as columns, and are enough for it to pay."""
-        if len(rows) < MANY or not self._grid.fits_columns or not _fits(rows.marks[-1]):
+    def of(self, rows: Rows, *, after_many: bool = False) -> IntArray | None:
+        """Return the times if rows may be worked on as columns, and it pays.
+
+        It does for many, and for few behind many: their cells are columns now, and to bring the
+        state of a key back takes longer.
+        """
+        if (
+            (len(rows) < MANY and not after_many)
+            or not self._grid.fits_columns
+            or not _fits(rows.marks[-1])
+        ):
             return None
         if rows.times is not self._last[0]:
             times = array_of(rows.times)

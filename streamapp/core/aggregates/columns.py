@@ -108,7 +108,7 @@ class Columns:
                 part.merge(pairs, theirs_part, field.count.values)
             field.count.values[into] += pairs.b
 
-    def results(self, rows: Ints) -> list[list[object]]:
+    def results(self, rows: Ints) -> list[Sequence[object]]:
         """Return a list for each name, with the result of each row."""
         return self._layout.results_of(self._slots(rows))
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TypeVar, cast
 
 from streamapp.core.aggregates.lists import MIN_COUNTED, Collected, Frequent, Greatest
-from streamapp.core.aggregates.parts import Aggregate, Functions, Part, Result
+from streamapp.core.aggregates.parts import Aggregate, Functions, Part, Result, same, some
 from streamapp.core.aggregates.sketches import Distinct, Quantiles
 from streamapp.core.aggregates.values import Check, Field, name_of, whole
 from streamapp.errors import ConfigError
@@ -26,23 +26,23 @@ Value = TypeVar("Value")
 def count(field: Field | None = None) -> Aggregate:
     """Count the records, or those whose field is not ``None``."""
     if field is None:
-        return _aggregate(_same, Part("rows"))
-    return _aggregate(_same, _counted(field, Check.ANYTHING))
+        return _aggregate(same, Part("rows"))
+    return _aggregate(same, _counted(field, Check.ANYTHING))
 
 
 def sum(field: Field) -> Aggregate:  # noqa: A001 - read as streamapp.sum
     """Add numbers up, in the order of the records."""
-    return _aggregate(_some, _counted(field), Part("sum", field))
+    return _aggregate(some, _counted(field), Part("sum", field))
 
 
 def min(field: Field) -> Aggregate:  # noqa: A001 - read as streamapp.min
     """Keep the least number."""
-    return _aggregate(_some, _counted(field), Part("min", field))
+    return _aggregate(some, _counted(field), Part("min", field))
 
 
 def max(field: Field) -> Aggregate:  # noqa: A001 - read as streamapp.max
     """Keep the greatest number."""
-    return _aggregate(_some, _counted(field), Part("max", field))
+    return _aggregate(some, _counted(field), Part("max", field))
 
 
 def avg(field: Field) -> Aggregate:
@@ -160,14 +160,6 @@ def _at_least_one(what: str, number: object) -> None:
     if type(number) is not int or number < 1:
         message = f"{what} is {number!r}, not a number of values"
         raise ConfigError(message, hint="Give an integer of at least 1")
-
-
-def _same(value: object) -> object:
-    return value
-
-
-def _some(n: int, value: object) -> object:
-    return value if n else None
 
 
 def _mean(n: int, total: float) -> float | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from streamapp.core.aggregates.parts import KINDS, Aggregate, Codec, Part
+from streamapp.core.aggregates.packing import pack_value, pack_values
+from streamapp.core.aggregates.parts import KINDS, LAST_SLOT, Aggregate, Codec, Part, Result
 from streamapp.core.aggregates.values import Check, Field
 from streamapp.errors import ConfigError
 
@@ -43,9 +44,9 @@ class Layout:
         """The distinct fields, in the order of ``Inputs.lists``."""
         return [*self.checks]
 
-    def results_of(self, slots: Sequence[Sequence[object]]) -> list[list[object]]:
+    def results_of(self, slots: Sequence[Sequence[object]]) -> list[Sequence[object]]:
         """Return a list for each aggregate, from a list for each slot."""
-        return [[*map(result, *[slots[slot] for slot in used])] for result, used in self.results]
+        return [_results(result, [slots[slot] for slot in used]) for result, used in self.results]
 
     def unpack(self, packed: Sequence[object]) -> Acc:
         """Return the slots of one accumulator that was packed."""
@@ -56,10 +57,19 @@ class Layout:
 
     def pack_slots(self, slots: Sequence[Sequence[object]]) -> list[Sequence[object]]:
         """Return the packed form of slots, a list for each of them."""
-        return [
-            values if codec is None else [*map(codec[0], values)]
-            for codec, values in zip(self.codecs, slots, strict=True)
-        ]
+        return [_packed(codec, values) for codec, values in zip(self.codecs, slots, strict=True)]
+
+
+def _results(result: Result, slots: Sequence[Sequence[object]]) -> Sequence[object]:
+    if result in LAST_SLOT and all(slots[0]):
+        return slots[-1]
+    return [*map(result, *slots)]
+
+
+def _packed(codec: Codec | None, values: Sequence[object]) -> Sequence[object]:
+    if codec is None:
+        return values
+    return pack_values(values) if codec[0] is pack_value else [*map(codec[0], values)]
 
 
 def _key(part: Part) -> tuple[object, ...]:

@@ -207,3 +207,17 @@ class Aggregate:
 
     parts: tuple[Part, ...]
     result: Result
+
+
+def same(value: object) -> object:
+    """Return the only slot."""
+    return value
+
+
+def some(n: int, value: object) -> object:
+    """Return the second slot if there was a value."""
+    return value if n else None
+
+
+#: Results that are the last slot wherever the first one is not zero.
+LAST_SLOT: Final[frozenset[object]] = frozenset({same, some})
