@@ -26,15 +26,17 @@ pytestmark = [pytest.mark.crash, pytest.mark.slow]
 SEED = int(os.environ.get("STREAMAPP_TEST_SEED") or random.SystemRandom().randrange(1 << 24))
 #: Seconds after the network is mended in which all is committed again.
 RESUMED_S = 15.0
-CUTS = [Cut.RESET, Cut.SILENCE, Cut.DEAF]
+CUTS = [Cut.RESET, Cut.SILENCE, Cut.DEAF, Cut.STALE]
+#: Seconds of the cuts; sessions end after six.
+SHORT = [(Cut.RESET, 1.0), (Cut.SILENCE, 5.0), (Cut.DEAF, 1.0), (Cut.STALE, 5.0)]
 
 
 def feed_for(run: OnKafka, seconds: float) -> None:
     """Keep the workers busy."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        run.feed(20)
-        time.sleep(0.02)  # the pace of the records
+        run.feed(10)
+        time.sleep(0.05)  # the pace of the records
 
 
 def cut_off(zygote: Zygote, folder: Path, cuts: list[tuple[Cut, float]]) -> None:
@@ -62,4 +64,10 @@ def cut_off(zygote: Zygote, folder: Path, cuts: list[tuple[Cut, float]]) -> None
 
 @pytest.mark.timeout(180)
 def test_worker_goes_on_after_short_cuts(zygote: Zygote, tmp_path: Path) -> None:
-    cut_off(zygote, tmp_path, [(how, seconds) for how in CUTS for seconds in (1.0, 5.0)])
+    cut_off(zygote, tmp_path, SHORT)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(900)
+def test_worker_goes_on_after_all_cuts(zygote: Zygote, tmp_path: Path) -> None:
+    cut_off(zygote, tmp_path, [(how, seconds) for how in CUTS for seconds in (1.0, 5.0, 30.0)])

@@ -125,7 +125,7 @@ class KafkaBrokers(Brokers):
     def evict(self, broker: Broker, member: Member) -> None:
         assert isinstance(broker, KafkaBroker)
         for name in broker.groups():
-            described = broker._cluster.admin.describe_consumer_groups([self.prefix + name])
+            described = broker._cluster.admin.client.describe_consumer_groups([self.prefix + name])
             for one in described[self.prefix + name].result(DEADLINE_S).members:
                 if one.client_id.partition("@")[0] == member.id:
                     remove_member(self._cluster.nodes[0].port, self.prefix + name, one.member_id)
@@ -133,7 +133,7 @@ class KafkaBrokers(Brokers):
     def trim(self, broker: Broker, tp: TP, before: int) -> None:
         assert isinstance(broker, KafkaBroker)
         place = TopicPartition(self.prefix + tp.topic, tp.partition, before)
-        for future in broker._cluster.admin.delete_records([place]).values():
+        for future in broker._cluster.admin.client.delete_records([place]).values():
             future.result(DEADLINE_S)
 
 

@@ -23,12 +23,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 #: Beats of a session: how often a member asks whether its group rebalances.
-_BEATS = 12
+_BEATS = 30
 
 _SHARED: dict[str, object] = {
     "log.connection.close": False,  # brokers close idle connections all the time
     "socket.keepalive.enable": True,
-    "reconnect.backoff.max.ms": 1_000,  # ms; a broker that is back is seen soon
+    "reconnect.backoff.max.ms": 500,  # ms; a broker that is back is seen soon
+    # ms that a broker may take to answer, and to open a connection: one whose power was cut tells
+    # nobody, and the defaults (60 and 30 s) would wait for it.
+    "socket.timeout.ms": 10_000,
+    "socket.connection.setup.timeout.ms": 10_000,
     "api.version.request.timeout.ms": 5_000,
 }
 _READING: dict[str, object] = {
@@ -39,6 +43,8 @@ _READING: dict[str, object] = {
     # Records and kB fetched ahead: full speed, and a bound of memory for a slow reader.
     "queued.min.messages": 20_000,
     "queued.max.messages.kbytes": 32_768,
+    # Bytes of one answer: on a slow line it arrives before the broker counts as silent.
+    "fetch.max.bytes": 8 << 20,
     # ms that a fetch waits for records: how late the end of a partition is seen.
     "fetch.wait.max.ms": 100,
     # ms after which a topic that was not there is looked for again.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from streamapp.errors import BrokerUnavailableError
+from streamapp.transport.kafka.admin import Admin
 from streamapp.transport.kafka.clients import Clients
 from streamapp.transport.kafka.groups import Groups
 from streamapp.transport.kafka.names import Names
@@ -28,7 +29,7 @@ class Cluster:
         self.clients = Clients(options)
         self.trouble = self.clients.trouble
         self.names = Names(options.prefix)
-        self.admin = self.clients.admin()
+        self.admin = Admin(self.clients.admin)
         self.topics = Topics(self.admin, self.names, options.replication, self.trouble)
         self.positions = Positions(self.clients, self.names)
         self.groups = Groups(self.admin, self.topics, self.positions, self.names)
@@ -37,3 +38,8 @@ class Cluster:
             self.topics.connect()
         except BrokerUnavailableError as exc:
             raise self.trouble.look_into(exc, self.clients.settings) from exc
+
+    def renew(self) -> None:
+        """Use new connections from now on: those that are open may be dead without a word."""
+        self.admin.renew()
+        self.positions.renew()

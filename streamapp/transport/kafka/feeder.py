@@ -84,6 +84,8 @@ class Feeder:
         self._sought: set[TP] = set()
         self._pauses: frozenset[TP] = frozenset()
         self._must_rejoin = False
+        #: Whether there are partitions of which the member was not told yet.
+        self._is_new = False
         self._metadata: object = None
         self._generation = 0
         self._all: frozenset[TP] = frozenset()
@@ -158,8 +160,10 @@ class Feeder:
                 try:
                     self._apply()
                     self._feed(wanted)
+                    self._publish()
                 except (KafkaException, StreamappError) as exc:
                     self._report(exc)
+                    self._pause()
         except BaseException as exc:
             log.exception("The thread of a Kafka consumer ended")
             self._report(exc)
@@ -181,10 +185,13 @@ class Feeder:
                 self._subscribe()
             except (KafkaException, StreamappError) as exc:
                 self._report(exc)
-                with self._member.changed:
-                    self._member.changed.wait_for(lambda: self._member.is_closed, _PAUSE_S)
+                self._pause()
             else:
                 return
+
+    def _pause(self) -> None:
+        with self._member.changed:
+            self._member.changed.wait_for(lambda: self._member.is_closed, _PAUSE_S)
 
     def _subscribe(self) -> None:
         self._consumer.subscribe(
@@ -206,7 +213,7 @@ class Feeder:
         """Do what was asked for since the last poll."""
         self._errands.run()
         if self._must_rejoin:
-            self._must_rejoin = False
+            self._must_rejoin = self._is_new = False
             self._member.on_lost("the cluster refused a commit of this worker")
             self._consumer.unsubscribe()
             self._subscribe()
@@ -251,7 +258,8 @@ class Feeder:
         return bool(self._wanted or self._sought or self._has_work())
 
     def _has_work(self) -> bool:
-        return bool(self._must_rejoin or self._errands or self._member.is_closed)
+        asked = self._must_rejoin or self._errands or self._member.is_closed
+        return bool(asked or self._is_new)
 
     def _on_error(self, message: Message, error: KafkaError) -> None:
         if error.code() in _OUT_OF_RANGE:
@@ -286,13 +294,17 @@ class Feeder:
         self._generation = (
             generation_of(self._metadata) if self._is_classic else self._generation + 1
         )
-        self._publish()
+        self._is_new = True
 
     def _publish(self) -> None:
+        """Tell the member what it has; until this succeeds, it is tried again after each poll."""
+        if not self._is_new:
+            return
         end_left_open(self._cluster, self._group, self._all)
-        self._pauses = frozenset()
         own = claims(self._cluster, self._group, self._member.id, self._all)
         self._member.claim(own)
+        self._pauses = frozenset()
+        self._is_new = False
         self._member.on_assigned(self._generation, self._all, own)
 
     def _on_revoke(self, consumer: Consumer, places: list[TopicPartition]) -> None:
@@ -305,10 +317,11 @@ class Feeder:
         if self._all and not self._member.is_closed:
             self._generation += 1
             self._assignment.take(consumer, [])
-            self._publish()
+            self._is_new = True
 
     def _let_go(self) -> None:
         self._kept = []
+        self._is_new = False
         begun = time.monotonic()
         if not self._member.on_revoked(self._limit_s, self._errands):
             self._generation += 1
@@ -317,7 +330,10 @@ class Feeder:
 
     def _on_lost(self, consumer: Consumer, places: list[TopicPartition]) -> None:
         self._kept = []
+        self._is_new = False
         self._generation += 1
+        # Silent in both directions, maybe: no connection of that time is waited for.
+        self._cluster.renew()
         self._member.on_lost("the group went on without this worker, which was silent too long")
         self._assignment.give(consumer, places)
         self._all = frozenset()

@@ -10,8 +10,9 @@ from streamapp.transport.kafka.failures import CALL_S, patiently
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from confluent_kafka.admin import AdminClient, ConsumerGroupDescription, MemberDescription
+    from confluent_kafka.admin import ConsumerGroupDescription, MemberDescription
 
+    from streamapp.transport.kafka.admin import Admin
     from streamapp.transport.kafka.names import Names
     from streamapp.transport.kafka.positions import Positions
     from streamapp.transport.kafka.topics import Topics
@@ -25,9 +26,7 @@ def client_id(member_id: str, url: str) -> str:
 class Groups:
     """What a broker asks the cluster about groups; thread-safe."""
 
-    def __init__(
-        self, admin: AdminClient, topics: Topics, positions: Positions, names: Names
-    ) -> None:
+    def __init__(self, admin: Admin, topics: Topics, positions: Positions, names: Names) -> None:
         self._admin = admin
         self._topics = topics
         self._positions = positions
@@ -37,7 +36,7 @@ class Groups:
         """See ``Broker.members``."""
         theirs = self._names.theirs(group)
         found = patiently(
-            lambda: self._admin.describe_consumer_groups([theirs])[theirs].result(CALL_S),
+            lambda: self._admin.client.describe_consumer_groups([theirs])[theirs].result(CALL_S),
             f"asking for group {group}",
             self._topics.trouble,
         )
@@ -48,11 +47,11 @@ class Groups:
         return patiently(self._all, "asking for groups", self._topics.trouble)
 
     def _all(self) -> dict[str, GroupInfo]:
-        listed = self._admin.list_consumer_groups().result(CALL_S).valid
+        listed = self._admin.client.list_consumer_groups().result(CALL_S).valid
         theirs = [one.group_id for one in listed if self._names.ours(one.group_id) is not None]
         if not theirs:
             return {}
-        described = self._admin.describe_consumer_groups(theirs)
+        described = self._admin.client.describe_consumer_groups(theirs)
         found = [described[name].result(CALL_S) for name in theirs]
         return {info.name: info for info in map(self._info, found)}
 

@@ -45,6 +45,9 @@ class Commits(Protocol):
     ) -> list[int]:
         """Write records and positions; return the offset of each record."""
 
+    def abandon(self) -> None:
+        """Drop what is under way: the member is out of its group. Called by any thread."""
+
     def close(self) -> None:
         """Release everything; safe to repeat."""
 
@@ -57,6 +60,7 @@ class InOneStep:
         self.open = transactions.open
         self.claim = transactions.claim
         self.commit = transactions.commit
+        self.abandon = transactions.abandon
         self.close = transactions.close
 
     def send(self, records: Sequence[OutRecord]) -> Sequence[OutRecord]:
@@ -95,6 +99,11 @@ class OutputsAtOnce:
         self._outputs.settle()
         return self._transactions.commit(records, positions, metadata)
 
+    def abandon(self) -> None:
+        """See ``Commits.abandon``."""
+        self._outputs.close()
+        self._transactions.abandon()
+
     def close(self) -> None:
         """See ``Commits.close``."""
         self._outputs.close()
@@ -114,7 +123,7 @@ class WithoutTransactions:
         self._store = store
         self._trouble = trouble
         self._lock = threading.Lock()
-        self.close = outputs.close
+        self.abandon = self.close = outputs.close
 
     def open(self) -> None:
         """See ``Commits.open``: nothing to do."""

@@ -276,6 +276,7 @@ class KafkaMember:
             self._step(Step.LOSE)
             self._events = [Lost(self._owned, reason)]
             self._drop()
+        self._commits.abandon()
 
     def on_batches(self, batches: Iterable[RecordBatch]) -> None:
         """Take what was read; what came after a loss or below a seek is not ours any more."""

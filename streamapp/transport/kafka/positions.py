@@ -92,6 +92,12 @@ class Positions:
                 self._consumers[group, is_stable] = consumer
             return consumer
 
+    def renew(self) -> None:
+        """Ask by new connections from now on."""
+        with self._lock:
+            # Not closed: somebody may be asking.
+            self._consumers.clear()
+
     def close(self) -> None:
         """Release everything; safe to repeat."""
         with self._lock:

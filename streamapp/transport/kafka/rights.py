@@ -17,8 +17,7 @@ from streamapp.transport.kafka.failures import CALL_S, failure, patiently
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from confluent_kafka.admin import AdminClient
-
+    from streamapp.transport.kafka.admin import Admin
     from streamapp.transport.kafka.failures import Trouble
     from streamapp.transport.kafka.names import Names
 
@@ -31,7 +30,7 @@ _BOTH = _READ | {AclOperation.WRITE}
 class Rights:
     """Asks what we may do; thread-safe. ``who`` names us in errors."""
 
-    def __init__(self, admin: AdminClient, names: Names, who: str, trouble: Trouble) -> None:
+    def __init__(self, admin: Admin, names: Names, who: str, trouble: Trouble) -> None:
         self._admin = admin
         self._names = names
         self._who = who
@@ -62,7 +61,9 @@ class Rights:
 
     def _check_group(self, group: str) -> None:
         name = self._names.theirs(group)
-        asked = self._admin.describe_consumer_groups([name], include_authorized_operations=True)
+        asked = self._admin.client.describe_consumer_groups(
+            [name], include_authorized_operations=True
+        )
         try:
             allowed = asked[name].result(CALL_S).authorized_operations
         except KafkaException as exc:
@@ -76,7 +77,7 @@ class Rights:
         theirs = {self._names.theirs(name): operations for name, operations in wanted.items()}
         if not theirs:
             return
-        asked = self._admin.describe_topics(
+        asked = self._admin.client.describe_topics(
             TopicCollection(list(theirs)), include_authorized_operations=True
         )
         for name, future in asked.items():

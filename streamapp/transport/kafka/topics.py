@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from confluent_kafka import TopicPartition
-    from confluent_kafka.admin import AdminClient
 
+    from streamapp.transport.kafka.admin import Admin
     from streamapp.transport.kafka.failures import Trouble
     from streamapp.transport.kafka.names import Names
 
@@ -48,9 +48,7 @@ _LOOK_S = 0.02
 class Topics:
     """What a broker asks the cluster about topics; thread-safe."""
 
-    def __init__(
-        self, admin: AdminClient, names: Names, replication: int, trouble: Trouble
-    ) -> None:
+    def __init__(self, admin: Admin, names: Names, replication: int, trouble: Trouble) -> None:
         self._admin = admin
         self._names = names
         self._replication = replication
@@ -76,7 +74,7 @@ class Topics:
             self._replication,
             config=_config_of(spec),
         )
-        future = self._admin.create_topics([new])[new.topic]
+        future = self._admin.client.create_topics([new])[new.topic]
         try:
             future.result(CALL_S)
         except (KafkaException, TimeoutError) as exc:
@@ -102,9 +100,9 @@ class Topics:
             theirs = [self._names.theirs(name) for name in wanted]
         if not theirs:
             return {}
-        described = self._admin.describe_topics(TopicCollection(theirs))
+        described = self._admin.client.describe_topics(TopicCollection(theirs))
         resources = [ConfigResource(ResourceType.TOPIC, name) for name in theirs]
-        configs = self._admin.describe_configs(resources)
+        configs = self._admin.client.describe_configs(resources)
         found: dict[str, TopicInfo] = {}
         for resource in resources:
             name = resource.name
@@ -132,11 +130,11 @@ class Topics:
         self._ask_servers()
         for turn in reversed(range(_TRIES)):
             # The servers of the URL have answered. Those that they name themselves need not.
-            asked = self._admin.describe_cluster(request_timeout=_TRY_S)
+            asked = self._admin.client.describe_cluster(request_timeout=_TRY_S)
             try:
                 asked.result(CALL_S)
             except (KafkaException, TimeoutError) as exc:
-                self._admin.poll(0)
+                self._admin.client.poll(0)
                 if not turn:
                     raise failure(exc, "asking a broker", self.trouble) from exc
             else:
@@ -183,11 +181,11 @@ class Topics:
 
     def _metadata(self, timeout_s: float = CALL_S) -> dict[str, int]:
         try:
-            topics = self._admin.list_topics(timeout=timeout_s).topics
+            topics = self._admin.client.list_topics(timeout=timeout_s).topics
         except KafkaException as exc:
-            self._admin.poll(0)
+            self._admin.client.poll(0)
             raise failure(exc, "asking the cluster for its topics", self.trouble) from exc
-        self._admin.poll(0)  # takes librdkafka's lines, which would gather
+        self._admin.client.poll(0)  # takes librdkafka's lines, which would gather
         return {
             name: len(topic.partitions) for name, topic in topics.items() if topic.error is None
         }
@@ -213,7 +211,9 @@ class Topics:
     def _ranges(self, places: Mapping[TP, TopicPartition]) -> dict[TP, OffsetRange]:
         level = IsolationLevel.READ_UNCOMMITTED
         first, last = (
-            self._admin.list_offsets(dict.fromkeys(places.values(), spec), isolation_level=level)
+            self._admin.client.list_offsets(
+                dict.fromkeys(places.values(), spec), isolation_level=level
+            )
             for spec in (OffsetSpec.earliest(), OffsetSpec.latest())
         )
         ranges = {

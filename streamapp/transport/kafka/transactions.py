@@ -49,6 +49,8 @@ log = logging.getLogger(__name__)
 TIMEOUT_MS = 20_000
 #: Errors of a connection.
 _BREAKS = frozenset({KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN})  # noqa: SLF001 - public names
+#: Seconds between two looks whether a commit is still wanted.
+_LOOK_S = 0.1
 #: Seconds after which the outcome of a commit counts as unknown.
 _PATIENCE_S = TIMEOUT_MS / 1_000 + 10
 
@@ -67,6 +69,7 @@ class Transactions:
         self._lock = threading.Lock()
         self._producer: Producer | None = None
         self._connection = Connection(clients.trouble)
+        self._abandoned = threading.Event()
 
     def open(self) -> None:
         """Make the producer, and end what another one of the same name left open.
@@ -109,6 +112,7 @@ class Transactions:
                 to end it at the next ``open``; readers wait until then.
         """
         with self._lock:
+            self._abandoned.clear()
             producer = self._open()
             delivery = Delivery(producer, self._names)
             try:
@@ -125,7 +129,13 @@ class Transactions:
             return delivery.offsets(records)
 
     def _flush(self, producer: Producer, delivery: Delivery) -> None:
-        left = producer.flush(_PATIENCE_S)
+        try:
+            left = producer.flush(_PATIENCE_S)
+        except SystemError as exc:  # the binding (2.16) lost the error of a callback
+            self._connection.is_doubtful = True
+            msg = "Waiting for the cluster to take records was broken off"
+            raise BrokerUnavailableError(msg) from exc
+        self._require_wanted()
         if delivery.error is not None:
             raise KafkaException(delivery.error)
         if left:
@@ -139,10 +149,30 @@ class Transactions:
             msg = "The connection to the cluster was lost"
             raise BrokerUnavailableError(msg)
         call = Bounded(lambda: producer.send_offsets_to_transaction(positions, metadata, CALL_S))
-        if not call.ends_within(2 * CALL_S):
+        deadline = time.monotonic() + 2 * CALL_S
+        while not (is_done := call.ends_within(_LOOK_S)) and time.monotonic() < deadline:
+            self._require_wanted()
+        if not is_done:
             self._connection.is_doubtful = True
             msg = f"The cluster took no positions for {2 * CALL_S:.0f} s"
             raise BrokerUnavailableError(msg)
+
+    def _require_wanted(self) -> None:
+        if self._abandoned.is_set():
+            self._connection.is_doubtful = True
+            msg = "The member lost its partitions during a commit"
+            raise FencedError(msg, hint="Drop the state of those partitions")
+
+    def abandon(self) -> None:
+        """Give up a commit that is under way, and the connection: the member is out of its group.
+
+        What is being waited for may never come, as from a broker whose power was cut.
+        """
+        self._abandoned.set()
+        producer = self._producer
+        self._connection.is_doubtful = True
+        if producer is not None:
+            producer.purge()
 
     def _abort(self, producer: Producer, exc: Exception) -> StreamappError:
         """End the transaction with nothing written, and return what to raise."""
