@@ -78,6 +78,10 @@ class TooLargeError(InputError):
     """A record exceeds a bound (depth, bytes) that protects the worker."""
 
 
+class RefusedError(InputError):
+    """No broker would take this record, however often it is sent."""
+
+
 # --- the broker --------------------------------------------------------------------------------
 
 

@@ -34,7 +34,9 @@ async def send_batch(topic: Topic, batch: Batch | None, key: Any, value: Any) ->
     raw_keys, data = topic.encode_many("key", keys), topic.encode_many("value", values)
     stamps = repeat(scope.source.timestamp_ms) if times is None else times
     tps = [TP(name, choose(name, raw, partitions)) for raw in raw_keys]
-    scope.outputs += out_records(tps, raw_keys, data, stamps)
+    records = out_records(tps, raw_keys, data, stamps)
+    topic.app.engine.topics.check(records)
+    scope.outputs += records
     return len(keys)
 
 

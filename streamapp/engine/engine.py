@@ -79,6 +79,7 @@ class Engine(Service):
         self.pipelines = Pipelines(self)
         self.standby = Standby(self)
         self.subscriptions.counts = self.topics.counts
+        self.subscriptions.limits = self.topics.limits
         self.keeper: Keeper
         self.committer: Committer
         self.group: GroupFollower

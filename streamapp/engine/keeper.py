@@ -68,7 +68,8 @@ class Keeper:
         for table in self._tables.values():
             table.partitions = table.spec.partitions or partitions
             spec = changelog_topic(self._app_id, table.name, table.partitions)
-            self.uids[spec.name] = self._broker.create_topic(spec).uid
+            info = self._broker.create_topic(spec)
+            self.uids[spec.name], table.max_bytes = info.uid, info.limits.max_bytes
 
     def open(self, datadir: Path | None) -> None:
         """Claim a state folder below ``datadir`` and open its store; ``None``: keep it in memory.

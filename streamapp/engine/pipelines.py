@@ -45,7 +45,7 @@ class Pipelines:
                     msg = f"Pipeline {plan.name} has the name of an agent"
                     raise ConfigError(msg, hint="Both keep positions under it: rename one")
                 partitions = await self._partitions(plan)
-                around = Surroundings(topics.counts, topics.choose, dict(regrouped))
+                around = Surroundings(topics.counts, topics.choose, dict(regrouped), topics.check)
                 await self._declare_targets(plan, partitions, regrouped)
                 builder = Builder(plan, partitions, around)
                 runner = StageRunner(self._engine, builder, policy)

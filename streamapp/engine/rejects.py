@@ -7,15 +7,19 @@ needed to find and replay it, counted as skipped, or left uncommitted with its a
 from __future__ import annotations
 
 import logging
+import time
 import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from streamapp.core.batch import TP, OutRecord
+from streamapp.core.batch import TP, Headers, OutRecord
+from streamapp.core.limits import NO_LIMITS, Limits, size_of
 from streamapp.engine.policy import ErrorPolicy, Verdict
 from streamapp.errors import FutureTimeError, InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from streamapp.core.batch import RecordBatch
 
 log = logging.getLogger(__name__)
@@ -24,6 +28,8 @@ log = logging.getLogger(__name__)
 _STACK_BYTES = 8_000
 #: Characters of an exception's text that are logged, shown and sent: it may hold a whole record.
 _TEXT_CHARS = 1_000
+#: The header that tells how long the value of a letter was before it was cut.
+_CUT = "dead-letter-cut"
 #: Errors of one agent that are logged one by one before only every hundredth is.
 _LOUD_ERRORS = 20
 
@@ -60,12 +66,16 @@ class FeedStats:
 
 @dataclass(frozen=True, slots=True)
 class Rejects:
-    """Decides on the failed events of one agent; ``topic`` is where dead letters go."""
+    """Decides on the failed events of one agent; ``topic`` is where dead letters go.
+
+    ``limits`` are what topics take: a letter that none would take would stop everything.
+    """
 
     agent: str
     topic: str
     policy: ErrorPolicy
     stats: FeedStats
+    limits: Mapping[str, Limits] = field(default_factory=dict)
 
     def judge(self, exc: Exception, record: str, failures: int) -> Verdict:
         """Count and log a failure, and say what becomes of the event.
@@ -85,7 +95,11 @@ class Rejects:
         return verdict
 
     def letter(self, batch: RecordBatch, index: int, exc: Exception, failures: int) -> OutRecord:
-        """Return the dead letter of a record: its raw key and value, the rest in headers."""
+        """Return the dead letter of a record: its raw key and value, the rest in headers.
+
+        A record that is too large for the dead-letter topic is cut: ``dead-letter-cut`` has the
+        bytes of its value then, and topic, partition and offset say where it is whole.
+        """
         # Each part is bounded: long words would leave no room for the frames.
         stack = "".join(
             f"{part[:_TEXT_CHARS].rstrip()}\n" for part in traceback.format_exception(exc)
@@ -102,13 +116,29 @@ class Rejects:
         }
         headers = tuple((f"dead-letter-{name}", _utf8(text)) for name, text in about.items())
         own = batch.headers[index] if batch.headers is not None else ()
-        return OutRecord(
+        letter = OutRecord(
             TP(self.topic, 0),
             batch.keys[index],
             batch.values[index],
             batch.timestamps[index],
             (*own, *headers),
         )
+        return _fitting(letter, headers, self.limits.get(self.topic, NO_LIMITS))
+
+
+def _fitting(letter: OutRecord, headers: Headers, limits: Limits) -> OutRecord:
+    """Return the letter within the limits; ``headers`` are those that it must have."""
+    if limits.max_ahead_ms is not None:
+        now_ms = time.time_ns() // 1_000_000
+        letter = letter._replace(timestamp_ms=min(letter.timestamp_ms, now_ms))
+    if limits.max_bytes is None or size_of(letter) <= limits.max_bytes:
+        return letter
+    value = letter.value or b""
+    letter = letter._replace(headers=(*letter.headers, (_CUT, str(len(value)).encode())))
+    excess = size_of(letter) - limits.max_bytes
+    if excess <= len(value):
+        return letter._replace(value=value[: len(value) - excess])
+    return letter._replace(key=None, value=None, headers=(*headers, letter.headers[-1]))
 
 
 def told(exc: BaseException) -> str:

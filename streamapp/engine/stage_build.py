@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -36,14 +36,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a stage needs to know of topics: their partitions, and how one is chosen.
+    """What a stage needs to know of topics: their partitions, how one is chosen, what they take.
 
-    ``before`` holds the partitions of the stage that writes to each regrouped topic.
+    ``before`` holds the partitions of the stage that writes to each regrouped topic. ``check``
+    refuses records of one topic that its broker would refuse.
     """
 
     counts: Mapping[str, int]
     choose: Choose
     before: Mapping[str, int]
+    check: Callable[[Sequence[OutRecord]], None] = lambda _: None
 
 
 class Builder:
@@ -114,14 +116,14 @@ class Builder:
         if isinstance(node, Regroup):
             name = node.topic.get_topic_name()
             codec = StateCodec(node.value_type)
-            return Unit(
-                node.name,
-                sink=RegroupSink(name, codec, counts[name], partition, outputs.extend),
-            )
+            sink = RegroupSink(name, codec, counts[name], partition, outputs.extend)
+            sink.check = self._around.check
+            return Unit(node.name, sink=sink)
         if isinstance(node, ToTopic):
             count = counts[node.topic.get_topic_name()]
-            choose = self._around.choose
-            return Unit(node.name, sink=TopicSink(node, count, choose, outputs.extend))
+            to_topic = TopicSink(node, count, self._around.choose, outputs.extend)
+            to_topic.check = self._around.check
+            return Unit(node.name, sink=to_topic)
         msg = f"{node.name} is no step that runs"
         raise TypeError(msg)
 

@@ -16,6 +16,7 @@ from streamapp.operators.pick import picked
 from streamapp.operators.results import CORRECTION, RETRACT, WindowRow
 from streamapp.pipelines.clock import watermark_header
 from streamapp.serde.ordered_keys import encode_key, encode_with_last
+from streamapp.state.rows import KEY_ROOM, check_row
 from streamapp.state.scope import EventScope
 from streamapp.state.shard import Shard
 
@@ -35,6 +36,8 @@ _UNTOLD_MS = NEVER_MS - 1
 Choose = Callable[[str, bytes | None, int], int]
 #: Takes finished records; they are part of the next commit.
 Send = Callable[[list[OutRecord]], None]
+#: Raises for records that no broker would take.
+Check = Callable[[Sequence[OutRecord]], None]
 
 
 class ReadScope(EventScope):
@@ -67,6 +70,8 @@ class TopicSink:
         self._partitions = partitions
         self._choose = choose
         self._places = Places(self._name, partitions, self._raw_keys)
+        #: Refuses records that the broker would refuse.
+        self.check: Check = _take_all
 
     def write(self, rows: Rows) -> None:
         """See ``pipelines.task.Sink``."""
@@ -84,7 +89,9 @@ class TopicSink:
         data = self._topic.encode_many("value", rows.values)
         places = self._places.of(rows.keys)
         tps = [tp or self._anywhere() for tp, _ in places]
-        return out_records(tps, [raw for _, raw in places], data, rows.times)
+        records = out_records(tps, [raw for _, raw in places], data, rows.times)
+        self.check(records)
+        return records
 
     def _anywhere(self) -> TP:
         return TP(self._name, self._choose(self._name, None, self._partitions))
@@ -108,6 +115,8 @@ class RegroupSink:
         self._told = [_UNTOLD_MS] * partitions
         self._partition = partition
         self._send = send
+        #: Refuses records that the broker would refuse.
+        self.check: Check = _take_all
         self._was_idle: bool | None = None
         self._told_all: int | None = None
 
@@ -118,7 +127,8 @@ class RegroupSink:
     def _records(self, rows: Rows) -> list[OutRecord]:
         data = self._codec.encode_many(rows.values)
         places: Any = self._places.of(rows.keys)  # each has a key
-        told, records = self._told, []
+        # A copy: after a refusal nobody has been told.
+        told, records = [*self._told], []
         for (tp, raw), value, time_ms, mark in zip(
             places, data, rows.times, rows.marks, strict=True
         ):
@@ -127,6 +137,8 @@ class RegroupSink:
                 told[tp.partition] = mark
                 headers = watermark_header(self._partition, mark)
             records.append(OutRecord(tp, raw, value, time_ms, headers))
+        self.check(records)
+        self._told = told
         return records
 
     def tell(self, watermark_ms: int, *, is_idle: bool) -> None:
@@ -161,7 +173,15 @@ class TableSink:
         shard = self._table.shards[self._partition]
         if shard.owner is not None:
             shard.owner.yield_to_other(shard)
-        _write(rows, self._packed, shard.stage)
+        _write(rows, self._checked, shard.stage)
+
+    def _checked(self, rows: Rows) -> dict[bytes, bytes | None]:
+        packed, most = self._packed(rows), self._table.max_bytes
+        longest = max(map(len, filter(None, packed.values())), default=0)
+        if most is not None and longest > most - KEY_ROOM:
+            for key, data in packed.items():
+                check_row(self._table.name, key, data or b"", most)
+        return packed
 
     def _packed_rows(self, rows: Rows) -> dict[bytes, bytes | None]:
         there = [value for value in rows.values if value is not None]
@@ -220,6 +240,10 @@ def _write_singly(rows: Rows, make: Callable[[Rows], T], take: Callable[[T], Non
             raise RowError(origin) from exc
         take(made)
         start = stop
+
+
+def _take_all(_: Sequence[OutRecord]) -> None:
+    """Refuse nothing."""
 
 
 def _text_of(key: object) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from streamapp.core.batch import TP, RecordBatch
+    from streamapp.core.limits import Limits
     from streamapp.engine.gate import Gate
     from streamapp.engine.outbox import Outbox
     from streamapp.engine.stream import Stream
@@ -40,6 +41,8 @@ class Subscriptions:
     ) -> None:
         self.policies: dict[str, ErrorPolicy] = {}
         self.counts: Mapping[str, int] = {}
+        #: What topics take.
+        self.limits: Mapping[str, Limits] = {}
         #: Partitions whose records wait in the broker: their buffers are full.
         self.paused: set[TP] = set()
         self.on_change: Callable[[], None] = lambda: None
@@ -69,7 +72,7 @@ class Subscriptions:
                 name,
                 key[1],
                 channel.decode_batch,
-                Rejects(name, self._dead_letters, policy, FeedStats()),
+                Rejects(name, self._dead_letters, policy, FeedStats(), self.limits),
                 self._gate,
                 self._outbox,
                 self._partitions_of,
@@ -96,7 +99,7 @@ class Subscriptions:
                 name,
                 topics,
                 decode,
-                Rejects(name, self._dead_letters, policy, FeedStats()),
+                Rejects(name, self._dead_letters, policy, FeedStats(), self.limits),
                 self._gate,
                 self._outbox,
                 self._partitions_of,

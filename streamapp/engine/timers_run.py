@@ -125,6 +125,7 @@ class TimerRunner:
             f"{self._engine.app.conf.id}-dead-letters",
             timers.spec.policy,
             stats,
+            self._engine.topics.limits,
         )
         burst = Burst(self._engine, timers, place[1], rejects)
         self._bursts[place] = burst

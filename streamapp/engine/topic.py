@@ -126,15 +126,19 @@ class Topic(faust.Topic):
 
         Raises:
             EncodeError: The key or value is not what the topic declares.
+            TooLargeError: The record is larger than the topic takes; nothing is sent.
+            RefusedError: The broker would refuse it for another reason; nothing is sent.
             UnknownTopicError: The topic does not exist and may not be created.
         """
         name = self.get_topic_name()
         raw_key = self.encode("key", key, key_serializer)
         raw_value = self.encode("value", value, value_serializer)
-        scope = current_scope.get()
+        pairs, scope = _headers(headers), current_scope.get()
         if scope is None or force or (scope.partition < 0 and not scope.is_lost):
+            stamp = round((timestamp or 0) * 1_000)
+            self.app.engine.topics.check([OutRecord(TP(name, 0), raw_key, raw_value, stamp, pairs)])
             sent = await (await self._get_producer()).send(
-                name, raw_key, raw_value, partition, timestamp, list(_headers(headers))
+                name, raw_key, raw_value, partition, timestamp, list(pairs)
             )
             if callback is not None:
                 sent.add_done_callback(callback)
@@ -146,7 +150,8 @@ class Topic(faust.Topic):
             msg = f"Topic {name} has no partition {partition}"
             raise UsageError(msg, hint=f"It has {partitions}, counted from 0")
         stamp = scope.source.timestamp_ms if timestamp is None else round(timestamp * 1_000)
-        record = OutRecord(TP(name, partition), raw_key, raw_value, stamp, _headers(headers))
+        record = OutRecord(TP(name, partition), raw_key, raw_value, stamp, pairs)
+        self.app.engine.topics.check([record])
         scope.outputs.append(record)
         return Staged(record.tp)
 

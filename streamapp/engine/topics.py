@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Sequence
 from inspect import unwrap
 from typing import TYPE_CHECKING, Any
 
-from streamapp.core.batch import TP
+from streamapp.core.batch import TP, OutRecord
+from streamapp.core.limits import NO_LIMITS, Limits
 from streamapp.errors import PartitionMismatchError, UnknownTopicError
-from streamapp.transport.broker import TopicSpec
+from streamapp.transport.broker import TopicInfo, TopicSpec
 from streamapp.transport.partitioner import StickyChooser, partition_for_key
 
 if TYPE_CHECKING:
@@ -24,6 +27,8 @@ class Topics:
 
     def __init__(self, app: App) -> None:
         self.counts: dict[str, int] = {}
+        #: What each topic takes, where its broker has told.
+        self.limits: dict[str, Limits] = {}
         self._app = app
         self._sticky = StickyChooser()
         self._lock = asyncio.Lock()
@@ -60,13 +65,27 @@ class Topics:
             msg = f"Topic {name} does not exist"
             raise UnknownTopicError(msg, hint="Create it, or set topic_allow_declare=True")
         if existing is not None and topic.partitions in (None, existing.spec.partitions):
-            self.counts[name] = existing.spec.partitions
+            self._note(existing)
             return
         await self._create(_spec(topic, name, topic.partitions or conf.topic_partitions))
 
     async def _create(self, spec: TopicSpec) -> None:
-        info = await self._app.engine.call(self._app.broker.create_topic, spec)
-        self.counts[spec.name] = info.spec.partitions
+        self._note(await self._app.engine.call(self._app.broker.create_topic, spec))
+
+    def _note(self, info: TopicInfo) -> None:
+        self.counts[info.spec.name] = info.spec.partitions
+        self.limits[info.spec.name] = info.limits
+
+    def check(self, records: Sequence[OutRecord]) -> None:
+        """Refuse what the broker would refuse; the records are of one topic.
+
+        Raises:
+            InputError: One of them is too large, has no key, or is of the future.
+        """
+        limits = self.limits.get(records[0].tp.topic, NO_LIMITS) if records else NO_LIMITS
+        if limits is not NO_LIMITS:
+            now_ms = time.time_ns() // 1_000_000
+            limits.check_all(records, now_ms)
 
     def choose(self, topic: str, key: bytes | None, partitions: int) -> int:
         """Return the partition of a record: by its key, as every Kafka client does."""

@@ -13,10 +13,15 @@ from typing import Any, Final, cast
 
 import msgspec
 
+from streamapp.errors import TooLargeError
 from streamapp.serde.codecs import value_decoder, value_encoder
+from streamapp.serde.ordered_keys import decode_key
 
 #: Characters of a text that memory shares as it is: as JSON it stays far below the codec's bound.
 _SHORT_TEXT = 4_096
+#: Bytes that a log adds to a row, and how long keys are for which no row is looked at twice.
+_ROW_BYTES = 100
+KEY_ROOM: Final = 4_000
 _encode_scalar = msgspec.json.Encoder().encode
 
 
@@ -38,6 +43,25 @@ class Packed:
 
     def __init__(self, data: bytes) -> None:
         self.data = data
+
+
+def check_row(table: str, key: bytes, data: bytes, max_bytes: int) -> None:
+    """Refuse a row that its changelog would refuse, in the event that writes it.
+
+    Args:
+        table: Its name.
+        key: The ordered bytes of the key.
+        data: The bytes of the value.
+        max_bytes: What the changelog takes.
+
+    Raises:
+        TooLargeError: The row is larger.
+    """
+    size = len(key) + len(data) + _ROW_BYTES
+    if size > max_bytes:
+        msg = f"Table {table}, key {decode_key(key)!r:.80}: a row of {size:,} bytes is too large"
+        hint = f"Its changelog takes {max_bytes:,}: keep less, or raise its max.message.bytes"
+        raise TooLargeError(msg, hint=hint)
 
 
 @dataclass(frozen=True, slots=True)

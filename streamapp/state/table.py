@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamapp.errors import ConfigError, EncodeError, PartitionMismatchError, UsageError
 from streamapp.serde.ordered_keys import PLAIN_KEYS, encode_key, encode_prefix
-from streamapp.state.rows import ABSENT, MISSING, Packed, row_codec
+from streamapp.state.rows import ABSENT, KEY_ROOM, MISSING, Packed, check_row, row_codec
 from streamapp.state.scope import EventScope, current_scope
 from streamapp.state.shard import Shard, memory_key, memory_key_of, plain_key
 from streamapp.state.store import prefix_end
@@ -70,6 +70,8 @@ class Table(WritesColumns):
         self.shards: dict[int, Shard] = {}
         #: Whether the rows are windows of a pipeline: ``start`` and ``end`` are event times.
         self.holds_windows = False
+        #: Bytes of the largest row that the changelog takes, known when the worker starts.
+        self.max_bytes: int | None = None
         #: Number of partitions, known when the worker starts.
         self.partitions = spec.partitions or 0
         #: Event time of a partition for readers outside of events, in ms since 1970.
@@ -346,6 +348,8 @@ class Table(WritesColumns):
         except EncodeError as exc:
             msg = f"Table {self.name}, key {key!r:.80}: {exc.message}"
             raise EncodeError(msg, hint=exc.hint) from exc
+        if self.max_bytes is not None and len(data) > self.max_bytes - KEY_ROOM:
+            check_row(self.name, encode_key(key), data, self.max_bytes)
         windows = self.spec.windows
         lives_from = scope.now_ms if windows is None else windows.end_of(key)
         if self.spec.ttl_ms is None:

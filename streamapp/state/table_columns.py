@@ -18,7 +18,7 @@ from streamapp.errors import UsageError
 from streamapp.serde.coders import MAX_BYTES, Decoder
 from streamapp.serde.ordered_keys import PLAIN_KEYS
 from streamapp.serde.strict_json import json_lines
-from streamapp.state.rows import Packed
+from streamapp.state.rows import KEY_ROOM, Packed
 from streamapp.state.scope import current_scope
 from streamapp.state.shard import check_keys, memory_key
 
@@ -44,6 +44,7 @@ class WritesColumns(MutableMapping[Any, Any]):
     """The part of a table that is written by columns."""
 
     codec: RowCodec
+    max_bytes: int | None
     _is_lasting: bool
 
     def add(self, keys: object, amounts: object = 1) -> None:
@@ -148,7 +149,8 @@ class WritesColumns(MutableMapping[Any, Any]):
             lines = json_lines(values)
         except Exception:  # noqa: BLE001 - encoded one by one, it says which one and why
             return None
-        if max(map(len, lines), default=0) > MAX_BYTES:
+        most = MAX_BYTES if self.max_bytes is None else min(MAX_BYTES, self.max_bytes - KEY_ROOM)
+        if max(map(len, lines), default=0) > most:
             return None
         return dict(zip(rows, map(Packed, lines), strict=True))
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from streamapp.core.batch import TP, OutRecord, RecordBatch
+from streamapp.core.limits import NO_LIMITS, Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +32,14 @@ class TopicSpec:
 
 @dataclass(frozen=True, slots=True)
 class TopicInfo:
-    """A topic as it is. ``uid`` names its incarnation: a topic made anew has another one."""
+    """A topic as it is. ``uid`` names its incarnation: a topic made anew has another one.
+
+    ``limits`` are what the broker refuses: whoever sends looks at them first.
+    """
 
     spec: TopicSpec
     uid: str
+    limits: Limits = NO_LIMITS
 
 
 class OffsetRange(NamedTuple):

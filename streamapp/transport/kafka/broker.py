@@ -95,6 +95,7 @@ class KafkaBroker:
         if not records:
             return []
         self._cluster.topics.require(record.tp for record in records)
+        self._cluster.topics.own_limits.check_all(records, 0)
         # One at a time: a flush waits for the records of all callers.
         with self._appending:
             producer = self._opened()

@@ -30,7 +30,7 @@ class Cluster:
         self.trouble = self.clients.trouble
         self.names = Names(options.prefix)
         self.admin = Admin(self.clients.admin)
-        self.topics = Topics(self.admin, self.names, options.replication, self.trouble)
+        self.topics = Topics(self.admin, self.names, options, self.trouble)
         self.positions = Positions(self.clients, self.names)
         self.groups = Groups(self.admin, self.topics, self.positions, self.names)
         self.rights = Rights(self.admin, self.names, options.security.principal, self.trouble)

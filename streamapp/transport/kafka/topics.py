@@ -9,6 +9,7 @@ from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCol
 from confluent_kafka.admin import ConfigResource, NewTopic, OffsetSpec, ResourceType
 
 from streamapp.core.batch import TP
+from streamapp.core.limits import Limits
 from streamapp.errors import (
     BrokerError,
     BrokerUnavailableError,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from streamapp.transport.kafka.admin import Admin
     from streamapp.transport.kafka.failures import Trouble
     from streamapp.transport.kafka.names import Names
+    from streamapp.transport.kafka.options import KafkaOptions
 
 #: ms for which compaction leaves records alone: a worker that is started again soon finds the
 #: record after which its store goes on, and need not rebuild it.
@@ -33,6 +35,11 @@ _COMPACTION_LAG_MS = 600_000
 #: ms for which a deleted key can still be seen to be deleted; ``state.changelog`` relies on it.
 _TOMBSTONE_MS = 24 * 3_600_000
 _UNBOUNDED = -1
+#: Bytes of the largest record that librdkafka sends, unless it is told otherwise.
+_MOST_BYTES = 1_000_000
+#: What brokers write for a time that never comes.
+_NEVER_MS = (1 << 63) - 1
+_DENIED = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED})
 #: Seconds that a cluster has to answer at first, while nothing says why it does not.
 _FIRST_S = 15.0
 #: Seconds of one try: whoever starts a program waits for it, to see that nothing listens.
@@ -48,10 +55,12 @@ _LOOK_S = 0.02
 class Topics:
     """What a broker asks the cluster about topics; thread-safe."""
 
-    def __init__(self, admin: Admin, names: Names, replication: int, trouble: Trouble) -> None:
+    def __init__(self, admin: Admin, names: Names, options: KafkaOptions, trouble: Trouble) -> None:
         self._admin = admin
         self._names = names
-        self._replication = replication
+        self._replication = options.replication
+        #: Of the client: what no topic gets.
+        self.own_limits = Limits(int(options.settings.get("message.max.bytes", _MOST_BYTES)))
         self.trouble = trouble
         self._counts: dict[str, int] = {}
 
@@ -111,14 +120,16 @@ class Topics:
                 config = configs[resource].result(CALL_S)
             except (KafkaException, TimeoutError) as exc:
                 error = error_of(exc)
-                if error is not None and error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-                    continue
+                code = None if error is None else error.code()
+                if code == KafkaError.UNKNOWN_TOPIC_OR_PART or (wanted is None and code in _DENIED):
+                    continue  # others' topics are nothing to us
                 raise failure(exc, f"describing topic {name}", self.trouble) from exc
             if all(part.leader is not None and part.leader.id >= 0 for part in topic.partitions):
                 ours = name.removeprefix(self._names.prefix)
                 values = {key: entry.value for key, entry in config.items()}
                 spec = _spec_of(ours, len(topic.partitions), values)
-                found[ours] = TopicInfo(spec, str(topic.topic_id))
+                limits = _limits_of(values, self.own_limits)
+                found[ours] = TopicInfo(spec, str(topic.topic_id), limits)
         return found
 
     def connect(self) -> None:
@@ -233,6 +244,18 @@ def _config_of(spec: TopicSpec) -> dict[str, str]:
         config["min.compaction.lag.ms"] = str(_COMPACTION_LAG_MS)
         config["delete.retention.ms"] = str(_TOMBSTONE_MS)
     return config
+
+
+def _limits_of(config: Mapping[str, str | None], own: Limits) -> Limits:
+    """Return what a topic takes of a client with limits of its own."""
+    bounds = (own.max_bytes, int(config.get("max.message.bytes") or 0))
+    ahead_ms = int(config.get("message.timestamp.after.max.ms") or _NEVER_MS)
+    is_bound = ahead_ms != _NEVER_MS and config.get("message.timestamp.type") != "LogAppendTime"
+    return Limits(
+        min(filter(None, bounds)),
+        ahead_ms if is_bound else None,
+        needs_key="compact" in (config.get("cleanup.policy") or ""),
+    )
 
 
 def _spec_of(name: str, partitions: int, config: Mapping[str, str | None]) -> TopicSpec:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from streamapp.core.limits import Limits
 from streamapp.errors import BrokerError
 from streamapp.transport.sqlite.codec import Columns, Packed, pack, unpack
 
@@ -66,8 +67,17 @@ class Draft:
     shares: tuple[Share, ...]
 
 
+#: What every topic takes: a record is in memory several times while it is written or read.
+LIMITS = Limits(max_bytes=64 << 20)
+
+
 def draft(records: Sequence[OutRecord]) -> Draft:
-    """Pack records of any partitions, in their order within each."""
+    """Pack records of any partitions, in their order within each.
+
+    Raises:
+        TooLargeError: One is larger than ``LIMITS``.
+    """
+    LIMITS.check_all(records, 0)
     shares = []
     for indexes, chosen in _by_partition(records):
         tps, keys, values, timestamps, headers = zip(*chosen, strict=True)

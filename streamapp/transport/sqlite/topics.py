@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from streamapp.core.names import NAME_HINT, is_topic_name
 from streamapp.errors import ConfigError, PartitionMismatchError, UnknownTopicError
 from streamapp.transport.broker import OffsetRange, TopicInfo, TopicSpec
+from streamapp.transport.sqlite.log import LIMITS
 
 if TYPE_CHECKING:
     import sqlite3
@@ -142,7 +143,7 @@ def _insert(conn: sqlite3.Connection, spec: TopicSpec) -> Topic:
     conn.executemany(
         "INSERT INTO part (tid, p) VALUES (?, ?)", [(tid, p) for p in range(spec.partitions)]
     )
-    return Topic(tid, TopicInfo(spec, uid))
+    return Topic(tid, TopicInfo(spec, uid, LIMITS))
 
 
 def _select(conn: sqlite3.Connection) -> dict[str, Topic]:
@@ -151,7 +152,7 @@ def _select(conn: sqlite3.Connection) -> dict[str, Topic]:
         tid, name, uid, partitions, cleanup, retention_ms, retention_bytes = row
         kinds = frozenset(cleanup.split(","))
         spec = TopicSpec(name, partitions, kinds, retention_ms, retention_bytes)
-        topics[name] = Topic(tid, TopicInfo(spec, uid))
+        topics[name] = Topic(tid, TopicInfo(spec, uid, LIMITS))
     return topics
 
 
