@@ -2,7 +2,7 @@
 
 The cut is taken on the event loop between two steps of all agents, so it needs no waiting: agents
 at the end of an event contribute their position, an event in hand contributes nothing (its rows are
-taken as they were before it). Then a thread writes, in this order:
+taken as they were before it). Then it is written (``committer`` says by whom), in this order:
 
 1. the broker's one transaction: outputs, changelog records and positions;
 2. at its own slower pace the local store: rows, then the marks up to which they are complete.
@@ -13,10 +13,10 @@ The reverse order would let the store hold rows that the changelog lacks.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from streamapp.core.batch import TP, OutRecord
 from streamapp.faults import crash_point
@@ -27,6 +27,7 @@ from streamapp.transport.broker import Position
 if TYPE_CHECKING:
     from streamapp.state.shard import Shard
     from streamapp.state.store import Store
+    from streamapp.transport.at_once import CommitsAtOnce
     from streamapp.transport.broker import Member
 
 #: Rows that wait for the store before it is written although its interval has not passed: bounds
@@ -43,6 +44,11 @@ class Cut:
     outputs: list[OutRecord]
     rows: list[tuple[Shard, TP, dict[bytes, bytes | None]]]
     positions: dict[TP, Position]
+
+    @property
+    def size(self) -> int:
+        """Number of records that it becomes."""
+        return len(self.outputs) + sum(len(changes) for _, _, changes in self.rows)
 
     @property
     def is_empty(self) -> bool:
@@ -62,7 +68,7 @@ class Written:
 
 @dataclass(slots=True)
 class StoreWriter:
-    """Rows that are in the changelog and wait for the local store. Used by the commit thread only.
+    """Rows that are in the changelog and wait for the local store. Used by one commit at a time.
 
     ``uids`` names the incarnation of each changelog topic.
     """
@@ -92,14 +98,18 @@ class StoreWriter:
             note = note_key(f"position/{tp.topic}/{tp.partition}")
             self._notes[note] = f"{position.offset} {position.metadata}".encode()
 
+    def is_due(self, more: int = 0) -> bool:
+        """Tell whether it is time to write, also with so many rows more."""
+        is_late = time.monotonic() - self._last >= self.interval_s
+        return is_late or len(self._changes) + more >= _FLUSH_ROWS
+
     def flush(self, *, force: bool = False) -> list[tuple[Shard, dict[bytes, bytes | None]]]:
         """Write what waits if it is time; return the rows that the store has now.
 
         Raises:
             StateError: The store failed; what waited is lost here but is in the changelog.
         """
-        is_due = time.monotonic() - self._last >= self.interval_s
-        if not self._notes or not (force or is_due or len(self._changes) >= _FLUSH_ROWS):
+        if not self._notes or not (force or self.is_due()):
             return []
         crash_point("store.before")
         # The marks come last: rows that are ahead of their mark are written again from the
@@ -124,13 +134,47 @@ def write_cut(member: Member, cut: Cut, writer: StoreWriter) -> Written:
         StateError: The broker has the cut, the store has not: it must be opened again and follow
             the changelog.
     """
-    begun, cpu_begun = time.perf_counter(), time.thread_time()
+    begun = _Times.now()
+    records = _records_of(cut)
+    return _written(cut, writer, records, member.commit(records, cut.positions), begun)
+
+
+def write_cut_at_once(member: CommitsAtOnce, cut: Cut, writer: StoreWriter) -> Written | None:
+    """Commit a cut as ``write_cut`` does; ``None`` if others would have to be waited for."""
+    begun = _Times.now()
+    records = _records_of(cut)
+    offsets = member.commit_at_once(records, cut.positions)
+    return None if offsets is None else _written(cut, writer, records, offsets, begun)
+
+
+class _Times(NamedTuple):
+    """Seconds by the clock, and of the thread's CPU."""
+
+    clock: float
+    cpu: float
+
+    @classmethod
+    def now(cls) -> _Times:
+        return cls(time.perf_counter(), time.thread_time())
+
+
+def _records_of(cut: Cut) -> list[OutRecord]:
     now_ms = time.time_ns() // 1_000_000
     records = [*cut.outputs]
     for _, tp, changes in cut.rows:
         records.extend(change_records(tp, changes, now_ms))
     crash_point("commit.before")
-    offsets = member.commit(records, cut.positions)
+    return records
+
+
+def _written(
+    cut: Cut,
+    writer: StoreWriter,
+    records: Sequence[OutRecord],
+    offsets: Sequence[int],
+    begun: _Times,
+) -> Written:
+    """Let the rows of a cut that the broker has at these offsets go to the store."""
     crash_point("commit.after")
     last = {record.tp: (offset, record) for record, offset in zip(records, offsets, strict=True)}
     writer.add(
@@ -141,5 +185,5 @@ def write_cut(member: Member, cut: Cut, writer: StoreWriter) -> Written:
         },
     )
     flushed = writer.flush()
-    seconds, cpu_seconds = time.perf_counter() - begun, time.thread_time() - cpu_begun
-    return Written(flushed, len(records), seconds, cpu_seconds)
+    ended = _Times.now()
+    return Written(flushed, len(records), ended.clock - begun.clock, ended.cpu - begun.cpu)

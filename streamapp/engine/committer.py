@@ -1,4 +1,9 @@
-"""When commits happen, and what a failed one leads to. One commit at a time, on one thread."""
+"""When and where commits happen, and what a failed one leads to. One commit at a time.
+
+A thread writes them, beside the agents. But to wake it, and to share the interpreter with it, takes
+several times as long as a commit of a few records: such a one is written on the event loop, if the
+broker can do that without waiting for others and the disk is fast.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from streamapp.engine.commit import Cut, StoreWriter, Written, write_cut
+from streamapp.engine.commit import Cut, StoreWriter, Written, write_cut, write_cut_at_once
 from streamapp.errors import BrokerFullError, StateError
+from streamapp.transport.at_once import CommitsAtOnce
 
 if TYPE_CHECKING:
     from streamapp.engine.checkpoints import CheckpointMaker
@@ -27,6 +33,12 @@ _T = TypeVar("_T")
 #: commits take at most half of the CPU. Smaller ones follow each other at once: outputs gather
 #: while the last commit waits for the disk, and a shorter sleep than this there is none.
 _LINGER_S = 0.001
+#: Records of a commit that is written on the event loop at most: others would hold it up with their
+#: own CPU time, while agents could have worked on.
+_AT_ONCE_RECORDS = 256
+#: Seconds of the last commit from which on the next one is the thread's: a disk that is slow for a
+#: while holds the event loop up once, and not again.
+_AT_ONCE_S = 0.005
 #: Seconds after which a commit that is not done is worth a line in the log.
 _SLOW_S = 5.0
 #: Seconds between two tries while the broker has no room.
@@ -85,10 +97,15 @@ class Committer:
 
     async def wait_until_due(self) -> None:
         """Wait for the end of the interval, or for outputs."""
+        wanted = self._outbox.wanted
+        # Unlike `wait_for` this needs no task, nor turns of the loop between an output and its cut.
+        alarm = asyncio.get_running_loop().call_later(self._interval_s, wanted.set)
         try:
-            await asyncio.wait_for(self._outbox.wanted.wait(), self._interval_s)
-        except TimeoutError:
-            return
+            await wanted.wait()
+        finally:
+            alarm.cancel()
+        # If there can be no commit now, the next try is for the end of the next interval.
+        wanted.clear()
         if self._last_cpu_s >= _LINGER_S:
             await asyncio.sleep(min(self._last_cpu_s, self._interval_s))
 
@@ -149,7 +166,7 @@ class Committer:
         if self.member is None or self.writer is None:
             return
         if not cut.is_empty:
-            written = await self._write(cut, give_up)
+            written = await self._write(self.member, self.writer, cut, give_up)
             self._note(written)
             self._on_committed(cut)
             _mark_flushed(written.flushed)
@@ -157,11 +174,15 @@ class Committer:
             await self._flush(force=self._budget.is_crowded)
         self._budget.relax()
 
-    async def _write(self, cut: Cut, give_up: Callable[[], bool]) -> Written:
+    async def _write(
+        self, member: Member, writer: StoreWriter, cut: Cut, give_up: Callable[[], bool]
+    ) -> Written:
         try:
             while True:
                 try:
-                    written = await self._watched(write_cut, self.member, cut, self.writer)
+                    written = self._write_at_once(member, writer, cut)
+                    if written is None:
+                        written = await self._watched(write_cut, member, cut, writer)
                 except BrokerFullError as exc:
                     self._note_full(exc)
                     if give_up():
@@ -179,6 +200,17 @@ class Committer:
             # Also when it gives up: the next commit finds out by itself whether there is room.
             self.is_full = False
             self._gate.open("the broker has no room")
+
+    def _write_at_once(self, member: Member, writer: StoreWriter, cut: Cut) -> Written | None:
+        size = cut.size
+        if (
+            size <= _AT_ONCE_RECORDS
+            and self.stats.last_seconds <= _AT_ONCE_S
+            and not writer.is_due(size)
+            and isinstance(member, CommitsAtOnce)
+        ):
+            return write_cut_at_once(member, cut, writer)
+        return None
 
     def _note_full(self, exc: BrokerFullError) -> None:
         self.stats.failures += 1

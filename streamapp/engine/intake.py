@@ -1,17 +1,24 @@
-"""The thread that polls the group member and hands what comes to the event loop.
+"""Brings what the group member has to the event loop.
 
-It polls all the time, because liveness in the group hangs on it; when the loop is behind, it asks
-for events of the group only, so that records wait in the broker and not in memory.
+A thread polls all the time, because liveness in the group hangs on it; when the loop is behind, it
+asks for events of the group only, so that records wait in the broker and not in memory.
+
+Where the broker can ring the loop, the loop reads by itself what has just been written: a thread
+would have to be woken, and to share the interpreter with the loop while it reads. What is more than
+the loop should read in one go is the thread's, until that has caught up.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from enum import Enum, auto
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING
 
+from streamapp.core.batch import RecordBatch
 from streamapp.errors import StreamappError
+from streamapp.transport.at_once import RingsLoop
 
 if TYPE_CHECKING:
     from streamapp.transport.broker import Member, MemberEvent
@@ -24,6 +31,23 @@ _POLL_S = 0.5
 _BUSY_POLL_S = 0.005
 #: Seconds between two polls of a broker that fails.
 _PAUSE_S = 0.5
+#: Seconds after which the loop looks without a ring: bounds the delay after one that was lost.
+_LOOK_S = 0.1
+#: Records and bytes of one read from which on the next one is the thread's: the loop would be held
+#: up by the disk and by decoding, for some milliseconds.
+_MANY_RECORDS, _MANY_BYTES = 1_000, 1 << 20
+
+
+class _Turn(Enum):
+    """Who may read records: one follows the other, so that no batch overtakes another.
+
+    The thread gives its turn away, the loop takes it when it has handled what the thread had read;
+    the loop gives it back.
+    """
+
+    THREAD = auto()
+    NOBODY = auto()
+    LOOP = auto()
 
 
 class Intake:
@@ -46,6 +70,9 @@ class Intake:
         self._stopped = Event()
         self._hushed: asyncio.Future[None] | None = None
         self._is_hushed = False
+        self._rings = member if isinstance(member, RingsLoop) else None
+        self._bell = self._rings.hand_over() if self._rings is not None else None
+        self._turn = _Turn.THREAD
         self._thread = Thread(target=self._run, name="streamapp-intake", daemon=True)
         self._thread.start()
 
@@ -59,12 +86,68 @@ class Intake:
     def listen(self) -> None:
         """Bring records again; after ``member.seek``."""
         self._is_hushed = False
+        self._loop.call_soon(self._look)
 
     def stop(self) -> None:
         """End the thread and wait for it. Blocks for one poll at most."""
         self._stopped.set()
         self._member.wake()
         self._thread.join()
+        self._call(self._ignore_bell)
+
+    # --- the loop --------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Deliver what there is, if the loop is the one who reads."""
+        if self._rings is None or self._turn is not _Turn.LOOP or self._stopped.is_set():
+            return
+        try:
+            batches = self._rings.poll_nowait(0 if self._is_hushed else self._batch_max)
+        except StreamappError:
+            # The thread meets it too, says so, and tries again from time to time.
+            self._leave_to_thread()
+            return
+        except Exception as exc:  # noqa: BLE001 - a bug of ours: the worker must not outlive it
+            self._on_error(exc)
+            return
+        if batches:
+            self._hand_over([*batches])
+            if _are_many(batches):
+                self._leave_to_thread()
+
+    def _leave_to_thread(self) -> None:
+        self._ignore_bell()
+        self._turn = _Turn.THREAD
+        self._member.wake()
+
+    def _take_over(self) -> None:
+        if self._bell is not None and not self._stopped.is_set():
+            self._turn = _Turn.LOOP
+            self._loop.add_reader(self._bell, self._look)
+            # What was written until now has rung for nobody.
+            self._look()
+
+    def _ignore_bell(self) -> None:
+        if self._bell is not None:
+            self._loop.remove_reader(self._bell)
+
+    def _handle(self, events: list[MemberEvent]) -> None:
+        try:
+            self._hand_over(events)
+        finally:
+            with self._guard:
+                was_behind = self._on_the_way >= _AHEAD
+                self._on_the_way -= 1
+            if was_behind:
+                self._member.wake()
+
+    def _hand_over(self, events: list[MemberEvent]) -> None:
+        try:
+            self._deliver(events)
+        except Exception as exc:  # noqa: BLE001 - the records would be missing without a word
+            self._on_error(exc)
+
+    # --- the thread ------------------------------------------------------------------------------
 
     def _run(self) -> None:
         while not self._stopped.is_set():
@@ -73,12 +156,9 @@ class Intake:
                 # In the loop's order this comes after all that was handed over before.
                 self._call(_resolve, hushed)
             is_behind = self._is_hushed or self._on_the_way >= _AHEAD
+            is_reading = self._turn is _Turn.THREAD and not is_behind
             try:
-                events = (
-                    self._member.poll(_BUSY_POLL_S, 0)
-                    if is_behind
-                    else self._member.poll(_POLL_S, self._batch_max)
-                )
+                events = self._poll(is_behind=is_behind, is_reading=is_reading)
             except StreamappError as exc:
                 self._call(self._on_error, exc)
                 self._stopped.wait(_PAUSE_S)
@@ -90,22 +170,30 @@ class Intake:
                 with self._guard:
                     self._on_the_way += 1
                 self._call(self._handle, events)
+            if is_reading and self._bell is not None and not _are_many(events):
+                self._turn = _Turn.NOBODY
+                self._call(self._take_over)
 
-    def _handle(self, events: list[MemberEvent]) -> None:
-        try:
-            self._deliver(events)
-        except Exception as exc:  # noqa: BLE001 - the records would be missing without a word
-            self._on_error(exc)
-        finally:
-            with self._guard:
-                was_behind = self._on_the_way >= _AHEAD
-                self._on_the_way -= 1
-            if was_behind:
-                self._member.wake()
+    def _poll(self, *, is_behind: bool, is_reading: bool) -> list[MemberEvent]:
+        if is_behind:
+            return self._member.poll(_BUSY_POLL_S, 0)
+        if is_reading:
+            return self._member.poll(_POLL_S if self._bell is None else 0, self._batch_max)
+        events = self._member.poll(_LOOK_S, 0)
+        self._call(self._look)
+        return events
 
     def _call(self, function: Callable[..., None], *args: object) -> None:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(function, *args)
+
+
+def _are_many(events: Sequence[MemberEvent]) -> bool:
+    batches = [event for event in events if isinstance(event, RecordBatch)]
+    return (
+        sum(map(len, batches)) >= _MANY_RECORDS
+        or sum(batch.size_bytes for batch in batches) >= _MANY_BYTES
+    )
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

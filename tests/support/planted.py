@@ -25,6 +25,11 @@ from streamapp.transport.sqlite.member import SqliteMember
 _GAP_S = 0.03
 
 
+def _by_thread() -> None:
+    """Let no commit be written on the event loop."""
+    SqliteMember.commit_at_once = lambda *_: None  # type: ignore[method-assign]
+
+
 def two_transactions() -> None:
     """Commit changelog and outputs first, positions in a transaction of their own."""
     one = SqliteMember.commit
@@ -38,6 +43,7 @@ def two_transactions() -> None:
         return offsets
 
     SqliteMember.commit = two  # type: ignore[method-assign]
+    _by_thread()
 
 
 def positions_first() -> None:
@@ -52,6 +58,7 @@ def positions_first() -> None:
         return one(self, records, {})
 
     SqliteMember.commit = two  # type: ignore[method-assign]
+    _by_thread()
 
 
 def store_first() -> None:
@@ -65,6 +72,7 @@ def store_first() -> None:
         return right(member, cut, writer)
 
     committer.write_cut = wrong  # type: ignore[attr-defined]
+    _by_thread()
 
 
 def last_of_batch_dropped() -> None:

@@ -216,7 +216,7 @@ def poll_while(reader: SqliteReader, act: Callable[[], object]) -> int:
 def test_reader_finds_records_when_no_bell_rings(
     broker: SqliteBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Bells, "ring", lambda _self: None)
+    monkeypatch.setattr(Bells, "ring", lambda *_: None)
     with closing(broker.reader()) as reader:
         reader.assign({P0: 0})
         assert poll_while(reader, lambda: broker.append(numbered(P0, 1))) == 1

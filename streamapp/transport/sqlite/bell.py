@@ -1,8 +1,8 @@
 """Doorbells: a commit wakes every waiting reader, in this process or in another.
 
-A waiter binds a datagram socket in the folder ``bells``; whoever commits sends an empty datagram to
-each. A ring may be lost (a full queue, a writer killed before ringing), so waiters also look at
-the file from time to time; a ring only makes that sooner.
+A waiter binds a datagram socket in the folder ``bells``; whoever commits sends a datagram to each.
+A ring may be lost (a full queue, a writer killed before ringing), so waiters also look at the file
+from time to time; a ring only makes that sooner.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ _POLL_S = 0.01
 _TICK_NS = 1_000_000_000
 
 
+#: What a ring says: a waiter of records need not look for changes of its group at each of them.
+RECORDS, CHANGES = b"", b"!"
+
+
 class Bells:
     """Rings all bells of a folder; thread-safe."""
 
@@ -43,10 +47,11 @@ class Bells:
         """Return where the bell of that name is rung."""
         return f"{self._base}/{name}"
 
-    def ring(self, but: Bell | None = None) -> None:
+    def ring(self, why: bytes = CHANGES, but: Bell | None = None) -> None:
         """Wake all waiters; never blocks, never fails: those who miss it look by themselves.
 
         Args:
+            why: ``RECORDS`` were written, or there are other ``CHANGES``.
             but: The bell of somebody whom this does not concern.
         """
         if self._fd is None:
@@ -58,7 +63,7 @@ class Bells:
             self._names = [path.name for path in self.folder.iterdir()]
         for name in self._names:
             if but is None or name != but.name:
-                self._ring(name)
+                self.ring_one(name, why)
 
     def close(self) -> None:
         """Stop ringing; safe to repeat."""
@@ -67,9 +72,10 @@ class Bells:
             os.close(fd)
             self._socket.close()
 
-    def _ring(self, name: str) -> None:
+    def ring_one(self, name: str, why: bytes) -> None:
+        """Wake one waiter, as ``ring`` does."""
         try:
-            self._socket.sendto(b"", self.address(name))
+            self._socket.sendto(why, self.address(name))
         except ConnectionRefusedError:
             # Its process was killed.
             with contextlib.suppress(OSError):
@@ -80,10 +86,12 @@ class Bells:
 
 
 class Bell:
-    """One waiter's bell. ``wait`` is called by one thread, ``wake`` by any."""
+    """One waiter's bell. ``wait`` is called by one thread, ``nudge`` and ``wake`` by any."""
 
     def __init__(self, bells: Bells) -> None:
         name = self.name = uuid.uuid4().hex[:16]
+        self._bells = bells
+        self._is_handed_over = False
         self._path = bells.folder / name
         self._inner, self._outer = socket.socketpair()
         self._inner.settimeout(0)
@@ -92,12 +100,12 @@ class Bell:
         self._bell.settimeout(0)
         self._poll = select.poll()
         self._poll.register(self._inner, select.POLLIN)
-        self._longest_s = _POLL_S
+        self._is_bound = False
         self._is_woken = False
         with contextlib.suppress(OSError):
             self._bell.bind(bells.address(name))
             self._poll.register(self._bell, select.POLLIN)
-            self._longest_s = _RUNG_S
+            self._is_bound = True
 
     def wait(self, timeout_s: float) -> bool:
         """Sleep until a ring, ``wake``, the time-out or the bound of a nap.
@@ -105,7 +113,7 @@ class Bell:
         Returns:
             Whether ``wake`` was called since the last wait.
         """
-        nap_s = max(0.0, min(timeout_s, self._longest_s))
+        nap_s = max(0.0, min(timeout_s, _RUNG_S if self._is_bound else _POLL_S))
         ready = {fd for fd, _ in self._poll.poll(nap_s * 1_000)}
         for one in (self._bell, self._inner):
             if one.fileno() in ready:
@@ -113,15 +121,37 @@ class Bell:
         is_woken, self._is_woken = self._is_woken, False
         return is_woken
 
+    def hand_over(self) -> int | None:
+        """Return the file in which somebody else sees rings from now on; not during ``wait``.
+
+        ``None``: there is none, and all stays as it is.
+        """
+        if not self._is_bound:
+            return None
+        self._poll.unregister(self._bell)
+        self._is_handed_over = True
+        return self._bell.fileno()
+
+    def drain(self) -> bool:
+        """Forget the rings until now; tell whether one of them was for ``CHANGES``."""
+        return _drain(self._bell)
+
     def nudge(self) -> None:
-        """End the current wait, or the next one, as a ring does."""
+        """Do to whoever waits what a ring does."""
+        if self._is_handed_over:
+            self._bells.ring_one(self.name, RECORDS)
+        else:
+            self.interrupt()
+
+    def interrupt(self) -> None:
+        """End the current ``wait``, or the next one."""
         with contextlib.suppress(OSError):
             self._outer.send(b"\0")
 
     def wake(self) -> None:
         """End the current wait, or the next one, and let it say so."""
         self._is_woken = True
-        self.nudge()
+        self.interrupt()
 
     def close(self) -> None:
         """Take the bell down; safe to repeat, not during ``wait``."""
@@ -130,7 +160,9 @@ class Bell:
             one.close()
 
 
-def _drain(one: socket.socket) -> None:
+def _drain(one: socket.socket) -> bool:
+    is_changed = False
     with contextlib.suppress(BlockingIOError):
         while True:
-            one.recv(64)
+            is_changed |= one.recv(64) == CHANGES
+    return is_changed

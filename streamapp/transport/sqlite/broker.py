@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 from streamapp.core.batch import TP, OutRecord
 from streamapp.errors import BrokerError, BrokerUnavailableError
-from streamapp.transport.sqlite.bell import Bell, Bells
+from streamapp.transport.sqlite.bell import RECORDS, Bell, Bells
 from streamapp.transport.sqlite.cursor import Cursor
 from streamapp.transport.sqlite.database import Database
 from streamapp.transport.sqlite.groups import Groups
@@ -130,7 +130,7 @@ class SqliteBroker:
         todo = draft(records)
         with self._bus.write() as conn:
             offsets = write(conn, self._topics, todo, _now_ms())
-        self._bells.ring()
+        self._bells.ring(RECORDS)
         return offsets
 
     def reader(self) -> SqliteReader:

@@ -110,20 +110,24 @@ class Cursor:
             except sqlite3.Error as exc:
                 raise from_sqlite(exc, self._path, is_writing=False) from exc
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether the last ``fetch`` has left something."""
+        return self._is_behind
+
     def close(self) -> None:
         """Close the connection, after a fetch that is under way; safe to repeat."""
         with self._lock:
             self._slots = {}
             self._conn.close()
 
-    def _fetch(self, behind: list[_Slot], max_records: int) -> list[RecordBatch]:
+    def _fetch(self, ends: Sequence[tuple[_Slot, int]], max_records: int) -> list[RecordBatch]:
         self._turn += 1
-        turn = self._turn % len(behind) if behind else 0
+        turn = self._turn % len(ends) if ends else 0
+        behind = [slot for slot, _ in (*ends[turn:], *ends[:turn])]
         batches: list[RecordBatch] = []
         room, space = max_records, _FETCH_BYTES
-        for waiting, slot in zip(
-            range(len(behind), 0, -1), behind[turn:] + behind[:turn], strict=True
-        ):
+        for waiting, slot in zip(range(len(behind), 0, -1), behind, strict=True):
             if room <= 0 or space <= 0:
                 break
             try:
@@ -138,16 +142,19 @@ class Cursor:
                 room -= len(batch)
                 space -= batch.size_bytes
         # Nobody behind: nothing to look for until somebody commits.
-        self._is_behind = bool(behind)
+        self._is_behind = any(slot.next < end for slot, end in ends)
         return batches
 
     def _slot(self, tp: TP, offset: int) -> _Slot:
         tid, _ = self._topics.locate(self._conn, tp)
         return _Slot(TP(*tp), Place(tid, tp[1]), offset)
 
-    def _behind(self) -> list[_Slot]:
-        """Return the partitions with something to read; those below earliest are moved up."""
-        behind: list[_Slot] = []
+    def _behind(self) -> list[tuple[_Slot, int]]:
+        """Return the partitions with something to read, and their ends.
+
+        Those below earliest are moved up.
+        """
+        behind: list[tuple[_Slot, int]] = []
         for tid, p, earliest, end in self._conn.execute("SELECT tid, p, earliest, next FROM part"):
             slot = self._slots.get(Place(tid, p))
             if slot is None or slot.is_paused:
@@ -155,7 +162,7 @@ class Cursor:
             if slot.next < earliest:
                 slot.next, slot.rest = earliest, None
             if slot.next < end:
-                behind.append(slot)
+                behind.append((slot, end))
         return behind
 
     def _read(self, slot: _Slot, count: int, space: int) -> RecordBatch | None:

@@ -17,7 +17,7 @@ from streamapp.errors import BrokerError
 from streamapp.transport.sqlite.compaction import Compaction, size_of
 from streamapp.transport.sqlite.locks import FileLock
 from streamapp.transport.sqlite.log import Place
-from streamapp.transport.sqlite.schema import BUSY_TIMEOUT_S, connect
+from streamapp.transport.sqlite.schema import connect
 
 if TYPE_CHECKING:
     import sqlite3
@@ -118,9 +118,7 @@ class Cleaner:
             conn.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         with self._db.exclusive() as conn:
             # Never waits for a long reader, which would make all writers wait: next time, then.
-            conn.execute("PRAGMA busy_timeout = 0")
             conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            conn.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1_000)}")
 
 
 class Janitor:

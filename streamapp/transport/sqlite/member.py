@@ -8,25 +8,35 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from streamapp.errors import FencedError
 from streamapp.faults import crash_point
 from streamapp.transport.broker import Assigned, Lost, MemberEvent, Position, Revoking
-from streamapp.transport.sqlite.bell import Bell, Bells
+from streamapp.transport.sqlite.bell import RECORDS, Bell, Bells
 from streamapp.transport.sqlite.coordination import Act, Phase, Sight, next_step
 from streamapp.transport.sqlite.groups import check_fence, write_positions
-from streamapp.transport.sqlite.log import draft, write
+from streamapp.transport.sqlite.log import Draft, draft, write
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from streamapp.core.batch import TP, OutRecord
+    from streamapp.core.batch import TP, OutRecord, RecordBatch
+    from streamapp.transport.sqlite.coordination import Peer
     from streamapp.transport.sqlite.cursor import Cursor
     from streamapp.transport.sqlite.membership import Membership
     from streamapp.transport.sqlite.topics import Topics
 
 _OWNERS = frozenset({Phase.OWNING, Phase.REVOKING})
+
+
+class _Right(NamedTuple):
+    """What a commit is checked against: the member's incarnation and what it may read."""
+
+    peer: Peer
+    generation: int
+    tps: frozenset[TP]
 
 
 class SqliteMember:
@@ -74,11 +84,26 @@ class SqliteMember:
         deadline = time.monotonic() + timeout_s
         with self._polling:
             while self._phase is not Phase.LEFT:
-                events = self._coordinate() or self._fetch(max_records)
+                events = self._coordinate() or [*self._fetch(max_records)]
                 left_s = deadline - time.monotonic()
                 if events or left_s <= 0 or self._bell.wait(left_s):
                     return events
         return []
+
+    def hand_over(self) -> int | None:
+        """See ``RingsLoop.hand_over``."""
+        return self._bell.hand_over()
+
+    def poll_nowait(self, max_records: int) -> list[RecordBatch]:
+        """See ``RingsLoop.poll_nowait``."""
+        if self._bell.drain():
+            # The answer to a change of the group may be to write, which is for the thread.
+            self._bell.interrupt()
+        batches = self._fetch(max_records)
+        if batches and self._cursor.is_behind:
+            # Nobody else may ring for what is left.
+            self._bell.nudge()
+        return batches
 
     def seek(self, positions: Mapping[TP, int]) -> None:
         """See ``Member.seek``."""
@@ -110,25 +135,69 @@ class SqliteMember:
         Raises:
             UnknownTopicError: A record's partition does not exist; nothing was written.
         """
-        todo = draft(records)
         with self._lock:
-            me, generation = self._membership.peer, self._membership.generation
-            tps = self._cursor.tps
-            if self._phase not in _OWNERS or not positions.keys() <= tps:
-                msg = f"member {me.id} does not own all of {sorted(positions)}"
-                raise FencedError(msg, hint="Drop the state of those partitions.")
-        group = self._membership.group
+            right = self._right_to(positions)
+        todo = draft(records)
         with self._membership.groups.bus.write() as conn:
-            check_fence(conn, group, me, generation)
-            offsets = write(conn, self._topics, todo, time.time_ns() // 1_000_000)
-            crash_point("sqlite.between")
-            write_positions(conn, self._topics, group, positions)
-        crash_point("sqlite.committed")
-        if records:
-            # A wake-up for nothing would take the interpreter's lock from those who work.
-            is_for_me = any(share.tp in tps for share in todo.shares)
-            self._bells.ring(but=None if is_for_me else self._bell)
+            offsets = self._write(conn, todo, positions, right)
+        self._announce(todo, right)
         return offsets
+
+    def commit_at_once(
+        self, records: Sequence[OutRecord], positions: Mapping[TP, Position]
+    ) -> list[int] | None:
+        """See ``CommitsAtOnce.commit_at_once``.
+
+        Raises:
+            UnknownTopicError: A record's partition does not exist; nothing was written.
+        """
+        # Whoever has it may be changing the group's rows, which waits for the disk.
+        if not self._lock.acquire(blocking=False):
+            return None
+        try:
+            right = self._right_to(positions)
+        finally:
+            self._lock.release()
+        todo = draft(records)
+        with self._membership.groups.bus.write_at_once() as conn:
+            if conn is None:
+                return None
+            offsets = self._write(conn, todo, positions, right)
+        self._announce(todo, right)
+        return offsets
+
+    def _right_to(self, positions: Mapping[TP, Position]) -> _Right:
+        """Return what allows a commit of these positions.
+
+        Raises:
+            FencedError: Nothing does.
+        """
+        right = _Right(self._membership.peer, self._membership.generation, self._cursor.tps)
+        if self._phase not in _OWNERS or not positions.keys() <= right.tps:
+            msg = f"member {right.peer.id} does not own all of {sorted(positions)}"
+            raise FencedError(msg, hint="Drop the state of those partitions.")
+        return right
+
+    def _write(
+        self,
+        conn: sqlite3.Connection,
+        todo: Draft,
+        positions: Mapping[TP, Position],
+        right: _Right,
+    ) -> list[int]:
+        group = self._membership.group
+        check_fence(conn, group, right.peer, right.generation)
+        offsets = write(conn, self._topics, todo, time.time_ns() // 1_000_000)
+        crash_point("sqlite.between")
+        write_positions(conn, self._topics, group, positions)
+        return offsets
+
+    def _announce(self, todo: Draft, right: _Right) -> None:
+        crash_point("sqlite.committed")
+        if todo.count:
+            # A wake-up for nothing would take the interpreter's lock from those who work.
+            is_for_me = any(share.tp in right.tps for share in todo.shares)
+            self._bells.ring(RECORDS, but=None if is_for_me else self._bell)
 
     def wake(self) -> None:
         """See ``Member.wake``."""
@@ -170,10 +239,8 @@ class SqliteMember:
         self._phase = step.phase
         return step.act, event
 
-    def _fetch(self, max_records: int) -> list[MemberEvent]:
-        if self._phase is not Phase.OWNING:
-            return []
-        return [*self._cursor.fetch(max_records)]
+    def _fetch(self, max_records: int) -> list[RecordBatch]:
+        return self._cursor.fetch(max_records) if self._phase is Phase.OWNING else []
 
     def _enter(self) -> None:
         self._membership.join()
