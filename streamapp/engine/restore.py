@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from streamapp.core.times import FOREVER_MS
 from streamapp.errors import BrokerUnavailableError
 from streamapp.faults import crash_point
 from streamapp.state.changelog import (
@@ -106,8 +105,9 @@ def restore(
     ahead = {tp: start for tp, start in starts.items() if start.offset < start.end}
     progress.total.update({tp: start.end - start.offset for tp, start in ahead.items()})
     progress.at_hand.update({tp: one.offset for tp, one in starts.items() if one.mark is not None})
-    _follow(broker, Target(store, by_log, progress), ahead, stop)
-    renew(store, [by_log[tp] for tp in ahead])
+    target = Target(store, by_log, progress, as_of(starts))
+    _follow(broker, target, ahead, stop)
+    target.renew(ahead)
     progress.ended = time.monotonic()
 
 
@@ -130,26 +130,19 @@ def prepare(store: Store, plans: Mapping[TP, ShardPlan], starts: Mapping[TP, Sta
         if start.mark is None:
             _wipe(store, plans[tp])
         if start.offset >= start.end:
-            check = 0 if start.mark is None else start.mark.check
-            note = _mark(plans[tp], start.end, check)
-            store.apply({mark_key(plans[tp].table, plans[tp].partition): note})
+            plan, check = plans[tp], 0 if start.mark is None else start.mark.check
+            mark = write_mark(Mark(plan.uid, start.end, _now_ms(), check))
+            store.apply({mark_key(plan.table, plan.partition): mark})
 
 
-def renew(store: Store, plans: Iterable[ShardPlan]) -> None:
-    """Note that the store is at the end of these logs now: a mark tells the time of its record."""
-    notes: dict[bytes, bytes | None] = {}
-    for plan in plans:
-        key = mark_key(plan.table, plan.partition)
-        mark = read_mark(store.get(key))
-        if mark is not None:
-            notes[key] = _mark(plan, mark.offset, mark.check)
-    store.apply(notes)
+def as_of(starts: Mapping[TP, Start]) -> dict[TP, int]:
+    """Return when the store was last known to lack nothing of what it has followed.
 
-
-def is_stale(store: Store, plans: Iterable[ShardPlan]) -> bool:
-    """Tell whether one of the logs may have lost deletions that the store has not seen."""
-    since_ms = time.time_ns() // 1_000_000 - TOMBSTONES_KEPT_MS
-    return any(mark.at_ms < since_ms for mark in _marks(store, plans).values())
+    What is read from nothing on is as of the beginning of that: no deletion of a row that was read
+    is gone from the log before it was there for ``TOMBSTONES_KEPT_MS``.
+    """
+    now_ms = _now_ms()
+    return {tp: now_ms if one.mark is None else one.mark.at_ms for tp, one in starts.items()}
 
 
 def _marks(store: Store, plans: Iterable[ShardPlan]) -> dict[TP, Mark]:
@@ -164,7 +157,7 @@ def _trusted(
     marks: dict[TP, Mark],
 ) -> dict[TP, Mark]:
     """Return the marks that belong to the logs as they are."""
-    now_ms = time.time_ns() // 1_000_000
+    now_ms = _now_ms()
     usable = {
         tp: mark
         for tp, mark in marks.items()
@@ -207,11 +200,17 @@ def _wipe(store: Store, plan: ShardPlan) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The store that changes are written to, by their logs, and the count of them."""
+    """The store that changes are written to, by their logs; see ``as_of``."""
 
     store: Store
     plans: Mapping[TP, ShardPlan]
     progress: RestoreProgress
+    as_of: dict[TP, int]
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether a log may have lost deletions that the store has not seen."""
+        return min(self.as_of.values()) < _now_ms() - TOMBSTONES_KEPT_MS
 
     def apply(self, batches: Sequence[RecordBatch], starts: Mapping[TP, Start]) -> None:
         """Write consecutive records of some logs with their marks, as one atomic step."""
@@ -222,10 +221,21 @@ class Target:
             for key, value in zip(batch.keys, batch.values, strict=True):
                 if key is not None:
                     changes[prefix + key] = value
-            mark = _mark(plan, batch.offsets[-1] + 1, _check(batch, -1), int(batch.timestamps[-1]))
-            changes[mark_key(plan.table, plan.partition)] = mark
+            at_ms = self.as_of[batch.tp]
+            mark = Mark(plan.uid, batch.offsets[-1] + 1, at_ms, _check(batch, -1))
+            changes[mark_key(plan.table, plan.partition)] = write_mark(mark)
             self.progress.done[batch.tp] = batch.next_offset - starts[batch.tp].offset
         self.store.apply(changes)
+
+    def renew(self, tps: Iterable[TP]) -> None:
+        """Note that the store is at the end of these logs now."""
+        now_ms = _now_ms()
+        notes: dict[bytes, bytes | None] = {}
+        for tp, mark in _marks(self.store, [self.plans[tp] for tp in tps]).items():
+            key = mark_key(self.plans[tp].table, self.plans[tp].partition)
+            notes[key] = write_mark(Mark(mark.uid, mark.offset, now_ms, mark.check))
+            self.as_of[tp] = now_ms
+        self.store.apply(notes)
 
 
 def _follow(broker: Broker, target: Target, starts: Mapping[TP, Start], stop: Event) -> None:
@@ -252,6 +262,5 @@ def _follow(broker: Broker, target: Target, starts: Mapping[TP, Start], stop: Ev
         reader.close()
 
 
-def _mark(plan: ShardPlan, offset: int, check: int, at_ms: int = FOREVER_MS) -> bytes:
-    """Return the mark of a store that has the log as it was at ``at_ms``, or as it is now."""
-    return write_mark(Mark(plan.uid, offset, min(at_ms, time.time_ns() // 1_000_000), check))
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from streamapp.core.placement import standbys
@@ -22,10 +22,9 @@ from streamapp.engine.restore import (
     RestoreProgress,
     Start,
     Target,
+    as_of,
     find_starts,
-    is_stale,
     prepare,
-    renew,
 )
 from streamapp.errors import BrokerError, StateError
 from streamapp.faults import crash_point
@@ -61,24 +60,28 @@ class Standby:
         self.records = 0
         self._engine = engine
         self._task: asyncio.Task[None] | None = None
-        self._ending = asyncio.Event()
+        #: Held while a thread writes to the store: it would go on if the task ended then.
+        self._writing = asyncio.Lock()
 
     def start(self) -> None:
         """Begin to follow, as soon as the group tells who has what."""
         if self._engine.app.options.standbys:
-            self._ending.clear()
             self._task = asyncio.create_task(self._run())
             self._engine.watch(self._task)
 
     async def hold(self) -> None:
-        """End: when it returns nothing is read or written any more. Safe to repeat."""
+        """End: when it returns nothing is written any more. Safe to repeat.
+
+        It does not wait for a broker that does not answer.
+        """
         task, self._task = self._task, None
         if task is not None:
-            self._ending.set()
+            async with self._writing:
+                task.cancel()
             await asyncio.wait({task})
 
     async def _run(self) -> None:
-        while not self._ending.is_set():
+        while True:
             try:
                 await self._follow(await self._choose())
             except BrokerError as exc:
@@ -88,7 +91,7 @@ class Standby:
                 return
             finally:
                 self.plans, self.positions = {}, {}
-            await self._rest(_RETRY_S)
+            await asyncio.sleep(_RETRY_S)
 
     async def _choose(self) -> Plans:
         """Return what to follow, as the group is now."""
@@ -105,22 +108,22 @@ class Standby:
         return {plan.log: plan for plan in plans if plan.log not in own}
 
     async def _follow(self, plans: Plans) -> None:
-        """Follow until ``hold``, or until others are to be followed."""
+        """Follow until others are to be followed."""
         if not plans:
-            await self._rest(_LOOK_S)
+            await asyncio.sleep(_LOOK_S)
             return
         engine = self._engine
         store = engine.keeper.store
         starts = await engine.call(find_starts, engine.app.broker, store, plans)
-        await engine.committer.call(prepare, store, plans, starts)
+        await self._write(prepare, store, plans, starts)
         reader = await engine.call(engine.app.broker.reader)
         try:
             await engine.call(reader.assign, {tp: one.offset for tp, one in starts.items()})
             self.plans, self.positions = plans, reader.positions()
-            target = Target(store, plans, RestoreProgress())
-            while await self._may_go_on(plans):
+            target = Target(store, plans, RestoreProgress(), as_of(starts))
+            while await self._may_go_on(target):
                 until = time.monotonic() + _LOOK_S
-                while time.monotonic() < until and not self._ending.is_set():
+                while time.monotonic() < until:
                     await self._step(reader, target, starts)
         finally:
             await engine.call(reader.close)
@@ -128,38 +131,32 @@ class Standby:
     async def _step(self, reader: Reader, target: Target, starts: Mapping[TP, Start]) -> None:
         begun = time.monotonic()
         if self._engine.gate.closed:
-            await self._rest(_REST_S)
+            await asyncio.sleep(_REST_S)
             return
         batches = await self._engine.call(reader.poll, 0.0, _BATCH)
         count = sum(map(len, batches))
         if batches:
             crash_point("standby.read")
-            await self._engine.committer.call(target.apply, batches, starts)
+            await self._write(target.apply, batches, starts)
             crash_point("standby.written")
             self.records += count
         self.positions = reader.positions()
         took = time.monotonic() - begun
-        await self._rest(took if count == _BATCH else max(took, _REST_S))
+        await asyncio.sleep(took if count == _BATCH else max(took, _REST_S))
 
-    async def _may_go_on(self, plans: Plans) -> bool:
+    async def _may_go_on(self, target: Target) -> bool:
         """Tell whether these are still the ones to follow, and note the time of those at the end.
 
         Who is behind for so long that deletions may be gone from the log must begin anew.
         """
-        if self._ending.is_set() or await self._choose() != plans:
+        if await self._choose() != target.plans:
             return False
-        engine = self._engine
-        ends = await engine.call(engine.app.broker.offsets, plans)
-        at_end = [plan for tp, plan in plans.items() if self.positions.get(tp, 0) >= ends[tp].end]
-        store = engine.keeper.store
-        await engine.committer.call(renew, store, at_end)
-        return not await engine.call(
-            is_stale, store, [p for p in plans.values() if p not in at_end]
-        )
+        ends = await self._engine.call(self._engine.app.broker.offsets, target.plans)
+        at_end = [tp for tp, at in self.positions.items() if at >= ends[tp].end]
+        await self._write(target.renew, at_end)
+        return not target.is_stale
 
-    async def _rest(self, seconds: float) -> None:
-        """Wait, or return at once when it is to end."""
-        try:
-            await asyncio.wait_for(self._ending.wait(), seconds)
-        except TimeoutError:
-            return
+    async def _write(self, function: Callable[..., None], *args: object) -> None:
+        """Run what writes to the store on the commit's thread, between two commits."""
+        async with self._writing:
+            await self._engine.committer.call(function, *args)

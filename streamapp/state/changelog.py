@@ -30,9 +30,10 @@ TOMBSTONES_KEPT_MS = 24 * 3_600_000
 class Mark(msgspec.Struct, frozen=True):
     """How far a store has followed one partition of a changelog.
 
-    ``offset`` is the next one to apply; ``at_ms`` the wall clock when ``offset`` was the end of the
-    log, or a time before that; ``check`` the fingerprint of the record before ``offset``, 0 when
-    there is none: a log that was restored from a copy and has grown since has another one there.
+    ``offset`` is the next one to apply; ``at_ms`` the wall clock when the store was at the end of
+    the log, or began to follow it from nothing; ``check`` the fingerprint of the record before
+    ``offset``, 0 when there is none: a log that was restored from a copy and has grown since has
+    another record there.
     """
 
     uid: str

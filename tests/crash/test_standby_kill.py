@@ -7,8 +7,8 @@ import os
 import random
 import signal
 import time
-import urllib.request
 from typing import TYPE_CHECKING, Any
+from urllib.request import urlopen
 
 import pytest
 from support.crash_app import Plan
@@ -42,11 +42,14 @@ def plan_of(folder: Path) -> Plan:
     )
 
 
-def status_of(worker: Running) -> dict[str, Any]:
+def url_of(worker: Running) -> str:
+    return f"http://127.0.0.1:{worker.plan.web_port}"
+
+
+def status_of(worker: Running, path: str = "status") -> dict[str, Any]:
     """Return what a worker says of itself; nothing while it does not answer."""
-    url = f"http://127.0.0.1:{worker.plan.web_port}/api/v1/status"
     try:
-        with urllib.request.urlopen(url, timeout=5) as response:
+        with urlopen(f"{url_of(worker)}/api/v1/{path}", timeout=5) as response:
             found: dict[str, Any] = json.load(response)
             return found
     except OSError:
@@ -71,6 +74,10 @@ def take_over(run: Run) -> None:
     peer = run.start(web_port=free_port())
     wait_until_followed(run, owner)
     wait_until_followed(run, peer)
+    placement = status_of(peer, "tables/counts")["placement"]
+    roles = {url_of(owner): "standby", url_of(peer): "active"}
+    assert {place["worker"] for place in placement} == roles.keys()
+    assert all(place["role"] == roles[place["worker"]] for place in placement)
     rebalances = status_of(peer)["group"]["rebalances"]
     run.feed(30)
     owner.kill()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,11 +11,11 @@ from streamapp.core.batch import TP, OutRecord
 from streamapp.engine.restore import (
     RestoreProgress,
     ShardPlan,
+    Start,
     Target,
+    as_of,
     find_starts,
-    is_stale,
     prepare,
-    renew,
 )
 from streamapp.state.changelog import TOMBSTONES_KEPT_MS, changelog_topic
 from streamapp.state.memory import MemoryStore
@@ -39,23 +38,18 @@ class Follower:
         self.starts = find_starts(bench.broker, self.store, self.plans)
         prepare(self.store, self.plans, self.starts)
         self.reader.assign({LOG: self.starts[LOG].offset})
+        self.target = Target(self.store, self.plans, RestoreProgress(), as_of(self.starts))
 
-    def write(self, key: bytes, ago_ms: int) -> None:
-        now_ms = time.time_ns() // 1_000_000
-        self.bench.broker.append([OutRecord(LOG, key, b"1", now_ms - ago_ms)])
+    def write(self, *keys: bytes) -> None:
+        """Append records that were written long ago."""
+        self.bench.broker.append([OutRecord(LOG, key, b"1", 1_000) for key in keys])
 
     def step(self, most: int) -> None:
-        target = Target(self.store, self.plans, RestoreProgress())
-        target.apply(self.reader.poll(1.0, most), self.starts)
+        self.target.apply(self.reader.poll(1.0, most), self.starts)
 
-    @property
-    def is_stale(self) -> bool:
-        return is_stale(self.store, self.plans.values())
-
-    def trusted(self) -> int | None:
-        """Return the offset that a takeover goes on from; ``None`` if it begins anew."""
-        start = find_starts(self.bench.broker, self.store, self.plans)[LOG]
-        return None if start.mark is None else start.offset
+    def trusted(self) -> Start:
+        """Return where a takeover goes on."""
+        return find_starts(self.bench.broker, self.store, self.plans)[LOG]
 
 
 @pytest.fixture
@@ -67,38 +61,45 @@ def follower() -> Iterator[Follower]:
 
 
 def test_takeover_goes_on_behind_the_last_record(follower: Follower) -> None:
-    for key in (b"a", b"b", b"c"):
-        follower.write(key, ago_ms=1_000)
-    follower.step(2)
-    assert follower.trusted() == 2
-    follower.step(2)
-    assert follower.trusted() == 3
-    assert not follower.is_stale
+    follower.write(b"a", b"b", b"c")
+    for most, offset in ((2, 2), (2, 3)):
+        follower.step(most)
+        assert follower.trusted().offset == offset
+    assert not follower.target.is_stale
 
 
-def test_who_is_a_day_behind_begins_anew(follower: Follower) -> None:
+def test_age_of_the_records_does_not_matter(follower: Follower) -> None:
+    """A log holds rows of all ages; who reads them in one go misses no deletion."""
+    follower.write(b"a", b"b")
+    follower.step(1)
+    assert follower.trusted().mark is not None
+
+
+def test_who_has_not_seen_the_end_for_a_day_begins_anew(follower: Follower) -> None:
     """Deletions of that time may be gone from the log before it comes to them."""
-    follower.write(b"a", ago_ms=TOMBSTONES_KEPT_MS + 60_000)
-    follower.write(b"b", ago_ms=0)
+    follower.write(b"a", b"b")
+    follower.target.as_of[LOG] -= TOMBSTONES_KEPT_MS + 1_000
+    assert follower.target.is_stale
     follower.step(1)
-    assert follower.is_stale
-    assert follower.trusted() is None
+    assert follower.trusted() == Start(0, 2, None)
 
 
-def test_silent_log_is_followed_as_of_now(follower: Follower) -> None:
-    follower.write(b"a", ago_ms=TOMBSTONES_KEPT_MS + 60_000)
+def test_who_is_at_the_end_is_so_as_of_now(follower: Follower) -> None:
+    follower.write(b"a")
+    follower.target.as_of[LOG] -= TOMBSTONES_KEPT_MS + 1_000
     follower.step(1)
-    assert follower.is_stale
-    renew(follower.store, follower.plans.values())
-    assert not follower.is_stale
-    follower.write(b"b", ago_ms=0)
-    assert follower.trusted() == 1
-
-
-def test_clock_of_another_machine_that_is_ahead_makes_no_mark_younger(follower: Follower) -> None:
-    follower.write(b"a", ago_ms=-10 * TOMBSTONES_KEPT_MS)
-    begun_ms = time.time_ns() // 1_000_000
+    follower.target.renew([LOG])
+    assert not follower.target.is_stale
+    follower.write(b"b")
+    assert follower.trusted().offset == 1
     follower.step(1)
-    start = find_starts(follower.bench.broker, follower.store, follower.plans)[LOG]
-    assert start.mark is not None
-    assert begun_ms <= start.mark.at_ms <= time.time_ns() // 1_000_000
+    assert follower.trusted().offset == 2
+
+
+def test_restart_does_not_make_a_mark_younger(follower: Follower) -> None:
+    """Time that passed before counts for those that go on from a mark."""
+    follower.write(b"a", b"b", b"c")
+    before = follower.target.as_of[LOG] = follower.target.as_of[LOG] - TOMBSTONES_KEPT_MS // 2
+    follower.step(1)
+    again = as_of({LOG: follower.trusted()})
+    assert again == {LOG: before}
