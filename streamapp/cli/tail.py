@@ -1,6 +1,8 @@
 """``streamapp tail``: the records of a topic, outside of any group."""
 
 import sys
+import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +21,10 @@ from streamapp.transport.broker import OffsetRange, Reader
 _LAST = 10
 _POLL_S = 0.5
 _POLL_RECORDS = 5_000
+#: Times as many offsets that are looked at when the last ones did not hold enough records.
+_FURTHER = 8
+#: Seconds without a record after which there is none to wait for; a cluster far away needs some.
+_SILENCE_S = 3.0
 
 Last = Annotated[
     int | None,
@@ -79,11 +85,7 @@ def tail(
         reader = bus.reader()
         try:
             if from_ is None:
-                last = number or _LAST
-                # The last records of one key may be anywhere, those of all keys are at the end.
-                reader.assign(_before_end(ranges, None if matches.key else last))
-                found = iter(sorted(nlargest(last, filter(matches, _backlog(reader, ranges)))))
-                number = None
+                found, number = iter(_last(reader, ranges, matches, number or _LAST)), None
             else:
                 reader.assign({tp: _position(from_, have) for tp, have in ranges.items()})
                 found = filter(matches, _backlog(reader, ranges))
@@ -121,11 +123,33 @@ def _document(seen: Seen) -> dict[str, object]:
     }
 
 
-def _before_end(ranges: Mapping[TP, OffsetRange], last: int | None) -> dict[TP, int]:
-    """Return the positions ``last`` offsets before the ends; the beginnings for ``None``."""
-    if last is None:
-        return {tp: have.earliest for tp, have in ranges.items()}
-    return {tp: max(have.earliest, have.end - last) for tp, have in ranges.items()}
+def _last(
+    reader: Reader, ranges: Mapping[TP, OffsetRange], matches: Matches, wanted: int
+) -> list[Seen]:
+    """Return the last records, oldest first; goes back further where offsets hold none.
+
+    Offsets tell nothing of records: Kafka's commits take some for themselves, compaction empties
+    others. The last records of one key may be anywhere.
+    """
+    span = wanted
+    while True:
+        starts = {tp: max(have.earliest, have.end - span) for tp, have in ranges.items()}
+        if matches.key is not None:
+            starts = {tp: have.earliest for tp, have in ranges.items()}
+        reader.assign(starts)
+        counts: Counter[TP] = Counter()
+        backlog = _counted(_backlog(reader, ranges), counts)
+        found = nlargest(wanted, filter(matches, backlog))
+        if all(counts[tp] >= wanted or starts[tp] == ranges[tp].earliest for tp in ranges):
+            return sorted(found)
+        span *= _FURTHER
+
+
+def _counted(records: Iterable[Seen], counts: Counter[TP]) -> Iterator[Seen]:
+    """Yield the records, and count them by partition."""
+    for seen in records:
+        counts[seen.tp] += 1
+        yield seen
 
 
 def _position(place: str, have: OffsetRange) -> int:
@@ -153,14 +177,15 @@ def _time(place: str | None) -> int | None:
 def _backlog(reader: Reader, ranges: Mapping[TP, OffsetRange]) -> Iterator[Seen]:
     """Yield the records up to the ends that were seen at the start.
 
-    What compaction took from the end never comes: a poll without any record ends it too.
+    Behind a commit that is being written nothing comes: silence ends it too.
     """
-    missing = {tp: have.end for tp, have in ranges.items() if have.end > have.earliest}
-    while missing and (batches := reader.poll(_POLL_S, _POLL_RECORDS)):
-        for batch in batches:
+    silent_since = time.monotonic()
+    while any(at < ranges[tp].end for tp, at in reader.positions().items()):
+        for batch in reader.poll(_POLL_S, _POLL_RECORDS):
+            silent_since = time.monotonic()
             yield from _rows(batch)
-            if batch.next_offset >= missing.get(batch.tp, 0):
-                missing.pop(batch.tp, None)
+        if time.monotonic() - silent_since > _SILENCE_S:
+            return
 
 
 def _arriving(reader: Reader) -> Iterator[Seen]:
