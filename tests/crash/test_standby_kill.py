@@ -48,8 +48,9 @@ def url_of(worker: Running) -> str:
 
 def status_of(worker: Running, path: str = "status") -> dict[str, Any]:
     """Return what a worker says of itself; nothing while it does not answer."""
+    url = f"http://127.0.0.1:{worker.plan.web_port}/api/v1/{path}"
     try:
-        with urlopen(f"{url_of(worker)}/api/v1/{path}", timeout=5) as response:
+        with urlopen(url, timeout=5) as response:
             found: dict[str, Any] = json.load(response)
             return found
     except OSError:
