@@ -40,21 +40,21 @@ _QUIX = "quixstreams==3.28.1"
 _EVENTS = {
     "ours": 1_000_000,
     "batches": 1_000_000,
-    "loop": 1_000_000,
+    "plain": 1_000_000,
     "quix": 100_000,
     "faust": 15_000,
 }
-_ROWS = {"ours": 400_000, "loop": 400_000, "quix": 60_000, "faust": 10_000}
+_ROWS = {"ours": 400_000, "plain": 400_000, "quix": 60_000, "faust": 10_000}
 #: Events a second, and who is asked to keep up with them.
 _RATES = {
-    1_000: ("ours", "loop", "quix", "faust"),
-    5_000: ("ours", "loop", "quix"),
-    20_000: ("ours", "loop", "quix"),
+    1_000: ("ours", "plain", "quix", "faust"),
+    5_000: ("ours", "plain", "quix"),
+    20_000: ("ours", "plain", "quix"),
 }
 _TITLES = {
     "ours": "ours, event by event",
     "batches": "ours, batches",
-    "loop": "plain loop and dict",
+    "plain": "plain loop and dict",
     "quix": "Quix Streams",
     "faust": "stock faust-streaming",
 }
@@ -119,8 +119,8 @@ def _quix() -> Path:
 
 
 def _floors(here: runs.Place, shrink: int) -> dict[str, Any]:
-    workload = Workload(_EVENTS["loop"] // shrink)
-    with runs.application(here, "loop", workload.events) as plan:
+    workload = Workload(_EVENTS["plain"] // shrink)
+    with runs.application(here, "plain", workload.events) as plan:
         runs.fill(here.broker, plan, workload)
         bare = consume_all(plan.servers, plan.topic, plan.partitions, workload.events)
     print(

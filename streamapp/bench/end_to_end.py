@@ -1,7 +1,8 @@
 """A whole worker over a broker: records, state, changelog and commits, by the settings' defaults.
 
-The topic is filled first; on a broker of the user's own it stays. The rate is from the first commit
-to the one that holds the last event, the CPU time that of the worker's process in between.
+The topic is filled first; on a broker of the user's own all topics are removed afterwards. The
+rate is from the first commit to the one that holds the last event, the CPU time that of the
+worker's process in between.
 """
 
 from __future__ import annotations
@@ -97,6 +98,7 @@ def _run(scenario: str, url: str, count: int, folder: Path) -> Mapping[str, floa
             raise WorkerFailedError(msg)
     finally:
         broker.close()
+        clean(url, app)
     done = end.events - begin.events
     return {
         "events_per_s": round(done / (end.cpu_s - begin.cpu_s)),
@@ -104,6 +106,14 @@ def _run(scenario: str, url: str, count: int, folder: Path) -> Mapping[str, floa
         "cpu_us": round((end.cpu_s - begin.cpu_s) / done * 1e6, 3),
         "peak_mib": round(peak, 1),
     }
+
+
+def clean(url: str, app: str) -> None:
+    """Remove what an application has left on a broker of the user's."""
+    if url.startswith("kafka://"):
+        from streamapp.transport.kafka.removal import remove  # noqa: PLC0415 - only for Kafka
+
+        remove(url, app)
 
 
 def _fill(broker: Broker, tps: list[TP], events: list[bytes]) -> None:

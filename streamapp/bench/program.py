@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 #: Engines by name, ours first: the package that must be installed, and what is compared.
 ENGINES = {
     "ours": ("streamapp", "this package"),
+    "batches": ("streamapp", "this package, a batch agent in a worker, broker in memory"),
     "plain": ("msgspec", "a loop and a dict, typed decoding"),
     "polars": ("polars", "one frame of all events, no stream"),
     "faust": ("faust", "stock faust-streaming, broker and tables in memory"),

@@ -15,6 +15,31 @@ HEAD = (
 )
 
 
+#: Least ratios of ours to others in the keyed table end to end.
+_KEYED_TARGETS = {"faust": 150, "quix": 10}
+
+
+def keyed_lines(url: str, found: Iterable[Measured]) -> Iterable[str]:
+    """Return a line for each engine of the keyed table over one broker, ours first."""
+    all_of = list(found)
+    ours = next((one for one in all_of if one.engine == "ours" and one.runs), None)
+    aims = " and ".join(f"{least} times {name}" for name, least in _KEYED_TARGETS.items())
+    yield f"keyed over {url}: a table of sums by user, whole workers; target {aims}"
+    for one in all_of:
+        line = f"  {one.engine:7}{_figures(one, ours, None)}"
+        least = _KEYED_TARGETS.get(one.engine)
+        if ours is None or least is None or not one.runs:
+            yield line
+        else:
+            ratio = ours.median("events_per_s") / one.median("events_per_s")
+            yield f"{line}  {'ok' if ratio >= least else 'MISSED'}"
+
+
+def keyed_json(found: Iterable[Measured]) -> dict[str, Any]:
+    """Return all figures of the keyed table over one broker."""
+    return {one.engine: _engine_json(one) for one in found}
+
+
 def lines(found: Iterable[Measured]) -> Iterable[str]:
     """Return a line for each engine of one scenario, ours first."""
     all_of = list(found)
@@ -32,16 +57,16 @@ def as_json(found: Iterable[Measured]) -> dict[str, Any]:
     return {
         "title": scenario.title,
         "target": scenario.target,
-        "engines": {
-            one.engine: {
-                "what": _what(one.engine),
-                "events": one.events,
-                "runs": list(one.runs),
-                "events_per_s": one.median("events_per_s") if one.runs else None,
-                "error": one.error,
-            }
-            for one in all_of
-        },
+        "engines": {one.engine: {"what": _what(one.engine), **_engine_json(one)} for one in all_of},
+    }
+
+
+def _engine_json(one: Measured) -> dict[str, Any]:
+    return {
+        "events": one.events,
+        "runs": list(one.runs),
+        "events_per_s": one.median("events_per_s") if one.runs else None,
+        "error": one.error,
     }
 
 
@@ -49,14 +74,15 @@ def _what(engine: str) -> str:
     return ENGINES[engine][1] if engine in ENGINES else f"a whole worker over {engine}://"
 
 
-def _figures(one: Measured, ours: Measured | None, target: int) -> str:
+def _figures(one: Measured, ours: Measured | None, target: int | None) -> str:
     if not one.runs:
         return f"  {one.error}"
     rate = one.median("events_per_s")
     least, most = one.range("events_per_s")
     spread = f"({least:,.0f}-{most:,.0f})"
     ratio = f"{ours.median('events_per_s') / rate:8.2f}x" if ours is not None else ""
+    part = f"{rate / target:10.2f}x" if target else " " * 11
     return (
         f"{rate:11,.0f} {spread:>23}{one.median('cpu_us'):9.2f}{one.median('peak_mib'):6.0f}"
-        f"{rate / target:10.2f}x{ratio if one.engine != 'ours' else ''}"
+        f"{part}{ratio if one.engine != 'ours' else ''}"
     )

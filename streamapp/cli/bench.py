@@ -12,9 +12,12 @@ from streamapp.errors import UsageError
 if TYPE_CHECKING:
     from streamapp.bench.runs import Plan
 
+#: The scenario that needs a broker.
+_KEYED = "keyed"
+
 Names = Annotated[
     list[str] | None,
-    Option("--only", help="A scenario; may be given several times.", show_default="all six"),
+    Option("--only", help="A scenario; may be given several times.", show_default="all"),
 ]
 Engines = Annotated[
     list[str] | None,
@@ -47,7 +50,8 @@ def bench(
 
     Rates are events per second of CPU, on one core. Nothing is shown before its result was
     compared with a plain reference. --broker sqlite:// (or kafka://host:port) measures a whole
-    worker as well: records, state, changelog and commits.
+    worker as well: records, state, changelog and commits; and there is a seventh scenario then,
+    keyed: a table of sums by user, by whole workers of each engine over the same broker.
     """
     from streamapp.bench.program import ENGINES  # noqa: PLC0415 - --help must not wait for it
     from streamapp.bench.runs import Plan, machine  # noqa: PLC0415 - as above
@@ -55,13 +59,25 @@ def bench(
 
     pythons = dict(_pair(text) for text in others or [])
     _known(list(pythons), list(ENGINES))
-    chosen = _known(only, list(SCENARIOS)), _known(engine, list(ENGINES))
+    scenarios = _known(only, [*SCENARIOS, *([_KEYED] if broker or only else [])])
+    if _KEYED in scenarios and not broker:
+        message = f"{_KEYED} is measured over a broker"
+        raise UsageError(message, hint="Add --broker sqlite:// or --broker kafka://host:port")
+    plan = Plan(
+        tuple(name for name in scenarios if name != _KEYED),
+        _known(engine, list(ENGINES)),
+        events,
+        runs,
+        pythons,
+    )
     here = machine()
     print("{cpu}, Python {python}, {system}, load {load}".format(**here))
     print(f"Median of {runs}; per second of CPU, one core, from {events:,} JSON events in memory\n")
-    scenarios = _measure(Plan(*chosen, events, runs, pythons), broker or [])
+    figures = {"machine": here, "runs": runs, "events": events}
+    figures["scenarios"] = _measure(plan, broker or [])
+    if _KEYED in scenarios:
+        figures[_KEYED] = _measure_keyed(plan, broker or [])
     if json_file is not None:
-        figures = {"machine": here, "runs": runs, "events": events, "scenarios": scenarios}
         json_file.write_text(json.dumps(figures, indent=1) + "\n")
 
 
@@ -83,6 +99,20 @@ def _measure(plan: "Plan", brokers: list[str]) -> dict[str, Any]:
     return figures
 
 
+def _measure_keyed(plan: "Plan", brokers: list[str]) -> dict[str, Any]:
+    """Do the same for the keyed table, broker by broker."""
+    from streamapp.bench import report  # noqa: PLC0415 - as above
+    from streamapp.bench.keyed import runs  # noqa: PLC0415 - as above
+
+    figures = {}
+    for url in brokers:
+        found = runs.measure(plan, url, _say)
+        _say("")
+        print("\n".join(report.keyed_lines(url, found)), flush=True)
+        figures[url] = report.keyed_json(found)
+    return figures
+
+
 def _say(text: str) -> None:
     if sys.stderr.isatty():
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
@@ -93,7 +123,8 @@ def _pair(text: str) -> tuple[str, str]:
     if not python or not Path(python).exists():
         message = f"--with {text}: there is no such interpreter"
         raise UsageError(message, hint="Write ENGINE=PYTHON, e.g. bytewax=other/bin/python")
-    return name, python
+    # Not resolved: an environment is known by where its interpreter is linked.
+    return name, str(Path(python).absolute())
 
 
 def _known(given: list[str] | None, names: list[str]) -> tuple[str, ...]:

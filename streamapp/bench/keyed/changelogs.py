@@ -51,7 +51,7 @@ _OURS = Changelog("{app}-totals-changelog", lambda key: key[_STR:].decode())
 CHANGELOGS = {
     "ours": _OURS,
     "batches": _OURS,
-    "loop": Changelog("{app}-changelog", bytes.decode),
+    "plain": Changelog("{app}-changelog", bytes.decode),
     "quix": Changelog(
         "changelog__{app}--events-{app}--default",
         lambda key: str(json.loads(key.partition(b"|")[0])),

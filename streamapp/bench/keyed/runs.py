@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -18,11 +18,14 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import streamapp
-from streamapp.bench.end_to_end import WorkerFailedError, cpu_s, peak_mib, wait
+from streamapp.bench.end_to_end import WorkerFailedError, clean, cpu_s, peak_mib, wait
 from streamapp.bench.keyed.changelogs import CHANGELOGS
 from streamapp.bench.keyed.plan import PARTITIONS, Plan
 from streamapp.bench.keyed.workload import START_MS, Workload
+from streamapp.bench.runs import Measured, is_installed
+from streamapp.bench.runs import Plan as Runs
 from streamapp.core.batch import TP, OutRecord
+from streamapp.errors import StreamappError
 from streamapp.transport.broker import TopicSpec
 from streamapp.transport.connect import open_broker
 from streamapp.transport.partitioner import partition_for_key
@@ -37,10 +40,15 @@ _OURS = ("-m", "faust", "-A", "streamapp.bench.keyed.ours", "worker", "-l", "err
 _WORDS = {
     "ours": _OURS,
     "batches": _OURS,
-    "loop": ("-m", "streamapp.bench.keyed.loop"),
+    "plain": ("-m", "streamapp.bench.keyed.loop"),
     "quix": ("-m", "streamapp.bench.keyed.quix"),
     "faust": ("-m", "streamapp.bench.keyed.faust"),
 }
+
+
+#: Those that know other brokers than Kafka; and the parts of the events that slow ones get.
+_ANYWHERE = ("ours", "batches", "faust")
+_FRACTION = {"quix": 8, "faust": 50}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +62,49 @@ class Place:
     broker: Broker
     folder: Path
     pythons: Mapping[str, str] = field(default_factory=dict)
+
+
+def measure(plan: Runs, url: str, say: Callable[[str], None]) -> list[Measured]:
+    """Measure all engines that are chosen, installed and able to, in turns; ours first.
+
+    Args:
+        plan: Whom, how many events, how often.
+        url: A broker's; ``sqlite://`` is in a temporary folder.
+        say: Told what is about to run.
+    """
+    engines = [
+        engine
+        for engine in _WORDS
+        if engine in plan.engines
+        and is_installed(engine, plan.pythons)
+        and (url.startswith("kafka://") or engine in _ANYWHERE)
+    ]
+    found: dict[str, list[dict[str, float]]] = {engine: [] for engine in engines}
+    errors: dict[str, str] = {}
+    for number in range(plan.runs):
+        for engine in engines:
+            if engine in errors:
+                continue
+            say(f"keyed over {url}: {engine}, run {number + 1} of {plan.runs}")
+            try:
+                with place(url, plan.pythons) as here:
+                    found[engine].append(table(here, engine, _workload(plan, engine)))
+            except StreamappError as exc:
+                errors[engine] = str(exc)
+    return [
+        Measured(
+            engine,
+            "keyed",
+            _workload(plan, engine).events,
+            () if engine in errors else tuple(found[engine]),
+            errors.get(engine, ""),
+        )
+        for engine in engines
+    ]
+
+
+def _workload(plan: Runs, engine: str) -> Workload:
+    return Workload(max(1_000, plan.events // _FRACTION.get(engine, 1)))
 
 
 @contextmanager
@@ -84,10 +135,7 @@ def application(
     try:
         yield Plan(engine, mode, name, here.url, str(here.folder), events, partitions)
     finally:
-        if here.url.startswith("kafka://"):
-            from streamapp.transport.kafka.removal import remove  # noqa: PLC0415 - only for Kafka
-
-            remove(here.url, name)
+        clean(here.url, name)
 
 
 def table(here: Place, engine: str, workload: Workload) -> dict[str, float]:
@@ -118,8 +166,8 @@ def table(here: Place, engine: str, workload: Workload) -> dict[str, float]:
 
 def fill(broker: Broker, plan: Plan, workload: Workload) -> None:
     """Make the topics of a program and write the events."""
-    changelog = CHANGELOGS["loop"].topic.format(app=plan.app)
-    for topic in (plan.topic, plan.out, *([changelog] if plan.engine == "loop" else [])):
+    changelog = CHANGELOGS["plain"].topic.format(app=plan.app)
+    for topic in (plan.topic, plan.out, *([changelog] if plan.engine == "plain" else [])):
         broker.create_topic(TopicSpec(topic, plan.partitions))
     records = (
         OutRecord(
