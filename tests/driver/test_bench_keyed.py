@@ -1,0 +1,72 @@
+"""The keyed table end to end: right totals or no rate, and nothing left on a cluster."""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import pytest
+from support import kafka
+
+from streamapp.bench.end_to_end import WorkerFailedError
+from streamapp.bench.keyed import runs
+from streamapp.bench.keyed.workload import Workload, amount_of
+from streamapp.bench.runs import Plan as Runs
+from streamapp.cli.main import main
+from streamapp.transport.connect import open_broker
+
+if TYPE_CHECKING:
+    from streamapp.bench.keyed.plan import Plan
+    from streamapp.transport.broker import Broker
+
+
+def test_the_right_totals_are_those_of_a_loop() -> None:
+    workload = Workload(500, 7)
+    expected: defaultdict[str, int] = defaultdict(int)
+    for number, (key, _) in enumerate(workload.records()):
+        expected[key.decode()] += amount_of(number)
+    assert workload.totals() == expected
+    assert len(expected) == 7
+
+
+@pytest.mark.parametrize("users", [1, 2, 10, 1_000])
+def test_as_many_users_as_events_are_one_each(users: int) -> None:
+    assert sorted(Workload(users, users).numbers()) == list(range(users))
+
+
+def test_a_table_is_right_and_a_wrong_one_is_no_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    check, seen = runs.check, []
+
+    def check_twice(broker: Broker, plan: Plan, workload: Workload) -> None:
+        check(broker, plan, workload)
+        monkeypatch.setattr(runs, "_END_S", 0.0)
+        with pytest.raises(WorkerFailedError, match="wrong result: 50 rows with"):
+            check(broker, plan, Workload(workload.events + 1, workload.users))
+        seen.append(plan.engine)
+
+    monkeypatch.setattr(runs, "check", check_twice)
+    with runs.place("sqlite://", {}) as here:
+        assert runs.table(here, "batches", Workload(3_000, 50))["cpu_us"] > 0
+    assert seen == ["batches"]
+
+
+def test_a_cluster_is_left_as_it_was() -> None:
+    url = f"kafka://{kafka.shared().bootstrap}"
+    plan = Runs((), ("plain", "polars"), 4_000, 1)
+    found = runs.measure(plan, url, lambda _: None)
+    assert [(one.engine, one.error) for one in found] == [("plain", "")]
+    broker = open_broker(url, kafka.shared().folder)
+    try:
+        assert not [name for name in broker.topics() if "bench-" in name]
+    finally:
+        broker.close()
+
+
+def test_without_a_broker_there_is_no_keyed_table(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["streamapp", "bench", "--only", "keyed"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "Add --broker" in capsys.readouterr().err
