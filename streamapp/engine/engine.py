@@ -32,7 +32,7 @@ from streamapp.engine.subscriptions import Subscriptions, fail_in_hand, run_with
 from streamapp.engine.sweep import Sweeper
 from streamapp.engine.timers_run import TimerRunner
 from streamapp.engine.topics import Topics
-from streamapp.errors import FencedError, StateError, StreamappError
+from streamapp.errors import FencedError, InputError, StateError, StreamappError
 from streamapp.transport.broker import MemberEvent
 
 if TYPE_CHECKING:
@@ -225,8 +225,17 @@ class Engine(Service):
         except FencedError as exc:
             self.group.put(Fenced(generation, str(exc)))
         except StreamappError as exc:
+            await self._learn_of(exc)
             self.group.put(exc)
         return False
+
+    async def _learn_of(self, exc: StreamappError) -> None:
+        """Look what topics take after a refusal: its events run again, and are told in time."""
+        if isinstance(exc, InputError):
+            try:
+                await self.topics.look_again()
+            except StreamappError as again:
+                log.info("What topics take is not known: %s", again)
 
     # --- records in ------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from streamapp.core.batch import TP, OutRecord
 from streamapp.core.limits import NO_LIMITS, Limits
 from streamapp.errors import PartitionMismatchError, UnknownTopicError
+from streamapp.state.changelog import changelog_topic
 from streamapp.transport.broker import TopicInfo, TopicSpec
 from streamapp.transport.partitioner import StickyChooser, partition_for_key
 
@@ -75,6 +76,16 @@ class Topics:
     def _note(self, info: TopicInfo) -> None:
         self.counts[info.spec.name] = info.spec.partitions
         self.limits[info.spec.name] = info.limits
+
+    async def look_again(self) -> None:
+        """Ask what topics take: one has refused what it should have taken."""
+        infos = await self._app.engine.call(self._app.broker.topics)
+        for name in self.limits.keys() & infos.keys():
+            self.limits[name] = infos[name].limits
+        for table in self._app.tables.values():
+            name = changelog_topic(self._app.conf.id, table.name, table.partitions).name
+            if name in infos:
+                table.max_bytes = infos[name].limits.max_bytes
 
     def check(self, records: Sequence[OutRecord]) -> None:
         """Refuse what the broker would refuse; the records are of one topic.

@@ -109,7 +109,9 @@ class KafkaBroker:
             if delivery.error is not None or left:
                 self._discard()
             if delivery.error is not None:
-                raise failure(delivery.error, "an append", self._cluster.trouble)
+                self._cluster.clients.note_refusal(delivery.error)
+                doing = f"an append to {delivery.topic}"
+                raise failure(delivery.error, doing, self._cluster.trouble)
             if left:
                 msg = f"The cluster took no records for {_APPEND_S:.0f} s"
                 raise BrokerUnavailableError(msg, hint="Some of them may be there")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from confluent_kafka import Consumer, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from streamapp.transport.kafka.failures import Trouble, failure
@@ -24,6 +24,10 @@ log = logging.getLogger(__name__)
 
 #: Beats of a session: how often a member asks whether its group rebalances.
 _BEATS = 30
+
+#: Bytes of a batch: librdkafka's default, and what is as good as one record for each.
+_MOST_BATCH = 1_000_000
+_LEAST_BATCH = 1_000
 
 _SHARED: dict[str, object] = {
     "log.connection.close": False,  # brokers close idle connections all the time
@@ -78,6 +82,7 @@ class Clients:
         """
         self.options = options
         self.trouble = Trouble(options.servers)
+        self._batch_bytes = int(options.settings.get("batch.size", _MOST_BATCH))
         security = options.security
         self.settings: dict[str, object] = {
             **security.settings,
@@ -153,9 +158,21 @@ class Clients:
         except KafkaException as exc:
             raise failure(exc, "opening a consumer") from exc
 
+    def note_refusal(self, error: KafkaError | None) -> None:
+        """Send smaller batches from now on, if the cluster refuses one that is too large.
+
+        Topics differ in what they take, and librdkafka fills batches whatever their topic is: many
+        small records would be refused together. Producers that are open go on as before.
+        """
+        if error is None or error.code() != KafkaError.MSG_SIZE_TOO_LARGE:
+            return
+        self._batch_bytes = max(self._batch_bytes // 4, _LEAST_BATCH)
+        log.warning("A batch was too large for its topic: batch.size=%d", self._batch_bytes)
+
     def producer(self, own: Mapping[str, object] | None = None) -> Producer:
         """Return an idempotent producer; with ``transactional.id`` one that commits."""
         try:
-            return Producer(self._complete(_WRITING, own or {}))
+            own = {"batch.size": self._batch_bytes, **(own or {})}
+            return Producer(self._complete(_WRITING, own))
         except KafkaException as exc:
             raise failure(exc, "opening a producer") from exc

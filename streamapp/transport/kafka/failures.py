@@ -15,6 +15,7 @@ from streamapp.errors import (
     ConfigError,
     DeniedError,
     FencedError,
+    RefusedError,
     TooLargeError,
     UnknownTopicError,
 )
@@ -53,6 +54,7 @@ _CREDENTIALS = "Check the user, the password (STREAMAPP_KAFKA_PASSWORD), sasl= a
 _ACL = "Give the principal of this worker the rights of docs/kafka.md, or another principal"
 _VERSION = "Kafka 2.5 or newer is needed: transactions are fenced by the group since then"
 _LARGE = "Raise max.message.bytes of the topic (and rdkafka.message.max.bytes), or send less"
+_REFUSED = "Has it a key (compacted topics want one), and a time that the topic takes?"
 _DOWN = "Does a broker listen there, and may this host reach it?"
 
 #: What an error is to the user, by librdkafka's code.
@@ -72,6 +74,8 @@ _KINDS: dict[int, tuple[type[StreamappError], str]] = {
     KafkaError._UNSUPPORTED_FEATURE: (BrokerError, _VERSION),  # noqa: SLF001
     KafkaError.MSG_SIZE_TOO_LARGE: (TooLargeError, _LARGE),
     KafkaError.RECORD_LIST_TOO_LARGE: (TooLargeError, _LARGE),
+    KafkaError.INVALID_RECORD: (RefusedError, _REFUSED),
+    KafkaError.INVALID_TIMESTAMP: (RefusedError, _REFUSED),
     KafkaError.UNKNOWN_TOPIC_OR_PART: (UnknownTopicError, "Create the topic first"),
     KafkaError._UNKNOWN_TOPIC: (UnknownTopicError, "Create the topic first"),  # noqa: SLF001
     KafkaError._UNKNOWN_PARTITION: (UnknownTopicError, "Create the topic first"),  # noqa: SLF001

@@ -34,17 +34,20 @@ _LOOK_S = 0.01
 class _Sent:
     """Records that were sent between two commits."""
 
-    __slots__ = ("arrived", "count", "error")
+    __slots__ = ("arrived", "count", "error", "topic")
 
     def __init__(self) -> None:
         self.count = 0
         self.arrived = 0
         self.error: KafkaError | None = None
+        #: Whose topic the first error is about.
+        self.topic = ""
 
-    def take(self, error: KafkaError | None, _: Message) -> None:
+    def take(self, error: KafkaError | None, message: Message) -> None:
         """Take librdkafka's report about one of them."""
         self.arrived += 1
-        self.error = self.error or error
+        if error is not None and self.error is None:
+            self.error, self.topic = error, message.topic() or ""
 
 
 class Outputs:
@@ -82,7 +85,7 @@ class Outputs:
                 return False
             except KafkaException as exc:
                 # Whoever commits is told: the event that sent it is finished.
-                sent.error = sent.error or error_of(exc)
+                sent.error, sent.topic = sent.error or error_of(exc), record.tp.topic
             else:
                 sent.count += 1
             return True
@@ -116,10 +119,11 @@ class Outputs:
                 msg = f"The cluster took no outputs for {_SETTLE_S:.0f} s"
                 raise BrokerFullError(msg, hint="It is tried again")
             self._poll()
-        error = next((sent.error for sent in waiting if sent.error), None)
-        if error is not None:
+        failed = next((sent for sent in waiting if sent.error), None)
+        if failed is not None and failed.error is not None:
             self.close()
-            raise failure(error, "sending outputs", self._clients.trouble)
+            self._clients.note_refusal(failed.error)
+            raise failure(failed.error, f"sending to {failed.topic}", self._clients.trouble)
         with self._lock:
             self._sent = self._sent[len(waiting) :]
 
@@ -140,8 +144,10 @@ class Outputs:
             raise failure(exc, "writing changelogs", self._clients.trouble) from exc
         if delivery.error is not None or left:
             self.close()
+            self._clients.note_refusal(delivery.error)
             problem = delivery.error or KafkaError(KafkaError._TIMED_OUT)  # noqa: SLF001 - public
-            raise failure(problem, "writing changelogs", self._clients.trouble)
+            doing = f"writing to {delivery.topic or 'changelogs'}"
+            raise failure(problem, doing, self._clients.trouble)
         return delivery.offsets(records)
 
     def close(self) -> None:

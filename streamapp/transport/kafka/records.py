@@ -51,6 +51,8 @@ class Delivery:
         self._names = names
         self._offsets: dict[TP, list[int]] = {}
         self.error: KafkaError | None = None
+        #: Whose topic the error is about.
+        self.topic = ""
 
     def send(self, records: Sequence[OutRecord]) -> None:
         """Hand the records over.
@@ -85,7 +87,8 @@ class Delivery:
 
         def take(error: KafkaError | None, message: Message) -> None:
             if error is not None:
-                self.error = self.error or error
+                if self.error is None:
+                    self.error, self.topic = error, tp.topic
             else:
                 append(message.offset() or 0)
 

@@ -23,8 +23,8 @@ from streamapp.errors import (
     BrokerFullError,
     BrokerUnavailableError,
     FencedError,
+    InputError,
     StreamappError,
-    TooLargeError,
     UnknownTopicError,
 )
 from streamapp.faults import crash_point
@@ -190,7 +190,9 @@ class Transactions:
             self.discard()
             return raised
         may_heal = error is None or error.retriable() or error.txn_requires_abort()
-        if not may_heal or isinstance(raised, TooLargeError | UnknownTopicError):
+        if not may_heal or isinstance(raised, InputError | UnknownTopicError):
+            self._clients.note_refusal(error)
+            self.discard()
             return raised
         return BrokerFullError(f"{raised.message} (nothing was written)", hint="It is tried again")
 
