@@ -148,7 +148,6 @@ class SlottedSessions(SessionForms):
         origins = [rows.origins[stop] for stop in stops]
         self._say(slots, own[closes], (marks, origins), out)
         slots.end(own[closes])
-        slots.adopt(own[runs.is_next & ~closes])
 
     def _return(self, slots: SessionSlots, keys: Sequence[Hashable]) -> None:
         """Move the sessions of these keys into slots where they fit."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
+from typing import Final
 
 import numpy as np
 
@@ -22,6 +23,9 @@ from streamapp.operators.operator import StateView
 from streamapp.operators.results import FINAL, WindowRow
 from streamapp.operators.session_held import Sessions, Stage
 from streamapp.operators.session_slots import BoolArray, SessionSlots
+
+#: Sessions that close in one call: some 10 ms of work, after which others may have their turn.
+PIECE: Final = 5_000
 
 
 class SessionForms(KeyedWindows[Sessions]):
@@ -53,13 +57,9 @@ class SessionForms(KeyedWindows[Sessions]):
         if key in slots:
             self._to_objects(slots, slots.slots_of([key]))
             return self._kept[key]
-        row_key = DATA + raw_key(key)
-        if not slots.has_ended(row_key):
-            return super().load(key)
-        held = self._new(key)
-        held.is_stored, held.stored_due_ms = True, slots.reclaim(row_key)
-        self._touch(held)
-        return held
+        if slots.has_ended(DATA + raw_key(key)):
+            return self._new(key)
+        return super().load(key)
 
     def _to_objects(self, slots: SessionSlots, some: IntArray) -> None:
         """Move sessions from slots to objects, for who is about to change them."""

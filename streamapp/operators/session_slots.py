@@ -105,6 +105,13 @@ class SessionSlots:
             return np.zeros(0, np.int64)
         return np.flatnonzero(self.last <= min(watermark_ms - self._gap + 1, COLUMN_LIMIT_MS))
 
+    def first_due(self, watermark_ms: int, count: int) -> int:
+        """Return a watermark, at most this one, by which about ``count`` of the due close first."""
+        lasts = self.last[self.due(watermark_ms)]
+        if len(lasts) <= count:
+            return watermark_ms
+        return int(np.partition(lasts, count - 1)[count - 1]) + self._gap - 1
+
     # --- records ---------------------------------------------------------------------------------
 
     def slots_of(self, keys: Sequence[Hashable]) -> IntArray:
@@ -149,12 +156,10 @@ class SessionSlots:
         self._of.update(zip(keys, range(start, stop), strict=True))
         self.keys += keys
         self.row_keys += row_keys
-        slots = np.arange(start, stop)
-        self.adopt(slots)
         earliest = start + int(self.last[start:stop].argmin())
         if self.last[earliest] < self._oldest[1]:
             self._oldest = earliest, int(self.last[earliest])
-        return slots
+        return np.arange(start, stop)
 
     def take(
         self, keys: Sequence[Hashable], row_keys: Sequence[bytes], many: Sequence[OneSession]
@@ -165,8 +170,8 @@ class SessionSlots:
         self._columns.load_accs(slots, [one.acc for one in many])
         return slots
 
-    def results(self, slots: IntArray) -> list[list[object]]:
-        """Return a list for each name with the results."""
+    def results(self, slots: IntArray) -> Sequence[Sequence[object]]:
+        """See ``Columns.results``."""
         return self._columns.results(slots)
 
     def end(self, slots: IntArray) -> None:
@@ -186,25 +191,12 @@ class SessionSlots:
         return [*zip(names, made, timers, strict=True)]
 
     def disown(self, row_key: bytes, timer_ms: int) -> None:
-        """Note a row that the state has, and whose session has ended."""
+        """Note a row that the state has, and whose session is no more what it tells."""
         self._ended[row_key] = timer_ms
 
     def has_ended(self, row_key: bytes) -> bool:
-        """Tell whether the state has a row whose session has ended."""
+        """Tell whether the state has a row that is no more true."""
         return row_key in self._ended
-
-    def adopt(self, slots: IntArray) -> None:
-        """Have sessions take over the rows of those of their keys that have ended."""
-        if self._ended:
-            _, row_keys = self.names(slots)
-            self._times[_TIMER, slots] = [*map(self._ended.pop, row_keys, repeat(FOREVER_MS))]
-
-    def reclaim(self, row_key: bytes) -> int:
-        """Return the timer of a row whose session has ended, for who replaces or removes it.
-
-        ``FOREVER_MS`` if there is no such row.
-        """
-        return self._ended.pop(row_key, FOREVER_MS)
 
     def _drop(self, slots: IntArray) -> None:
         of = self._of
@@ -251,6 +243,7 @@ class SessionSlots:
         self._drains += 1
         self._times[_DRAIN, slots] = self._drains
         changed: dict[bytes, bytes | None] = {}
+        # First of all: the key may have another session by now.
         for row_key, timer_ms in self._ended.items():
             changed[row_key] = changed[timer_row(timer_ms, row_key[1:])] = None
         self._ended.clear()

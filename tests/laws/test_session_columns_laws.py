@@ -13,7 +13,8 @@ from unittest.mock import patch
 from hypothesis import example, given
 from hypothesis import strategies as st
 from support.keyed_driver import END_MS, Run
-from support.operator_driver import rows_of
+from support.operator_driver import rows_of, watermarks
+from support.session_models import Record, SessionModel
 
 from streamapp.core.aggregates import AggregateSet, constructors
 from streamapp.core.rows import Rows
@@ -38,21 +39,51 @@ _SET = AggregateSet(
 )
 _ROW = row_type("session", [*SESSION_FIELDS, *_SET.names])
 _VALUES = st.sampled_from([1, 2, 0.1, 0.7, 1e16, -1e16, None, 1 << 62])
-_RECORD = st.tuples(st.sampled_from(["a", "b", "c", 7, ("a", 1)]), st.integers(-30, 30), _VALUES)
+
+
+#: From one record to the next.
+_STEP_MS = st.sampled_from([0, 1, 2, 3, 5, 8, 13, -3])
+#: How long the watermark lags behind.
+_BOUND = st.sampled_from([0, 0, 1, 4, 12])
+
+
+def records_of(keys: Sequence[Any], values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Return lists of records, in any order or, so that few are late, with times that rise."""
+    key = st.sampled_from(keys)
+    steps = st.lists(st.tuples(key, _STEP_MS, values), min_size=15, max_size=40)
+    anyhow = st.lists(st.tuples(key, st.integers(-30, 30), values), min_size=1, max_size=40)
+    return anyhow | steps.map(_rising)
+
+
+def _rising(steps: list[tuple[Any, int, Any]]) -> list[tuple[Any, int, Any]]:
+    times = accumulate((step for _, step, _ in steps), initial=-30)
+    return [(key, time, value) for (key, _, value), time in zip(steps, times, strict=False)]
+
+
 _SPECS = st.builds(
     Session,
     st.integers(1, 15),
-    st.builds(Lateness, st.integers(0, 7), st.sampled_from(["drop", "side", "correct"])),
+    st.builds(
+        Lateness,
+        st.sampled_from([0, 0, 0, 1, 7]),  # only without any, sessions close in columns
+        st.sampled_from(["drop", "side", "correct"]),
+    ),
 )
-_FAULTS = st.sampled_from(["nothing", "commit", "trim to 0", "trim to 1", "restart"])
+_FAULTS = st.sampled_from(
+    ["nothing", "nothing", "nothing", "commit", "commit", "trim to 0", "trim to 1", "restart"]
+)
+_IS_MANY = st.sampled_from([True, True, True, False])
 #: A number of rows that no batch has.
 _NEVER = 1 << 30
 
 
 @contextmanager
 def slots(least: int) -> Iterator[None]:
-    """Have batches of so many rows worked on as columns, which are written anew at once."""
-    with patch.object(session_columns, "MANY", least), patch.object(session_slots, "_FEW", 0):
+    """Have batches of so many rows worked on as columns, and those written anew at once."""
+    with (
+        patch.object(session_columns, "MANY", least),
+        patch.object(session_slots, "_FEW", 0),
+    ):
         yield
 
 
@@ -136,11 +167,11 @@ _CASES = st.builds(
     Case,
     _SPECS,
     st.booleans(),
-    st.integers(0, 12),
-    st.lists(_RECORD, min_size=1, max_size=40),
+    _BOUND,
+    records_of(["a", "b", "c", 7, ("a", 1)], _VALUES),
     st.lists(st.sampled_from([False, False, False, True]), min_size=40, max_size=40),
 )
-_STEPS = st.lists(st.tuples(st.integers(1, 12), _FAULTS, st.booleans()), min_size=1, max_size=40)
+_STEPS = st.lists(st.tuples(st.integers(1, 12), _FAULTS, _IS_MANY), min_size=8, max_size=40)
 
 
 def _case(*records: tuple[str, int]) -> Case:
@@ -153,12 +184,18 @@ _CLOSES = _case(("a", 0), ("b", 11), ("a", 5))
 _LEAVES = _case(("a", 100), ("a", 105), ("a", 0))
 #: Most slots are let go, and the last one is written anew elsewhere.
 _MOVES = _case(*((key, 0) for key in "abcdefgh"), ("z", 20), ("z", 21))
+#: Sessions follow one another within a batch; the state has the first, or the last stays open.
+_FOLLOW = _case(("a", 0), ("a", 20), ("b", 25), ("a", 45), ("c", 70), ("a", 71))
+#: Too far apart for sums of times.
+_FAR = _case(("a", -(1 << 60)), ("a", 0), ("a", 20))
 
 
 @given(_CASES, _STEPS)
 @example(_CLOSES, [(1, "nothing", True), (2, "nothing", True)])
 @example(_LEAVES, [(1, "commit", True), (1, "nothing", True), (1, "commit", True)])
 @example(_MOVES, [(9, "commit", True), (1, "commit", True)])
+@example(_FOLLOW, [(1, "commit", True), (3, "nothing", True), (2, "restart", True)])
+@example(_FAR, [(1, "nothing", True), (2, "nothing", True)])
 def test_slots_and_objects_agree(case: Case, steps: list[tuple[int, str, bool]]) -> None:
     objects, columns = (started(case.spec, is_alone=case.is_alone) for _ in range(2))
     batches = case.batches([size for size, _, _ in steps])
@@ -174,8 +211,51 @@ def test_slots_and_objects_agree(case: Case, steps: list[tuple[int, str, bool]])
     assert columns.emitted == objects.emitted
 
 
+@given(
+    _SPECS,
+    _BOUND,
+    records_of("abcd", st.integers(-2, 9)),
+    st.lists(st.tuples(st.integers(1, 12), st.booleans()), min_size=4, max_size=20),
+)
+def test_columns_agree_with_the_model(
+    spec: Session, bound: int, records: list[Any], steps: list[tuple[int, bool]]
+) -> None:
+    model, run = SessionModel(spec.gap_ms, spec.late.allowed_ms), started(spec, is_alone=True)
+    rows, marks = (
+        rows_of([(k, t, {"v": v}) for k, t, v in records], bound),
+        watermarks(records, bound),
+    )
+    expected, start = [], 0
+    for record, mark in zip(records, marks, strict=False):
+        expected += model.go_to(mark)
+        model.take(Record(*record, mark))
+    expected += model.go_to(END_MS)
+    with slots(1):
+        for size, commits in [*steps, (len(rows), True)]:
+            run.driver.take(run.operator.process(rows.part(start, start + size)))
+            start = min(start + size, len(rows))
+            run.driver.advance(marks[start])
+            if commits:
+                run.commit()
+        run.go_to(END_MS)
+    found = [(v.kind, v.key, v.first, v.last, v.n, v.total) for v in run.emitted]
+    assert [row for row in found if row[0] != "correction"] == expected
+    assert run.operator.late.total() == len(model.late)
+
+
+def test_sessions_that_close_among_others_are_no_objects() -> None:
+    run = started(Session(10), is_alone=True)
+    rows = rows_of([(key, time, {"v": 1}) for time in (0, 5, 30, 60) for key in "abc"], 0)
+    with slots(1):
+        found = run.operator.process(rows)
+    assert [(row.key, row.first, row.n) for row in found.values] == [
+        (key, time, n) for time, n in ((0, 2), (30, 1)) for key in "abc"
+    ]
+    assert (len(run.operator._slots), len(run.operator._kept)) == (3, 0)
+
+
 def test_sessions_that_only_grow_are_no_objects() -> None:
-    """Without this, the law above might compare objects with objects."""
+    """Without this and the one above, the laws might compare objects with objects."""
     run = started(Session(10), is_alone=True)
     rows = rows_of([(key, time, {"v": 1}) for time in range(5) for key in "abc"], 0)
     with slots(1):
