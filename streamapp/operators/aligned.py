@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Final, NoReturn, cast
 
 import numpy as np
@@ -21,7 +21,7 @@ from streamapp.operators.aligned_place import (
     place,
     taken,
 )
-from streamapp.operators.aligned_results import Results
+from streamapp.operators.aligned_results import PIECE, Results
 from streamapp.operators.aligned_rows import view_of
 from streamapp.operators.operator import AT_ONCE, Operator, RowError, StateView
 from streamapp.operators.results import CORRECTION, FINAL, LATE, UPDATE, WindowRow
@@ -64,6 +64,8 @@ class AlignedWindows(Operator):
         #: Windows that have fired and changed since, with their keys.
         self._again: dict[int, set[Hashable]] = {}
         self._late_rows: list[Rows] = []
+        #: What is left of the work at a watermark that was begun.
+        self._left: Iterator[list[WindowRow]] | None = None
         self.is_immediate = self._on_late == "correct"
 
     def restore(self, watermark_ms: int) -> None:
@@ -179,37 +181,53 @@ class AlignedWindows(Operator):
         return cast("Sequence[int]", found)
 
     def advance(self, watermark_ms: int) -> Rows:
-        """See ``Operator.advance``."""
-        found = [self._results.of_window(at, LATE, self._again[at]) for at in sorted(self._again)]
+        """See ``Operator.advance``; brings about ``PIECE`` rows at a time."""
+        if self._left is None:
+            self._left = self._due(watermark_ms)
+        rows: list[WindowRow] = []
+        for some in self._left:
+            rows += some
+            if len(rows) >= PIECE:
+                self.next_due_ms = AT_ONCE
+                return _rows_of(rows)
+        self._left = None
+        self._cells.drop_until(self._watermark)
+        self._set_due()
+        return _rows_of(rows)
+
+    def _due(self, watermark_ms: int) -> Iterator[list[WindowRow]]:
+        """Do what is due at this watermark, in pieces."""
+        for at in sorted(self._again):
+            yield from self._results.of_window(at, LATE, self._again[at])
         self._again.clear()
         grid, cells = self._grid, self._cells
         tick = self._tick_ms(self._watermark)
         start = cells.next_window(grid.open_from(self._watermark))
         while start is not None and grid.fire_ms(start) <= watermark_ms:
-            found.append(self._results.of_window(start, FINAL))
+            yield from self._results.of_window(start, FINAL)
             start = cells.next_window(start + grid.slide_ms)
         self._watermark = max(self._watermark, watermark_ms)
         if tick <= watermark_ms:
-            found += self._updates()
-        cells.drop_until(self._watermark)
-        self._set_due()
-        return _rows_of(found)
+            yield from self._updates()
 
     def on_commit(self) -> Rows:
         """See ``Operator.on_commit``."""
-        return _rows_of(self._updates()) if self._emission.kind == "update" else NO_ROWS
+        if self._emission.kind != "update":
+            return NO_ROWS
+        return _rows_of([row for some in self._updates() for row in some])
 
-    def _updates(self) -> Iterable[list[WindowRow]]:
+    def _updates(self) -> Iterator[list[WindowRow]]:
         """Return the rows of what has changed since the last call in windows that are open."""
         if not self._cells.has_touched:
-            return []
+            return
         changed: dict[int, set[Hashable]] = {}
         first = self._grid.open_from(self._watermark)
         for cell, keys in self._cells.take_touched().items():
             for start in self._grid.windows_over(cell):
                 if start >= first:
                     changed.setdefault(start, set()).update(keys)
-        return [self._results.of_window(at, UPDATE, changed[at]) for at in sorted(changed)]
+        for at in sorted(changed):
+            yield from self._results.of_window(at, UPDATE, changed[at])
 
     def _tick_ms(self, mark_ms: int) -> int:
         """Return when an update of what changes at this watermark is due."""
@@ -249,8 +267,7 @@ class AlignedWindows(Operator):
         return self._cells.changed
 
 
-def _rows_of(windows: Iterable[list[WindowRow]]) -> Rows:
-    rows = [row for window in windows for row in window]
+def _rows_of(rows: Sequence[WindowRow]) -> Rows:
     if not rows:
         return NO_ROWS
     times = [row.end - 1 for row in rows]

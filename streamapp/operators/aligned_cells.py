@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Hashable, Iterable, Iterator
-from itertools import islice, repeat
+from itertools import islice
 
 import numpy as np
 
 from streamapp.core.aggregates import Acc, AddError, AggregateSet
 from streamapp.core.windows import Grid, IntArray
 from streamapp.operators.aligned_cell import Cell
-from streamapp.operators.aligned_columns import CellColumns, Changed
-from streamapp.operators.aligned_place import Entries
+from streamapp.operators.aligned_columns import CellColumns
+from streamapp.operators.aligned_place import Entries, distinct
 from streamapp.operators.aligned_rows import (
     all_to_bytes,
     cells_of,
@@ -157,7 +157,7 @@ class Cells:
         self._note(entries, len(accs))
 
     def _add_many(self, columns: CellColumns, entries: Entries, times: IntArray) -> None:
-        starts, which = _distinct(np.asarray(entries.starts), self._grid.step_ms)
+        starts, which = distinct(np.asarray(entries.starts), self._grid.step_ms)
         cells = [self.open(start) for start in starts]
         for cell in cells:
             self.to_columns(columns, cell)
@@ -255,16 +255,10 @@ class Cells:
             cell.changed.clear()
         for changed in self.columns.take_changed(self._cells.values()) if self.columns else ():
             cell = changed.cell
-            rows = all_to_bytes(changed.packed, self._pending(changed, pending_ms))
+            rows = all_to_bytes(changed.packed, changed.pending(pending_ms))
             changes.update(zip(raw_keys(cell.start, changed.keys), rows, strict=True))
             cell.stored = True
         return changes
-
-    def _pending(self, changed: Changed, pending_ms: int | None) -> Iterable[int | None]:
-        if pending_ms is None:
-            return repeat(None, len(changed.keys))
-        marked = zip(changed.keys, changed.touched, strict=True)
-        return (pending_ms if is_ or key in changed.cell.touched else None for key, is_ in marked)
 
     def restore(self, watermark_ms: int) -> None:
         """Learn which cells the state has, and what waits for an update since this watermark."""
@@ -305,18 +299,3 @@ class Cells:
     def _compact(self) -> None:
         if self.columns is not None:
             self.columns.compact(self._cells.values())
-
-
-def _distinct(starts: IntArray, step_ms: int) -> tuple[list[int], IntArray | None]:
-    """Return the distinct starts, and for each of ``starts`` its place; ``None`` if all are one."""
-    least, most = int(starts.min()), int(starts.max())
-    if least == most:
-        return [least], None
-    if most - least >= len(starts) * step_ms:
-        found, which = np.unique(starts, return_inverse=True)
-        return found.tolist(), which
-    # Side by side, as usual: no need to sort.
-    places = (starts - least) // step_ms
-    is_there = np.bincount(places) > 0
-    found = least + step_ms * np.flatnonzero(is_there)
-    return found.tolist(), (np.cumsum(is_there) - 1)[places]

@@ -132,6 +132,21 @@ def array_of(times: Sequence[int]) -> IntArray:
     return np.fromiter(times, np.int64, len(times))
 
 
+def distinct(starts: IntArray, step_ms: int) -> tuple[list[int], IntArray | None]:
+    """Return the distinct starts, and for each of ``starts`` its place; ``None`` if all are one."""
+    least, most = int(starts.min()), int(starts.max())
+    if least == most:
+        return [least], None
+    if most - least >= len(starts) * step_ms:
+        found, which = np.unique(starts, return_inverse=True)
+        return found.tolist(), which
+    # Side by side, as usual: no need to sort.
+    places = (starts - least) // step_ms
+    is_there = np.bincount(places) > 0
+    found = least + step_ms * np.flatnonzero(is_there)
+    return found.tolist(), (np.cumsum(is_there) - 1)[places]
+
+
 def _fits(time_ms: int) -> bool:
     return -2 * COLUMN_LIMIT_MS <= time_ms <= COLUMN_LIMIT_MS
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from itertools import repeat
 from typing import Any, Final
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from streamapp.core.aggregates import Acc, AggregateSet
 from streamapp.core.times import plus
-from streamapp.core.windows import Grid
+from streamapp.core.windows import Grid, IntArray
 from streamapp.operators.aligned_cell import Cell
 from streamapp.operators.aligned_cells import Cells
 from streamapp.operators.aligned_columns import CellColumns, columns_of
@@ -19,6 +19,8 @@ from streamapp.serde.ordered_keys import PLAIN_KEYS, encode_key
 
 #: Keys below which a window is put together key by key: columns cost some dozens of calls.
 _FEW_KEYS: Final = 64
+#: Rows that leave at once, in ms of work some dozens: nothing else is done meanwhile.
+PIECE: Final = 5_000
 #: Keys, and the results of each aggregate for all of them.
 _Found = tuple[Sequence[Hashable], Iterable[Iterable[object]]]
 
@@ -40,19 +42,20 @@ class Results:
 
     def of_window(
         self, start_ms: int, kind: str, some: set[Hashable] | None = None
-    ) -> list[WindowRow]:
-        """Return the rows of a window, or those of some of its keys."""
+    ) -> Iterator[list[WindowRow]]:
+        """Make the rows of a window, or those of some of its keys, in pieces."""
         cells = self._cells.of_window(start_ms)
-        if some is None:
-            for cell in cells:
+        for cell in cells:
+            if some is None:
                 self._cells.complete(cell)
         columns = self._cells.columns
         few = some is not None and len(some) < _FEW_KEYS
         if columns is None or few or not any(cell.count for cell in cells):
-            keys, results = self._by_key(cells, some)
+            found = self._by_key(cells, some)
         else:
-            keys, results = self._by_column(columns, cells, some)
-        return self.rows(start_ms, kind, keys, results)
+            found = self._by_column(columns, cells, some)
+        for keys, results in found:
+            yield self.rows(start_ms, kind, keys, results)
 
     def rows(
         self,
@@ -65,12 +68,14 @@ class Results:
         start, end = plus(start_ms, 0), plus(start_ms, self._grid.size_ms)
         return [*map(self._row, keys, repeat(start), repeat(end), repeat(kind), *results)]
 
-    def _by_key(self, cells: Sequence[Cell], some: set[Hashable] | None) -> _Found:
+    def _by_key(self, cells: Sequence[Cell], some: set[Hashable] | None) -> Iterator[_Found]:
         if some is None:
             some = {key for cell in cells for key in self._cells.keys(cell)}
         keys = in_order(some)
-        results = [self._aggregates.results(self._merged(cells, key)) for key in keys]
-        return keys, zip(*results, strict=True)
+        for at in range(0, len(keys), PIECE):
+            piece = keys[at : at + PIECE]
+            results = [self._aggregates.results(self._merged(cells, key)) for key in piece]
+            yield piece, zip(*results, strict=True)
 
     def _merged(self, cells: Sequence[Cell], key: Hashable) -> Acc:
         found = [acc for cell in cells if (acc := self._cells.find(cell, key)) is not None]
@@ -83,24 +88,31 @@ class Results:
 
     def _by_column(
         self, columns: CellColumns, cells: Sequence[Cell], some: set[Hashable] | None
-    ) -> _Found:
+    ) -> Iterator[_Found]:
         for cell in cells:
             self._cells.fetch(cell, some or ())
             self._cells.to_columns(columns, cell)
         numbers = columns.numbers(cells) if some is None else columns.numbers_of(some)
         keys = columns.keys_of(numbers)
         order = order_of(keys)
-        keys, numbers = [keys[place] for place in order], numbers[order]
+        for at in range(0, len(keys), PIECE):
+            piece = order[at : at + PIECE]
+            of_keys = self._columns_of(columns, cells, numbers[piece])
+            yield [keys[place] for place in piece], of_keys
+
+    def _columns_of(
+        self, columns: CellColumns, cells: Sequence[Cell], numbers: IntArray
+    ) -> Iterable[Iterable[object]]:
+        """Return the results of the keys with these numbers, all of which are in columns."""
         if self._grid.is_single:
-            (cell,) = cells
-            return keys, columns.columns.results(columns.find(cell, numbers))
+            return columns.columns.results(columns.find(cells[0], numbers))
         merged = columns_of(self._aggregates)
-        merged.reserve(len(keys))
+        merged.reserve(len(numbers))
         for cell in cells:
             rows = columns.find(cell, numbers)
             here = np.flatnonzero(rows >= 0)
             merged.merge(here, columns.columns, rows[here])
-        return keys, merged.results(np.arange(len(keys)))
+        return merged.results(np.arange(len(numbers)))
 
 
 def in_order(keys: Collection[Hashable]) -> list[Any]:

@@ -4,7 +4,9 @@ An operator belongs to one partition of one pipeline and is called by one task, 
 of an await. The contract that makes results independent of where a batch was cut:
 
 - before a row is processed whose mark has reached ``next_due_ms``, the caller calls ``advance``
-  with that mark; ``dues`` tells how far it may go before it has to look again (an operator that
+  with that mark, again and again until ``next_due_ms`` is beyond it: what falls due at once may
+  come in pieces, and nothing else is asked for between two of them;
+- ``dues`` tells how far ``process`` may go before the caller has to look again (an operator that
   ``advances_itself`` does without);
 - ``process`` judges lateness row by row against ``Rows.marks``;
 - state that was drained is found again through ``StateView``, so an operator may forget it.
@@ -98,10 +100,11 @@ class Operator:
         return None
 
     def advance(self, watermark_ms: int) -> Rows:
-        """Do what is due at this watermark, and return what it brings.
+        """Do what is due at this watermark, or a first part of it, and return what that brings.
 
         Results have marks of ``NEVER_MS`` (the caller sets them) and the time of their window's
-        last instant. Safe to repeat: the same watermark has no more work.
+        last instant. While more is due, ``next_due_ms`` is not beyond the watermark: call again.
+        Safe to repeat: a watermark that was worked on has no more work.
         """
         del watermark_ms
         return NO_ROWS

@@ -169,7 +169,7 @@ class Task:
         """Do all that is due at this watermark."""
         for unit in self._operators:
             operator = unit.operator
-            if operator is not None and operator.next_due_ms <= watermark_ms:
+            while operator is not None and operator.next_due_ms <= watermark_ms:
                 self._emit(unit, self._marked(operator.advance(watermark_ms)))
                 self._tell_failed(unit, operator)
         self.watermark_ms = max(self.watermark_ms, watermark_ms)

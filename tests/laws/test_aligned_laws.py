@@ -17,7 +17,7 @@ from support.window_models import AlignedModel, Record
 from streamapp.core.aggregates import AggregateSet, constructors
 from streamapp.core.rows import Rows
 from streamapp.core.windows import Emission, Hopping, Lateness, Tumbling
-from streamapp.operators import aligned_columns, aligned_place, aligned_results
+from streamapp.operators import aligned, aligned_columns, aligned_place, aligned_results
 from streamapp.operators.aligned import AlignedWindows
 from streamapp.operators.operator import RowError
 from streamapp.operators.results import row_type
@@ -72,12 +72,17 @@ ROW_OF = {id(one): row_type("laws", one.names) for one in (COLUMNS, FUNCTION, EV
 
 @contextmanager
 def forms(*, columns: bool, panes: bool = True) -> Iterator[None]:
-    """Have rows worked on as columns or not, and windows put together from panes or not."""
-    numbers = (1, 0, 0) if columns else (1_000, 1_000, 1_000)
+    """Have rows worked on as columns or not, and windows put together from panes or not.
+
+    Results leave two or three at a time.
+    """
+    numbers = (1, 0, 0, 2) if columns else (1_000, 1_000, 1_000, 3)
     with (
         patch.object(aligned_place, "MANY", numbers[0]),
         patch.object(aligned_results, "_FEW_KEYS", numbers[1]),
         patch.object(aligned_columns, "_FEW", numbers[2]),
+        patch.object(aligned_results, "PIECE", numbers[3]),
+        patch.object(aligned, "PIECE", numbers[3]),
         patch("streamapp.core.windows._MANY_PANES", 64 if panes else 0),
         patch("streamapp.core.windows._PANES_PER_OVERLAP", 4 if panes else 0),
     ):

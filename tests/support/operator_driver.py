@@ -91,9 +91,11 @@ class Driver:
     def advance(self, watermark_ms: int) -> None:
         """Do what is due, as a stage does: only if something is."""
         self.watermark = max(self.watermark, watermark_ms)
-        if self.operator.next_due_ms <= self.watermark:
-            self.take(self.operator.advance(self.watermark))
-            assert self.operator.next_due_ms > self.watermark, "advance left work behind"
+        while self.operator.next_due_ms <= self.watermark:
+            brought = self.operator.advance(self.watermark)
+            is_done = self.operator.next_due_ms > self.watermark
+            assert is_done or len(brought), "advance left work behind"
+            self.take(brought)
 
     def commit(self, state: DictState) -> None:
         """Emit what is emitted per commit, and bring the state up to date."""

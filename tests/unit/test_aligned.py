@@ -15,6 +15,7 @@ from streamapp.core.windows import Emission, Hopping, Lateness, Tumbling
 from streamapp.errors import StateError
 from streamapp.operators.aligned import AlignedWindows
 from streamapp.operators.aligned_place import MANY
+from streamapp.operators.aligned_results import PIECE
 from streamapp.operators.operator import AT_ONCE, RowError
 from streamapp.operators.results import row_type
 from streamapp.serde.ordered_keys import decode_key
@@ -236,3 +237,16 @@ def test_rows_are_not_forgotten_before_they_were_drained() -> None:
     windows.process(rows_at(2, marks=(NEVER_MS,), key="few"))
     windows.trim(0)
     assert windows.size == MANY + 1
+
+
+@pytest.mark.parametrize("spec", [Tumbling(10), Hopping(10, 5)])
+def test_what_closes_at_once_leaves_in_pieces(spec: Spec) -> None:
+    windows = operator(spec)
+    keys = range(2 * PIECE + 3)
+    windows.process(rows_of([(key, 6, {"amount": key}) for key in keys], 0))
+    pieces: list[list[Any]] = []
+    while windows.next_due_ms <= 9:
+        pieces.append([*windows.advance(9).values])
+    assert [len(piece) for piece in pieces] == [PIECE, PIECE, 3]
+    assert [row.key for piece in pieces for row in piece] == [*keys]
+    assert not len(windows.advance(9))
