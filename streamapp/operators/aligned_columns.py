@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise, repeat
+from itertools import pairwise
 from typing import Final, Self
 
 import numpy as np
@@ -44,10 +44,10 @@ class Changed:
     packed: list[Sequence[object]]
     touched: list[bool]
 
-    def pending(self, due_ms: int | None) -> Iterable[int | None]:
+    def pending(self, due_ms: int | None) -> Iterable[int | None] | None:
         """Return for each row when an update of it is due, if one is due then for the touched."""
         if due_ms is None:
-            return repeat(None, len(self.keys))
+            return None
         marked = zip(self.keys, self.touched, strict=True)
         return (due_ms if is_ or key in self.cell.touched else None for key, is_ in marked)
 

@@ -4,8 +4,8 @@
 row      bytes
 =======  =========================================================================================
 key      ordered bytes of ``(start of the cell, key)``: a cell is a range, time is the order
-value    JSON ``[format, pending, *aggregates]``; ``pending`` is the watermark at which a change
-         that was not emitted yet is due (emission ``every``), else null
+value    JSON ``[2, *aggregates]``, or ``[1, pending, *aggregates]``: ``pending`` is the watermark
+         at which a change that was not emitted yet is due (emission ``every``)
 =======  =========================================================================================
 
 What has fired is no part of the state: it follows from the watermark.
@@ -27,7 +27,8 @@ from streamapp.errors import StateError
 from streamapp.operators.operator import StateView
 from streamapp.serde.ordered_keys import decode_key, encode_all_under, encode_key, encode_under
 
-_FORMAT: Final = 1
+_PENDING: Final = 1
+_SETTLED: Final = 2
 #: Bounds of all rows: their keys are tuples.
 _FIRST, _END = encode_key(()), b"\x51"
 
@@ -56,7 +57,7 @@ def head_of(start_ms: int) -> bytes:
 
 def to_bytes(packed: list[Any], pending_ms: int | None) -> bytes:
     """Return the value of a row."""
-    return _encode([_FORMAT, pending_ms, *packed])
+    return _encode([_SETTLED, *packed] if pending_ms is None else [_PENDING, pending_ms, *packed])
 
 
 def raw_keys(start_ms: int, keys: Collection[object]) -> list[bytes]:
@@ -65,10 +66,13 @@ def raw_keys(start_ms: int, keys: Collection[object]) -> list[bytes]:
 
 
 def all_to_bytes(
-    packed: Sequence[Sequence[object]], pending_ms: Iterable[int | None]
+    packed: Sequence[Sequence[object]], pending_ms: Iterable[int | None] | None
 ) -> list[bytes]:
     """Return ``to_bytes`` of many rows; ``packed`` has a list for each slot."""
-    lines = _encode_lines([*zip(repeat(_FORMAT), pending_ms, *packed)]).split(b"\n")
+    if pending_ms is not None:
+        pairs = zip(zip(*packed, strict=True), pending_ms, strict=True)
+        return [to_bytes([*row], pending) for row, pending in pairs]
+    lines = _encode_lines([*zip(repeat(_SETTLED), *packed)]).split(b"\n")
     lines.pop()
     return lines
 
@@ -113,8 +117,9 @@ def view_of(
 
 
 def _row(key: object, data: bytes) -> StateRow:
-    version, pending, *packed = _decode(data)
-    if version != _FORMAT:
-        msg = f"The state of windows has format {version}; this program reads {_FORMAT}"
+    version, *packed = _decode(data)
+    if version not in (_PENDING, _SETTLED):
+        msg = f"The state of windows has format {version}; this program reads {_SETTLED}"
         raise StateError(msg, hint="Run the release that wrote it, or reset the pipeline's state")
+    pending = packed.pop(0) if version == _PENDING else None
     return StateRow(key, pending, packed)

@@ -179,7 +179,7 @@ def test_state_of_another_format_is_refused() -> None:
     windows = operator(Tumbling(10), state=state)
     windows.process(rows_at(1, marks=(NEVER_MS,)))
     state.apply(windows)
-    state.rows = {key: row.replace(b"[1,", b"[9,", 1) for key, row in state.rows.items()}
+    state.rows = {key: row.replace(b"[2,", b"[9,", 1) for key, row in state.rows.items()}
     again = operator(Tumbling(10), state=state)
     again.restore(NEVER_MS)
     with pytest.raises(StateError, match="format 9"):
