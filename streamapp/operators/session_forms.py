@@ -126,10 +126,11 @@ class SessionForms(KeyedWindows[Sessions]):
     # Work at a watermark.
 
     def advance(self, watermark_ms: int) -> Rows:
-        """See ``Operator.advance``."""
+        """See ``Operator.advance``; brings about ``PIECE`` rows at a time, in the order of time."""
         out = Emitted()
         self._watermark = max(self._watermark, watermark_ms)
         if self._slots is not None:
+            watermark_ms = self._slots.first_due(watermark_ms, PIECE)
             over = self._slots.due(watermark_ms - self._allowed)
             marks, origins = repeat(NEVER_MS, len(over)), repeat(0, len(over))
             self._say(self._slots, over, (marks, origins), out)

@@ -19,7 +19,7 @@ from support.session_models import Record, SessionModel
 from streamapp.core.aggregates import AggregateSet, constructors
 from streamapp.core.rows import Rows
 from streamapp.core.windows import Emission, Lateness, Session
-from streamapp.operators import session_columns, session_slots
+from streamapp.operators import session_columns, session_forms, session_slots
 from streamapp.operators.keyed_state import DATA, read_body
 from streamapp.operators.keyed_timers import TIMER, timer_row
 from streamapp.operators.operator import StateView
@@ -83,6 +83,7 @@ def slots(least: int) -> Iterator[None]:
     with (
         patch.object(session_columns, "MANY", least),
         patch.object(session_slots, "_FEW", 0),
+        patch.object(session_forms, "PIECE", 2),
     ):
         yield
 
