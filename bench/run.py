@@ -19,6 +19,7 @@ from typing import Any
 import faust_stock
 import guard
 import kafka
+import scaling
 import stages
 import windows
 from worker import Bench, Run
@@ -140,6 +141,9 @@ def _measure_others(
     if "kafka" in options.only:
         times = options.runs or (1 if options.quick else 3)
         results["kafka"] = kafka.measure(shrink, times, options.kafka)
+    if "scaling" in options.only:
+        times = options.runs or (1 if options.quick else 3)
+        results["scaling"] = scaling.measure(shrink, times, is_full=options.full)
     if "stages" in options.only:
         found = results["stages_us"] = stages.profile(200_000 // shrink)
         table = results["scenarios"].get("table")
@@ -187,13 +191,14 @@ def main() -> None:
     """Run what the command line asks for."""
     parts = [*(s.name for s in SCENARIOS), "memory", "latency", "windows", "stages"]
     # These take minutes, and Java or a venv of their own: only when they are asked for.
-    more = ["kafka"]
+    more = ["kafka", "scaling"]
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a fifth of the events, one run")
     parser.add_argument("--runs", type=int, help="runs of each scenario (3; 1 with --quick)")
     parser.add_argument("--only", nargs="+", choices=[*parts, *more], default=parts,
                         metavar="PART", help=f"of: {' '.join([*parts, *more])}")  # fmt: skip
     parser.add_argument("--kafka", metavar="URL", help="kafka:// of yours instead of a new one")
+    parser.add_argument("--full", action="store_true", help="scaling: also ten million users")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--check", action="store_true", help="only compare ratios with those kept")
     parser.add_argument("--keep", action="store_true", help="with --check: keep the ratios")

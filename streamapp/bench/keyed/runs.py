@@ -138,7 +138,9 @@ def application(
         clean(here.url, name)
 
 
-def table(here: Place, engine: str, workload: Workload) -> dict[str, float]:
+def table(
+    here: Place, engine: str, workload: Workload, partitions: int = PARTITIONS
+) -> dict[str, float]:
     """Run a program over all events until they are committed, and check its changelog.
 
     Returns:
@@ -148,7 +150,7 @@ def table(here: Place, engine: str, workload: Workload) -> dict[str, float]:
     Raises:
         WorkerFailedError: It ended, was stuck, or its totals are wrong.
     """
-    with application(here, engine, workload.events) as plan:
+    with application(here, engine, workload.events, partitions=partitions) as plan:
         fill(here.broker, plan, workload)
         with worker(here, plan) as process:
             wait(lambda: is_committed(here.broker, plan), process)
