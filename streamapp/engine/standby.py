@@ -6,7 +6,7 @@ restore that has little left to read. Nothing is followed while partitions come 
 ended by ``hold`` before anything else may write rows of a partition that was followed.
 
 It must never hold up the agents: small batches, written on the commit's thread between two commits,
-with at least as long a rest after each of them as it took.
+with at least as long a rest after some of them as their work took.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from streamapp.core.placement import standbys
@@ -30,15 +31,17 @@ from streamapp.errors import BrokerError, StateError
 from streamapp.faults import crash_point
 
 if TYPE_CHECKING:
-    from streamapp.core.batch import TP
+    from streamapp.core.batch import TP, RecordBatch
     from streamapp.engine.engine import Engine
     from streamapp.engine.restore import ShardPlan
     from streamapp.transport.broker import Reader
 
 log = logging.getLogger(__name__)
 
-#: Records of one write, which stalls agents and commits for some milliseconds.
+#: Records of one write, which stalls the agents for some milliseconds, and writes between two
+#: commits: they wait meanwhile.
 _BATCH = 1_000
+_READS = 4
 #: Seconds between two reads at the end of the logs: what a takeover has left to read.
 _REST_S = 0.25
 #: Seconds between two looks at the group and at the ends of the logs.
@@ -47,6 +50,30 @@ _LOOK_S = 15.0
 _RETRY_S = 1.0
 
 Plans = Mapping["TP", "ShardPlan"]
+
+
+@dataclass(slots=True)
+class _Found:
+    """What a step has read, one list for each write, and the CPU seconds of its threads."""
+
+    reads: list[list[RecordBatch]] = field(default_factory=list)
+    records: int = 0
+    cpu_s: float = 0.0
+
+    def write(self, target: Target, starts: Mapping[TP, Start]) -> None:
+        begun = time.thread_time()
+        for batches in self.reads:
+            target.apply(batches, starts)
+        self.cpu_s += time.thread_time() - begun
+
+
+def _read(reader: Reader) -> _Found:
+    found, begun = _Found(), time.thread_time()
+    while len(found.reads) < _READS and (batches := reader.poll(0.0, _BATCH)):
+        found.reads.append(batches)
+        found.records += sum(map(len, batches))
+    found.cpu_s = time.thread_time() - begun
+    return found
 
 
 class Standby:
@@ -129,20 +156,18 @@ class Standby:
             await engine.call(reader.close)
 
     async def _step(self, reader: Reader, target: Target, starts: Mapping[TP, Start]) -> None:
-        begun = time.monotonic()
         if self._engine.gate.closed:
             await asyncio.sleep(_REST_S)
             return
-        batches = await self._engine.call(reader.poll, 0.0, _BATCH)
-        count = sum(map(len, batches))
-        if batches:
+        found = await self._engine.call(_read, reader)
+        if found.reads:
             crash_point("standby.read")
-            await self._write(target.apply, batches, starts)
+            await self._write(found.write, target, starts)
             crash_point("standby.written")
-            self.records += count
+            self.records += found.records
         self.positions = reader.positions()
-        took = time.monotonic() - begun
-        await asyncio.sleep(took if count == _BATCH else max(took, _REST_S))
+        is_behind = len(found.reads) == _READS
+        await asyncio.sleep(found.cpu_s if is_behind else max(found.cpu_s, _REST_S))
 
     async def _may_go_on(self, target: Target) -> bool:
         """Tell whether these are still the ones to follow, and note the time of those at the end.
