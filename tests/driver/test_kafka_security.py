@@ -193,6 +193,24 @@ def test_every_documented_right_is_needed(
     assert outcome(rights) == ""
 
 
+async def test_right_that_is_lost_is_waited_for(
+    cluster: SecureCluster, name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await asyncio.to_thread(prepare, cluster, name, USER)
+    own, *others = documented(name)
+    without = (own[0], own[1], tuple(set(own[2]) - {AclOperation.WRITE}))
+    app = application(name, cluster.url("SASL", f"user={USER}&tls=false"), tmp_path)
+    async with running(app):
+        await until(lambda: sum(app.tables["counts"].values()) == 20)
+        await asyncio.to_thread(cluster.allow, USER, [without, *others])
+        await asyncio.to_thread(cluster.write, f"{name}.in", [b"v99"])
+        await until(lambda: app.engine.committer.is_full)
+        await asyncio.to_thread(cluster.allow, USER, documented(name))
+        await until(lambda: sum(app.tables["counts"].values()) == 21)
+        await until(lambda: not app.engine.committer.is_full)
+    assert re.search(rf"a commit to {name}-\S+ failed: .*authorization failed", caplog.text)
+
+
 # --- refusals ------------------------------------------------------------------------------------
 
 #: Listener (or a port where nobody is), options of the URL, password, exit status, what is said.

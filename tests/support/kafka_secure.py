@@ -156,6 +156,10 @@ class SecureCluster(kafka.Cluster):
     def topic(self, name: str, partitions: int, values: Sequence[bytes] = ()) -> None:
         """Make a topic, with records."""
         _wait(self.admin.create_topics([NewTopic(name, partitions, 1)]).values())
+        self.write(name, values)
+
+    def write(self, name: str, values: Sequence[bytes]) -> None:
+        """Write records, each with its value for a key."""
         producer = Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 1})
         for value in values:
             producer.produce(name, value, value)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from confluent_kafka import KafkaException
+
 from streamapp.core.batch import RecordBatch
 
 if TYPE_CHECKING:
@@ -80,6 +82,9 @@ class Delivery:
                     break
                 except BufferError:
                     self._producer.poll(_ROOM_S)
+                except KafkaException:
+                    self.topic = tp.topic
+                    raise
 
     def _taker(self, tp: TP) -> Callable[[KafkaError | None, Message], None]:
         # Reports of one partition come in the order in which its records were sent.

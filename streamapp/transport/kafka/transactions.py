@@ -124,7 +124,7 @@ class Transactions:
                     self._send_positions(producer, positions, metadata)
                 crash_point("kafka.positions")
             except (KafkaException, StreamappError) as exc:
-                raise self._abort(producer, exc) from exc
+                raise self._abort(producer, exc, delivery.topic) from exc
             self._end(producer)
             return delivery.offsets(records)
 
@@ -137,7 +137,7 @@ class Transactions:
             raise BrokerUnavailableError(msg) from exc
         self._require_wanted()
         if delivery.error is not None:
-            raise KafkaException(delivery.error)
+            raise KafkaException(_cause(producer, delivery.error))
         if left:
             msg = f"The cluster took no records for {_PATIENCE_S:.0f} s"
             raise BrokerUnavailableError(msg)
@@ -174,10 +174,13 @@ class Transactions:
         if producer is not None:
             producer.purge()
 
-    def _abort(self, producer: Producer, exc: Exception) -> StreamappError:
-        """End the transaction with nothing written, and return what to raise."""
-        error = error_of(exc)
-        raised = exc if isinstance(exc, StreamappError) else failure(exc, "a commit", self._trouble)
+    def _abort(self, producer: Producer, exc: Exception, topic: str = "") -> StreamappError:
+        """End the transaction with nothing written, and return what to raise.
+
+        ``topic`` is whose records were refused, if any were.
+        """
+        error, doing = error_of(exc), f"a commit to {topic}" if topic else "a commit"
+        raised = exc if isinstance(exc, StreamappError) else failure(exc, doing, self._trouble)
         if self._connection.is_doubtful:
             self.discard()  # the next one ends it
         else:
@@ -293,6 +296,18 @@ def abort_left_open(clients: Clients, transactional_id: str) -> None:
         _drop(open_producer(clients, transactional_id))
     except StreamappError as exc:
         log.info("The transaction of %s ends by its time-out: %s", transactional_id, exc)
+
+
+def _cause(producer: Producer, error: KafkaError) -> KafkaError:
+    """Return why records of a transaction were refused; of those that it dropped it knows more."""
+    if error.code() == KafkaError._PURGE_QUEUE:  # noqa: SLF001 - its public name
+        try:
+            producer.begin_transaction()  # which is not possible now, and says why
+        except KafkaException as exc:
+            found = error_of(exc)
+            if found is not None and found.code() != KafkaError._STATE:  # noqa: SLF001 - as above
+                return found
+    return error
 
 
 def _drop(producer: Producer) -> None:
