@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 from urllib.request import urlopen
 
@@ -14,6 +15,7 @@ import pytest
 from support.crash_app import Plan
 from support.crash_run import Run, running, table_differences
 from support.kafka_run import kafka_plan, running_on_kafka
+from support.pipeline_run import PipelineRun
 from support.web_client import free_port
 
 if TYPE_CHECKING:
@@ -107,21 +109,39 @@ def test_the_same_over_kafka(zygote: Zygote, tmp_path: Path) -> None:
         take_over(run)
 
 
+def kill_in_turns(run: Run, turns: int) -> None:
+    """Kill one of two workers again and again, each time when both stand by."""
+    workers = [run.start(web_port=free_port()) for _ in range(2)]
+    for _ in range(turns):
+        run.feed(200)
+        run.wait_until(lambda: all(map(lags, workers)), workers[0])
+        run.feed(200)
+        time.sleep(run.draw.uniform(0.0, 0.3))  # the moment of the kill is the test's input
+        workers.pop(run.draw.randrange(2)).kill()
+        run.feed(200)
+        workers.append(run.start(web_port=free_port()))
+    for worker in workers:
+        worker.kill()
+    run.assert_exact(run.finish(rebuild=False))
+
+
 @pytest.mark.timeout(180)
 def test_kills_in_turns_lose_and_repeat_nothing(zygote: Zygote, tmp_path: Path) -> None:
     with running(zygote, plan_of(tmp_path)) as run:
-        workers = [run.start(web_port=free_port()) for _ in range(2)]
-        for _ in range(4):
-            run.feed(200)
-            run.wait_until(lambda: all(map(lags, workers)), workers[0])
-            run.feed(200)
-            time.sleep(run.draw.uniform(0.0, 0.3))  # the moment of the kill is the test's input
-            workers.pop(run.draw.randrange(2)).kill()
-            run.feed(200)
-            workers.append(run.start(web_port=free_port()))
-        for worker in workers:
-            worker.kill()
-        run.assert_exact(run.finish(rebuild=False))
+        kill_in_turns(run, 4)
+
+
+@pytest.mark.timeout(180)
+def test_kills_in_turns_are_nothing_to_pipelines(zygote: Zygote, tmp_path: Path) -> None:
+    with closing(PipelineRun(zygote, plan_of(tmp_path))) as run:
+        kill_in_turns(run, 2)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(3_600)
+def test_many_kills_in_turns(zygote: Zygote, tmp_path: Path) -> None:
+    with running(zygote, plan_of(tmp_path)) as run:
+        kill_in_turns(run, 100)
 
 
 @pytest.mark.parametrize("point", ["standby.read", "standby.written"])
