@@ -159,7 +159,8 @@ def _worker(scenario: str, app: str, url: str, folder: Path) -> Iterator[subproc
         "topic": f"{app}-events",
         "partitions": PARTITIONS,
     }
-    words = ["-m", "faust", "-A", "streamapp.bench.worker_app", "worker", "-l", "error"]
+    words = ["-m", "faust", "-A", "streamapp.bench.worker_app"]
+    words += ["worker", "-l", "error", "--without-web"]
     with (folder / "log").open("wb") as log:
         worker = subprocess.Popen(  # noqa: S603 - this interpreter
             [sys.executable, *words],

@@ -35,7 +35,10 @@ if TYPE_CHECKING:
 
 _WRITTEN_AT_ONCE = 20_000
 _ROOT = str(Path(streamapp.__file__).parents[1])
-_OURS = ("-m", "faust", "-A", "streamapp.bench.keyed.ours", "worker", "-l", "error")
+_OURS = (
+    *("-m", "faust", "-A", "streamapp.bench.keyed.ours"),
+    *("worker", "-l", "error", "--without-web"),
+)
 #: The program of each engine, as words for its interpreter.
 _WORDS = {
     "ours": _OURS,
@@ -199,8 +202,10 @@ def worker(here: Place, plan: Plan) -> Iterator[subprocess.Popen[bytes]]:
             process.send_signal(signal.SIGTERM)
             process.wait(_END_S)
         except WorkerFailedError as exc:
-            said = log_file.read_text(errors="replace").strip().splitlines() or [""]
-            exc.message = f"{exc.message}: {said[-1][:200]}"
+            # Faust's spinner leaves lines of its own that say nothing.
+            lines = log_file.read_text(errors="replace").splitlines()
+            said = [line for line in lines if line.strip() and not line.startswith("\x1b")]
+            exc.message = f"{exc.message}: {said[-1][:200] if said else 'it said nothing'}"
             raise
         except subprocess.TimeoutExpired:
             pass
