@@ -319,6 +319,32 @@ def test_killed_broker_comes_back_and_the_worker_stays(broker: KafkaBroker) -> N
     assert broker.committed("g", IN) == {IN[0]: at(2)}
 
 
+@pytest.mark.crash
+@pytest.mark.slow
+def test_questions_during_an_outage_do_no_harm(
+    broker: KafkaBroker, opened: Callable[..., KafkaBroker]
+) -> None:
+    """librdkafka's admin client never finds the coordinator again, or ends the process."""
+    worker = owner_of_all(broker)
+    asker = opened(settings={"socket.timeout.ms": "1000"})  # type: ignore[arg-type] # not a text
+    assert [one.id for one in asker.members("g")] == [worker.member.id]
+    cluster = kafka.shared()
+    cluster.kill(1)
+    for ask in (asker.groups, lambda: asker.members("g"), asker.topics):
+        with pytest.raises(BrokerUnavailableError):
+            ask()
+    cluster.restart(1)
+    drive([worker], lambda: answers(lambda: asker.members("g"), asker.groups, asker.topics))
+
+
+def answers(*questions: Callable[[], object]) -> bool:
+    """Tell whether the cluster has answers to all of them."""
+    try:
+        return all(ask() for ask in questions)
+    except BrokerError:
+        return False
+
+
 def commit_at_last(worker: Worker, value: bytes) -> None:
     """Commit as the engine would: again when nothing was written, anew after a loss."""
     deadline = time.monotonic() + 2 * DEADLINE_S

@@ -108,10 +108,10 @@ class Clients:
             **own,
         }
 
-    def admin(self) -> AdminClient:
+    def admin(self, own: Mapping[str, object] | None = None) -> AdminClient:
         """Return a client for topics, offsets and groups."""
         try:
-            return AdminClient(self._complete({}, {}))  # type: ignore[arg-type] # callbacks too
+            return AdminClient(self._complete({}, own or {}))  # type: ignore[arg-type] # callbacks too
         except KafkaException as exc:
             raise failure(exc, "opening a client") from exc
 

@@ -29,7 +29,7 @@ class Cluster:
         self.clients = Clients(options)
         self.trouble = self.clients.trouble
         self.names = Names(options.prefix)
-        self.admin = Admin(self.clients.admin)
+        self.admin = Admin(self.clients)
         self.topics = Topics(self.admin, self.names, options, self.trouble)
         self.positions = Positions(self.clients, self.names)
         self.groups = Groups(self.admin, self.topics, self.positions, self.names)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from confluent_kafka import KafkaException
+
 from streamapp.transport.broker import GroupInfo, MemberInfo
 from streamapp.transport.kafka.failures import CALL_S, patiently
 
@@ -35,6 +37,7 @@ class Groups:
     def members(self, group: str) -> tuple[MemberInfo, ...]:
         """See ``Broker.members``."""
         theirs = self._names.theirs(group)
+        self._positions.reach(group)
         found = patiently(
             lambda: self._admin.client.describe_consumer_groups([theirs])[theirs].result(CALL_S),
             f"asking for group {group}",
@@ -47,10 +50,16 @@ class Groups:
         return patiently(self._all, "asking for groups", self._topics.trouble)
 
     def _all(self) -> dict[str, GroupInfo]:
-        listed = self._admin.client.list_consumer_groups().result(CALL_S).valid
-        theirs = [one.group_id for one in listed if self._names.ours(one.group_id) is not None]
+        listed = self._admin.client.list_consumer_groups().result(CALL_S)
+        if listed.errors:
+            raise KafkaException(listed.errors[0])
+        theirs = [
+            one.group_id for one in listed.valid if self._names.ours(one.group_id) is not None
+        ]
         if not theirs:
             return {}
+        for name in theirs:
+            self._positions.reach(name.removeprefix(self._names.prefix))
         described = self._admin.client.describe_consumer_groups(theirs)
         found = [described[name].result(CALL_S) for name in theirs]
         return {info.name: info for info in map(self._info, found)}

@@ -1,7 +1,8 @@
 """What groups have committed, asked by consumers that join nothing.
 
 The admin client of librdkafka (2.16) dies of a null pointer if a coordinator moves, or a commit is
-open, while it asks for positions: a consumer knows what to do then.
+open, while it asks for positions, and of an assertion if a coordinator comes back after it asked
+for a group's members in vain: a consumer knows what to do then.
 """
 
 from __future__ import annotations
@@ -9,15 +10,15 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, NamedTuple
 
+from streamapp.core.batch import TP
 from streamapp.transport.broker import Position
-from streamapp.transport.kafka.failures import patiently
+from streamapp.transport.kafka.failures import CALL_S, patiently
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from confluent_kafka import Consumer, TopicPartition
 
-    from streamapp.core.batch import TP
     from streamapp.transport.kafka.clients import Clients
     from streamapp.transport.kafka.names import Names
 
@@ -71,13 +72,23 @@ class Positions:
             found[self._names.tp(place)] = Written(owner, Position(place.offset, note))
         return found
 
-    def _ask(self, group: str, tps: Iterable[TP], *, is_stable: bool) -> list[TopicPartition]:
+    def reach(self, group: str) -> None:
+        """Return if the group's coordinator answers; ask it with the admin client only then.
+
+        Raises:
+            BrokerError: It does not.
+        """
+        self._ask(group, [TP(f"{group}-", 0)], is_stable=False, limit_s=CALL_S)
+
+    def _ask(
+        self, group: str, tps: Iterable[TP], *, is_stable: bool, limit_s: float = _OPEN_S
+    ) -> list[TopicPartition]:
         places = [self._names.place(tp) for tp in tps]
         if not places:
             return []
         consumer = self._consumer(self._names.theirs(group), is_stable=is_stable)
         found = patiently(
-            lambda: consumer.committed(places, _OPEN_S),
+            lambda: consumer.committed(places, limit_s),
             f"reading positions of group {group}",
             self._clients.trouble,
         )
