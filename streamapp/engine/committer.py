@@ -33,12 +33,12 @@ _T = TypeVar("_T")
 #: commits take at most half of the CPU. Smaller ones follow each other at once: outputs gather
 #: while the last commit waits for the disk, and a shorter sleep than this there is none.
 _LINGER_S = 0.001
-#: Records of a commit that is written on the event loop at most: others would hold it up with their
-#: own CPU time, while agents could have worked on.
-_AT_ONCE_RECORDS = 256
-#: Seconds of the last commit from which on the next one is the thread's: a disk that is slow for a
-#: while holds the event loop up once, and not again.
-_AT_ONCE_S = 0.005
+#: Records of a commit that is written on the event loop at most: a thread that shares the
+#: interpreter with a busy loop takes longer for all that are less, and bounds what a turn takes.
+_AT_ONCE_RECORDS = 2_000
+#: Seconds that such a commit may have waited for the disk. After one that has waited longer the
+#: thread writes them, for so many times as long: a slow disk takes a twentieth of the loop's time.
+_AT_ONCE_WAIT_S, _AT_ONCE_PAUSE = 0.005, 20
 #: Seconds after which a commit that is not done is worth a line in the log.
 _SLOW_S = 5.0
 #: Seconds between two tries while the broker has no room.
@@ -87,6 +87,8 @@ class Committer:
         self._budget = budget
         self._interval_s = interval_s
         self._last_cpu_s = 0.0
+        #: By the monotonic clock: before, commits are the thread's.
+        self._at_once_from = 0.0
         self._lock = asyncio.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="streamapp-commit")
 
@@ -204,13 +206,18 @@ class Committer:
     def _write_at_once(self, member: Member, writer: StoreWriter, cut: Cut) -> Written | None:
         size = cut.size
         if (
-            size <= _AT_ONCE_RECORDS
-            and self.stats.last_seconds <= _AT_ONCE_S
-            and not writer.is_due(size)
-            and isinstance(member, CommitsAtOnce)
+            size > _AT_ONCE_RECORDS
+            or time.monotonic() < self._at_once_from
+            or writer.is_due(size)
+            or not isinstance(member, CommitsAtOnce)
         ):
-            return write_cut_at_once(member, cut, writer)
-        return None
+            return None
+        written = write_cut_at_once(member, cut, writer)
+        if written is not None:
+            waited_s = written.seconds - written.cpu_seconds
+            if waited_s > _AT_ONCE_WAIT_S:
+                self._at_once_from = time.monotonic() + waited_s * _AT_ONCE_PAUSE
+        return written
 
     def _note_full(self, exc: BrokerFullError) -> None:
         self.stats.failures += 1

@@ -164,6 +164,11 @@ class Feed:
         """Number of records that wait; for status pages."""
         return sum(len(batch) for batch in self._queue)
 
+    @property
+    def has_queued(self) -> bool:
+        """Whether records wait; those in hand do not."""
+        return bool(self._queue)
+
     def owns(self, tp: TP) -> bool:
         """Tell whether the partition was started and not revoked."""
         return tp in self._next

@@ -133,7 +133,11 @@ class GroupFollower:
         engine.committer.member = self.member
         engine.outbox.send = self.member.send if isinstance(self.member, SendsEarly) else None
         engine.intake = Intake(
-            self.member, app.options.batch_max, engine.deliver, engine.on_intake_error
+            self.member,
+            app.options.batch_max,
+            engine.deliver,
+            engine.on_intake_error,
+            lambda: any(feed.has_queued for feed in engine.subscriptions),
         )
 
     async def leave(self) -> None:

@@ -33,6 +33,8 @@ _BUSY_POLL_S = 0.005
 _PAUSE_S = 0.5
 #: Seconds after which the loop looks without a ring: bounds the delay after one that was lost.
 _LOOK_S = 0.1
+#: Records of a look from which on, and seconds until, the loop does not look for the next ring.
+_FEW, _BREATH_S = 8, 0.002
 #: Records and bytes of one read from which on the next one is the thread's: the loop would be held
 #: up by the disk and by decoding, for some milliseconds.
 _MANY_RECORDS, _MANY_BYTES = 1_000, 1 << 20
@@ -59,11 +61,14 @@ class Intake:
         batch_max: int,
         deliver: Callable[[list[MemberEvent]], None],
         on_error: Callable[[Exception], None],
+        is_busy: Callable[[], bool] = lambda: False,
     ) -> None:
+        """Begin; ``is_busy`` tells whether agents have yet to take up what was delivered."""
         self._member = member
         self._batch_max = batch_max
         self._deliver = deliver
         self._on_error = on_error
+        self._is_busy = is_busy
         self._loop = asyncio.get_running_loop()
         self._on_the_way = 0
         self._guard = Lock()
@@ -73,6 +78,8 @@ class Intake:
         self._rings = member if isinstance(member, RingsLoop) else None
         self._bell = self._rings.hand_over() if self._rings is not None else None
         self._turn = _Turn.THREAD
+        #: Records of the loop's last look.
+        self._last_count = 0
         self._thread = Thread(target=self._run, name="streamapp-intake", daemon=True)
         self._thread.start()
 
@@ -97,6 +104,22 @@ class Intake:
 
     # --- the loop --------------------------------------------------------------------------------
 
+    def _on_ring(self) -> None:
+        """Look at once, or a little later while records come fast or agents are behind.
+
+        To read a few records for each ring takes longer than to work on them.
+        """
+        if self._last_count >= _FEW or self._is_busy():
+            self._last_count = 0
+            self._ignore_bell()
+            self._loop.call_later(_BREATH_S, self._after_breath)
+        else:
+            self._look()
+
+    def _after_breath(self) -> None:
+        self._heed_bell()
+        self._look()
+
     def _look(self) -> None:
         """Deliver what there is, if the loop is the one who reads."""
         if self._rings is None or self._turn is not _Turn.LOOP or self._stopped.is_set():
@@ -110,6 +133,7 @@ class Intake:
         except Exception as exc:  # noqa: BLE001 - a bug of ours: the worker must not outlive it
             self._on_error(exc)
             return
+        self._last_count = sum(map(len, batches))
         if batches:
             self._hand_over([*batches])
             if _are_many(batches):
@@ -121,11 +145,15 @@ class Intake:
         self._member.wake()
 
     def _take_over(self) -> None:
-        if self._bell is not None and not self._stopped.is_set():
-            self._turn = _Turn.LOOP
-            self._loop.add_reader(self._bell, self._look)
-            # What was written until now has rung for nobody.
-            self._look()
+        self._turn = _Turn.LOOP
+        self._heed_bell()
+        # What was written until now has rung for nobody.
+        self._look()
+
+    def _heed_bell(self) -> None:
+        is_ours = self._turn is _Turn.LOOP and not self._stopped.is_set()
+        if self._bell is not None and is_ours:
+            self._loop.add_reader(self._bell, self._on_ring)
 
     def _ignore_bell(self) -> None:
         if self._bell is not None:

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 #: Longest run of events, in seconds, before other tasks of the worker get their turn.
 _TURN_S = 0.01
 
+#: Records of small chunks that are worked on in one turn: what they send is then one commit.
+_TOGETHER = 64
+
 
 class Stream(faust.Stream):
     """A stream over a topic's records (or over anything else that Faust can stream over)."""
@@ -164,6 +167,7 @@ class Stream(faust.Stream):
     async def _straight(self, feed: ChunkFeed) -> AsyncIterator[Any]:  # noqa: C901 - the hot loop
         gate = feed.plan.gate
         self._finish_left_over(feed)
+        at_once = 0
         while True:
             chunk = feed.chunk or await feed.begin()
             scope, values = feed.scope, chunk.values
@@ -194,7 +198,10 @@ class Stream(faust.Stream):
                 if gate.closed:
                     await gate.wait(feed)
             feed.end(chunk)
-            await asyncio.sleep(0)
+            at_once += len(values)
+            if at_once >= _TOGETHER or not feed.has_queued:
+                at_once = 0
+                await asyncio.sleep(0)
 
     async def _grouped(
         self, feed: ChunkFeed, most: int, patience_s: float
