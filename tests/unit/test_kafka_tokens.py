@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 
@@ -21,11 +23,10 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], s
     monkeypatch.syspath_prepend(tmp_path)
 
     def make(body: str) -> str:
-        name = f"tokens_{len(list(tmp_path.iterdir()))}"
-        text = (
-            f"import time\ncalls = []\ndef bring(config):\n    calls.append(config)\n    {body}\n"
-        )
-        (tmp_path / f"{name}.py").write_text(text)
+        name = f"tokens_{uuid4().hex}"
+        lines = ("import time", "calls = []", "def bring(config):", "    calls.append(config)")
+        (tmp_path / f"{name}.py").write_text("\n".join((*lines, f"    {body}")))
+        importlib.invalidate_caches()  # the folder has changed within a tick of its clock
         return f"{name}:bring"
 
     return make
