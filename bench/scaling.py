@@ -22,8 +22,9 @@ from streamapp.bench.keyed.workload import Workload
 
 _EVENTS = 400_000
 _PARTITIONS = (1, 4, 16, 64)
-#: Users, and how many events each has on average at least: rows are met again, out of the cache.
-_USERS, _MET = (1_000, 10_000, 100_000, 1_000_000), 2
+_USERS = (1_000, 10_000, 100_000, 1_000_000)
+#: Events for each user at least, so that a table comes to be: half of the users have one.
+_EACH = 0.75
 #: Only with --full: minutes, and gigabytes.
 _MANY_USERS = 10_000_000
 _PROCESSES = (1, 2)
@@ -43,7 +44,7 @@ def measure(shrink: int, times: int, *, is_full: bool) -> dict[str, Any]:
     points = [
         *(("partitions", count, Workload(_EVENTS // shrink)) for count in _PARTITIONS),
         *(
-            ("users", count, Workload(max(_EVENTS, _MET * count) // shrink, count))
+            ("users", count, Workload(round(max(_EVENTS, _EACH * count)) // shrink, count))
             for count in users
             if count <= _MANY_USERS // shrink
         ),
