@@ -148,10 +148,12 @@ class Standby:
             await engine.call(reader.assign, {tp: one.offset for tp, one in starts.items()})
             self.plans, self.positions = plans, reader.positions()
             target = Target(store, plans, RestoreProgress(), as_of(starts))
-            while await self._may_go_on(target):
+            is_right = True
+            while is_right:
                 until = time.monotonic() + _LOOK_S
                 while time.monotonic() < until:
                     await self._step(reader, target, starts)
+                is_right = await self._may_go_on(target)
         finally:
             await engine.call(reader.close)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
@@ -14,7 +15,9 @@ from support.web_client import worker
 
 import streamapp
 from streamapp.core.batch import TP
+from streamapp.engine import standby
 from streamapp.errors import BrokerUnavailableError, ConfigError
+from streamapp.state.changelog import mark_key, read_mark
 from streamapp.state.store import prefix_end, shard_prefix
 from streamapp.transport.broker import TopicSpec
 
@@ -62,9 +65,9 @@ def owned(app: streamapp.App) -> set[int]:
     return set(app.tables["counts"].shards)
 
 
-def lag(bench: Bench, standby: Standby) -> int:
-    ends = bench.broker.offsets(standby.plans)
-    return sum(ends[tp].end - standby.positions.get(tp, 0) for tp in standby.plans)
+def lag(bench: Bench, of: Standby) -> int:
+    ends = bench.broker.offsets(of.plans)
+    return sum(ends[tp].end - of.positions.get(tp, 0) for tp in of.plans)
 
 
 def rows(app: streamapp.App) -> dict[int, dict[bytes, bytes]]:
@@ -180,6 +183,30 @@ async def test_api_and_metrics_tell_what_is_followed() -> None:
 def is_caught_up(status: Json) -> bool:
     places = status["standby"]["partitions"]
     return bool(places) and not any(place["lag"] for place in places)
+
+
+async def test_who_looks_again_goes_on_or_begins_anew(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The group is looked at again and again; the copies stay right and fresh."""
+    monkeypatch.setattr(standby, "_LOOK_S", 0.02)
+    async with (
+        running(counting(bench, standbys=1)) as one,
+        running(counting(bench, standbys=1)) as two,
+    ):
+        await shared(bench, [one, two])
+        feed(bench)
+        await counted(bench, one, 1)
+        await shared(bench, [one, two])
+        since_ms = time.time_ns() // 1_000_000
+        marked = [mark_key("counts", partition) for partition in owned(two)]
+
+        def is_fresh() -> bool:
+            marks = [read_mark(one.engine.keeper.store.get(key)) for key in marked]
+            return all(mark is not None and mark.at_ms > since_ms for mark in marks)
+
+        await until(is_fresh)
+        await until(lambda: rows(one) == rows(two))
 
 
 async def test_broker_that_does_not_answer_is_asked_again(bench: Bench) -> None:
