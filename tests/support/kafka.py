@@ -104,7 +104,8 @@ class Cluster:
         ports = iter(free_ports(4 * nodes))
         self.nodes = [Node(i + 1, folder / str(i + 1), *islice(ports, 4)) for i in range(nodes)]
         self.bootstrap = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # Begins with a letter: a "-" would be taken for an option.
+        cluster_id = "k" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")[1:]
         for node in self.nodes:
             self._format(node, cluster_id)
         self.pids = {node.number: node.start() for node in self.nodes}
