@@ -11,6 +11,7 @@ the loop should read in one go is the thread's, until that has caught up.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from threading import Event, Lock, Thread
@@ -33,8 +34,9 @@ _BUSY_POLL_S = 0.005
 _PAUSE_S = 0.5
 #: Seconds after which the loop looks without a ring: bounds the delay after one that was lost.
 _LOOK_S = 0.1
-#: Records of a look from which on, and seconds until, the loop does not look for the next ring.
-_FEW, _BREATH_S = 8, 0.002
+#: Records of a look from which on the loop does not look for the next ring at once, but after so
+#: many seconds, or so many times as long as that look took: that part of its time goes to reading.
+_FEW, _BREATH_S, _BREATHS = 8, 0.002, 4
 #: Records and bytes of one read from which on the next one is the thread's: the loop would be held
 #: up by the disk and by decoding, for some milliseconds.
 _MANY_RECORDS, _MANY_BYTES = 1_000, 1 << 20
@@ -78,8 +80,8 @@ class Intake:
         self._rings = member if isinstance(member, RingsLoop) else None
         self._bell = self._rings.hand_over() if self._rings is not None else None
         self._turn = _Turn.THREAD
-        #: Records of the loop's last look.
-        self._last_count = 0
+        #: Records of the loop's last look, and its seconds.
+        self._last_count, self._last_took_s = 0, 0.0
         self._thread = Thread(target=self._run, name="streamapp-intake", daemon=True)
         self._thread.start()
 
@@ -112,7 +114,8 @@ class Intake:
         if self._last_count >= _FEW or self._is_busy():
             self._last_count = 0
             self._ignore_bell()
-            self._loop.call_later(_BREATH_S, self._after_breath)
+            pause_s = max(_BREATH_S, _BREATHS * self._last_took_s)
+            self._loop.call_later(pause_s, self._after_breath)
         else:
             self._look()
 
@@ -124,6 +127,7 @@ class Intake:
         """Deliver what there is, if the loop is the one who reads."""
         if self._rings is None or self._turn is not _Turn.LOOP or self._stopped.is_set():
             return
+        begun = time.perf_counter()
         try:
             batches = self._rings.poll_nowait(0 if self._is_hushed else self._batch_max)
         except StreamappError:
@@ -134,6 +138,7 @@ class Intake:
             self._on_error(exc)
             return
         self._last_count = sum(map(len, batches))
+        self._last_took_s = time.perf_counter() - begun
         if batches:
             self._hand_over([*batches])
             if _are_many(batches):
