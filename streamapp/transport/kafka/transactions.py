@@ -132,6 +132,9 @@ class Transactions:
         try:
             left = producer.flush(_PATIENCE_S)
         except SystemError as exc:  # the binding (2.16) lost the error of a callback
+            lost = KafkaError(KafkaError._PURGE_QUEUE)  # noqa: SLF001 - its public name
+            if (cause := _cause(producer, lost)) is not lost:
+                raise KafkaException(cause) from exc
             self._connection.is_doubtful = True
             msg = "Waiting for the cluster to take records was broken off"
             raise BrokerUnavailableError(msg) from exc
