@@ -188,7 +188,7 @@ class GlobalWindow(_Counting):
 
     def on_commit(self) -> Rows:
         """See ``Operator.on_commit``; rows are ordered by the end of the window, then the key."""
-        out = Emitted()
+        out = self._emitted()
         for held in map(self._kept.__getitem__, self._unsent):
             if not held.is_sent:
                 self._touch(held)

@@ -22,10 +22,12 @@ _COUNTED: Final = {"drop": "dropped", "side": "side", "correct": "corrected"}
 class Emitted:
     """Rows on their way out: each with the end of its window, the bytes of its key, mark, origin.
 
-    Kept as columns: thousands of tuples would keep the collector of garbage busy.
+    The time of a row is its window's end, less ``before_end_ms``. Kept as columns: thousands of
+    tuples would keep the collector of garbage busy.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, before_end_ms: int = 1) -> None:
+        self._before_end_ms = before_end_ms
         self._ends: list[int] = []
         self._raws: list[bytes] = []
         self._rows: list[WindowRow] = []
@@ -84,8 +86,8 @@ class Emitted:
             return NO_ROWS
         if in_order:
             self._put_in_order()
-        rows = self._rows
-        keys, times = [row.key for row in rows], [row.end - 1 for row in rows]
+        rows, before = self._rows, self._before_end_ms
+        keys, times = [row.key for row in rows], [row.end - before for row in rows]
         return Rows(keys, times, rows, self._marks, self._origins)
 
     def _put_in_order(self) -> None:
@@ -157,6 +159,12 @@ class KeyedWindows(KeyedState[H]):
 
     # What a kind of window is.
 
+    #: How long before the end of a window its row has happened: at its last instant.
+    _before_end_ms = 1
+
+    def _emitted(self) -> Emitted:
+        return Emitted(self._before_end_ms)
+
     def _take(self, adds: Adds, stop: int, out: Emitted) -> None:
         """Take the rows ``[adds.at, stop)`` in; what fails is undone by the caller."""
         raise NotImplementedError
@@ -170,7 +178,7 @@ class KeyedWindows(KeyedState[H]):
     def process(self, rows: Rows, side: int = 0) -> Rows:
         """See ``Operator.process``."""
         del side
-        out = Emitted()
+        out = self._emitted()
         good, bad = rows, None
         try:
             inputs = self._aggregates.extract(rows.values)
@@ -246,7 +254,7 @@ class KeyedWindows(KeyedState[H]):
 
     def advance(self, watermark_ms: int) -> Rows:
         """See ``Operator.advance``. Rows are ordered by the end of the window, then by the key."""
-        out = Emitted()
+        out = self._emitted()
         self._fire_all(watermark_ms, out)
         self._settle_if_asked()
         return out.rows(in_order=True)
@@ -267,7 +275,7 @@ class KeyedWindows(KeyedState[H]):
 
     def _fire_before(self, rows: Rows, at: int, out: Emitted) -> None:
         """Do what is due at the mark of a row of the batch; all before it have been added."""
-        fired = Emitted()
+        fired = self._emitted()
         self._fire_all(rows.marks[at], fired)
         out.take(fired, rows.marks[at - 1] if at else self._mark, rows.origins[at])
 

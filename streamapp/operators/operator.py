@@ -103,8 +103,9 @@ class Operator:
         """Do what is due at this watermark, or a first part of it, and return what that brings.
 
         Results have marks of ``NEVER_MS`` (the caller sets them) and the time of their window's
-        last instant. While more is due, ``next_due_ms`` is not beyond the watermark: call again.
-        Safe to repeat: a watermark that was worked on has no more work.
+        last instant; that of a session is its end. While more is due, ``next_due_ms`` is not
+        beyond the watermark: call again. Safe to repeat: a watermark that was worked on has no more
+        work.
         """
         del watermark_ms
         return NO_ROWS

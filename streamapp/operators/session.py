@@ -3,6 +3,10 @@
 Every record opens ``[ts, ts + gap)``; windows that overlap or touch become one. A row's ``start``
 and ``first`` are the first time, ``last`` is the last one, ``end`` is ``last + gap``.
 
+A record at the very end of a session still belongs to it. So a session closes when the watermark
+has reached its end, not the instant before as other windows do, and its row has happened then: else
+it would depend on the order of records that are in time whether one at the end finds it open.
+
 A consumer knows a session by its key and start. A row replaces the one before it with that name;
 what a session absorbed under other names is taken back by ``retract`` rows, with the values that
 had been emitted, right before the next row of the session, whatever the emission.
@@ -43,11 +47,13 @@ _CLOSING: Final = {Stage.OPEN: FINAL, Stage.REOPENED: LATE}
 
 
 class SessionWindows(SlottedSessions):
-    """See the module. A session is kept until ``W >= end - 1 + allowed lateness``.
+    """See the module. A session is kept until ``W >= end + allowed lateness``.
 
     A record is late when, joined with the sessions that are kept, its window's time is over. A
     session that closed and changed again is emitted again as ``late``, once it is over.
     """
+
+    _before_end_ms = 0
 
     def __init__(
         self,
@@ -73,7 +79,7 @@ class SessionWindows(SlottedSessions):
     def dues(self, rows: Rows, side: int = 0, last_ms: int = FOREVER_MS) -> Sequence[int]:
         """See ``Operator.dues``: no record closes before its own window does."""
         del side, last_ms
-        over = self._gap - 1
+        over = self._gap
         # Past its own end, a record joins a session that is due by itself, or is too late; if
         # lateness is allowed, it may also have one emitted again.
         past = AT_ONCE if self._allowed else FOREVER_MS
@@ -122,7 +128,7 @@ class SessionWindows(SlottedSessions):
 
     def _begin(self, held: Sessions, time: int, mark: int) -> OneSession | None:
         """Return a new session, unless its time is over."""
-        if time + self._gap - 1 + self._allowed <= mark:
+        if time + self._gap + self._allowed <= mark:
             return None
         made = OneSession(time, time, self._aggregates.new())
         held.put(sorted([*held.sessions, made], key=_by_time) if held.sessions else [made])
@@ -163,8 +169,8 @@ class SessionWindows(SlottedSessions):
 
     def _due(self, one: OneSession) -> int:
         if one.stage is Stage.CLOSED:
-            return plus(one.last, self._gap - 1 + self._allowed)
-        due_ms = one.last + self._gap - 1
+            return plus(one.last, self._gap + self._allowed)
+        due_ms = one.last + self._gap
         return due_ms if due_ms < one.tick_ms else one.tick_ms  # noqa: FURB136 - asked often: min takes three times as long
 
     def _due_of(self, held: Sessions) -> int:
@@ -174,7 +180,7 @@ class SessionWindows(SlottedSessions):
 
     def _fire(self, held: Sessions, watermark_ms: int, out: Emitted) -> None:
         for one in held.sessions:
-            if one.stage is not Stage.CLOSED and plus(one.last, self._gap - 1) <= watermark_ms:
+            if one.stage is not Stage.CLOSED and plus(one.last, self._gap) <= watermark_ms:
                 self._emit(held, one, _CLOSING[one.stage], out)
                 one.stage = Stage.CLOSED
                 one.tick_ms = FOREVER_MS
@@ -188,7 +194,7 @@ class SessionWindows(SlottedSessions):
 
     def on_commit(self) -> Rows:
         """See ``Operator.on_commit``; rows are ordered as those of ``advance``."""
-        out = Emitted()
+        out = self._emitted()
         for held in map(self._kept.__getitem__, self._unsent):
             self._touch(held)
             for one in held.sessions:

@@ -116,7 +116,7 @@ class SlottedSessions(SessionForms):
 
         Not if they are late, nor if the session would come back after it has closed.
         """
-        dues = batch.times[indices] + (self._gap - 1)
+        dues = batch.times[indices] + self._gap
         found: BoolArray = dues > batch.rows.marks[-1]
         return found if self._allowed or found.all() else dues > batch.marks.before[indices]
 

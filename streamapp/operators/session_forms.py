@@ -127,7 +127,7 @@ class SessionForms(KeyedWindows[Sessions]):
 
     def advance(self, watermark_ms: int) -> Rows:
         """See ``Operator.advance``; brings about ``PIECE`` rows at a time, in the order of time."""
-        out = Emitted()
+        out = self._emitted()
         self._watermark = max(self._watermark, watermark_ms)
         if self._slots is not None:
             watermark_ms = self._slots.first_due(watermark_ms, PIECE)

@@ -105,14 +105,14 @@ def runs_of(keyed: Keyed, marks: Marks, gap_ms: int) -> Runs:
         return Runs(none, none > 0, none, none, none, none, keyed.slots)
     reach = np.maximum.accumulate(high - base + group * span) - group * span + base
     last = reach[entries - 1]
-    closes = last + (gap_ms - 1) <= marks.done[keyed.records]
+    closes = last + gap_ms <= marks.done[keyed.records]
     begins = np.ones(len(low), np.bool_)
     begins[entries] = closes
     session = np.cumsum(begins) - 1
     first = (np.minimum.accumulate(low - base - session * span) + session * span + base)[
         entries - 1
     ]
-    is_late = keyed.times + (gap_ms - 1) <= marks.before[keyed.records]
+    is_late = keyed.times + gap_ms <= marks.before[keyed.records]
     is_apart = (keyed.times < first - gap_ms) | (keyed.times > last + gap_ms)
     is_odd = np.zeros(count, np.bool_)
     is_odd[groups[np.where(closes, is_late, is_apart)]] = True
@@ -123,7 +123,7 @@ def runs_of(keyed: Keyed, marks: Marks, gap_ms: int) -> Runs:
         keyed.slots[group[starts]][kept],
         np.isin(starts, heads, invert=True)[kept],
         low[starts][kept],
-        np.searchsorted(marks.done, reach[ends][kept] + (gap_ms - 1)),
+        np.searchsorted(marks.done, reach[ends][kept] + gap_ms),
         keyed.records[good],
         (np.cumsum(kept) - 1)[session[entries][good]],
         keyed.slots[is_odd],

@@ -97,20 +97,20 @@ class SessionSlots:
             slot = int(self.last.argmin())
             last_ms = int(self.last[slot])
             self._oldest = slot, last_ms
-        return last_ms + self._gap - 1
+        return last_ms + self._gap
 
     def due(self, watermark_ms: int) -> IntArray:
         """Return the slots of the sessions that close by this watermark."""
         if self.next_due_ms > watermark_ms:
             return np.zeros(0, np.int64)
-        return np.flatnonzero(self.last <= min(watermark_ms - self._gap + 1, COLUMN_LIMIT_MS))
+        return np.flatnonzero(self.last <= min(watermark_ms - self._gap, COLUMN_LIMIT_MS))
 
     def first_due(self, watermark_ms: int, count: int) -> int:
         """Return a watermark, at most this one, by which about ``count`` of the due close first."""
         lasts = self.last[self.due(watermark_ms)]
         if len(lasts) <= count:
             return watermark_ms
-        return int(np.partition(lasts, count - 1)[count - 1]) + self._gap - 1
+        return int(np.partition(lasts, count - 1)[count - 1]) + self._gap
 
     # --- records ---------------------------------------------------------------------------------
 
@@ -258,7 +258,7 @@ class SessionSlots:
         timers = self._times[_TIMER, slots]
         moving = slots[(timers <= watermark_ms) | (timers == FOREVER_MS)]
         before = self._times[_TIMER, moving].tolist()
-        self._times[_TIMER, moving] = self.last[moving] + (self._gap - 1)
+        self._times[_TIMER, moving] = self.last[moving] + self._gap
         after = self._times[_TIMER, moving].tolist()
         for slot, old_ms, new_ms in zip(moving.tolist(), before, after, strict=True):
             raw = self.row_keys[slot][1:]

@@ -124,7 +124,7 @@ def sessions_of(run: Run) -> dict[bytes, Any]:
     assert timers == {row for row in run.state.rows if row[:1] == TIMER}
     for timer, *sessions in rows.values():
         closed = run.operator._allowed if sessions[0][2] == Stage.CLOSED else 0
-        assert timer < min(last for _, last, *_ in sessions) + run.operator._gap + closed
+        assert timer <= min(last for _, last, *_ in sessions) + run.operator._gap + closed
     return {raw: sessions for raw, (_, *sessions) in rows.items()}
 
 

@@ -116,7 +116,7 @@ def test_what_was_emitted_and_not_taken_back_is_what_there_is(case: Case, kind: 
     for batch, after in [*cut(case.rows, case.marks, 1), (None, END_MS)]:
         # A session that is over for good is not touched any more: another one may have its start.
         for name, row in [*standing.items()]:
-            if row.kind != "update" and row.end - 1 + case.allowed <= run.driver.watermark:
+            if row.kind != "update" and row.end + case.allowed <= run.driver.watermark:
                 past.append((name, standing.pop(name)))
         seen = len(run.emitted)
         if batch is None:

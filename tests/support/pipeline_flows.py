@@ -74,8 +74,8 @@ def ms(count: int) -> float:
     return count / 1_000
 
 
-def windows(spec: Any, starts: Any = None, **emission: Any) -> Step:
-    """Return a step that aggregates windows and goes on with their rows."""
+def windows(spec: Any, starts: Any = None, *, last: int = 1, **emission: Any) -> Step:
+    """Return a step that aggregates windows and goes on with their rows, ``last`` before an end."""
 
     def declare(flow: Flow) -> Flow:
         opened = flow.window(spec)
@@ -84,13 +84,16 @@ def windows(spec: Any, starts: Any = None, **emission: Any) -> Step:
         rows = opened.aggregate(n=streamapp.count(), total=streamapp.sum("n"))
         return rows.map(of_row)
 
-    return Step(declare, None if starts is None else lambda events: _summed(events, starts))
+    return Step(declare, None if starts is None else lambda events: _summed(events, starts, last))
 
 
 def _summed(
-    events: list[Event], windows_of: Callable[[list[int]], list[tuple[int, int]]]
+    events: list[Event], windows_of: Callable[[list[int]], list[tuple[int, int]]], last: int
 ) -> list[Event]:
-    """Aggregate each key's records over ``[start, end)``, as ``windows_of`` all its times says."""
+    """Aggregate each key's records over ``[start, end)``, as ``windows_of`` all its times says.
+
+    Results have happened ``last`` before the end.
+    """
     by_key: dict[Any, list[Event]] = defaultdict(list)
     for event in events:
         by_key[event.key].append(event)
@@ -100,7 +103,7 @@ def _summed(
             inside = [event.value["n"] for event in mine if start <= event.time < end]
             total = sum(inside)
             value = {"k": str(key), "g": total % 3, "n": total, "about": [len(inside), "final"]}
-            found.append(Event(key, end - 1, value))
+            found.append(Event(key, end - last, value))
     return found
 
 
@@ -144,7 +147,7 @@ STEPS: dict[str, Step] = {
     "group_by": rekeyed(lambda flow: flow.group_by("g"), "g"),
     "tumbling": windows(streamapp.tumbling(ms(5), offset=ms(2)), hops(5, 5, 2)),
     "hopping": windows(streamapp.hopping(ms(7), ms(3)), hops(7, 3)),
-    "session": windows(streamapp.session(ms(3)), gaps(3)),
+    "session": windows(streamapp.session(ms(3)), gaps(3), last=0),
     "lasting": windows(streamapp.tumbling(ms(5), late=ms(6)), hops(5, 5)),
     "every": windows(streamapp.tumbling(ms(20)), every=ms(4)),
     "sliding": windows(streamapp.sliding(ms(4), late=ms(3))),

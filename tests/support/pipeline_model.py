@@ -182,7 +182,7 @@ def _visit(sessions: list[tuple[int, int, list[int]]], time: int, n: int, mark: 
     near = [one for one in sessions if one[0] - GAP_MS <= time <= one[1] + GAP_MS]
     first = min([time, *(one[0] for one in near)])
     last = max([time, *(one[1] for one in near)])
-    if last + GAP_MS - 1 <= mark:
+    if last + GAP_MS <= mark:
         return
     for one in near:
         sessions.remove(one)
@@ -193,7 +193,7 @@ def _close(
     open_: dict[str, list[tuple[int, int, list[int]]]], mark: int, rows: Counter[Row]
 ) -> None:
     for key, sessions in open_.items():
-        for one in [one for one in sessions if one[1] + GAP_MS - 1 <= mark]:
+        for one in [one for one in sessions if one[1] + GAP_MS <= mark]:
             sessions.remove(one)
             rows[key, one[0], "final", len(one[2]), sum(one[2])] += 1
 

@@ -53,7 +53,7 @@ class SessionModel:
 
     def take(self, record: Record) -> None:
         (group,) = [g for g in self.groups(record.key, [record]) if record in g]
-        if self.end(group) - 1 + self.allowed <= record.mark:
+        if self.end(group) + self.allowed <= record.mark:
             self.late.append(record)
         else:
             self.kept.append(record)
@@ -61,7 +61,7 @@ class SessionModel:
     def go_to(self, watermark: int) -> list[Row]:
         rows: list[Row] = []
         for group in self.all_groups():
-            if self.end(group) - 1 <= watermark:
+            if self.end(group) <= watermark:
                 if not all(record.is_closed for record in group):
                     was_closed = any(record.is_closed for record in group)
                     rows += self.emit(group, "late" if was_closed else "final")
@@ -69,7 +69,7 @@ class SessionModel:
                         record.is_closed = True
             elif self.every and any(self.tick(record) <= watermark for record in group):
                 rows += self.emit(group, "update")
-            if self.end(group) - 1 + self.allowed <= watermark:
+            if self.end(group) + self.allowed <= watermark:
                 self.forget(group)
         return rows
 
