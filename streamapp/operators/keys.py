@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from inspect import isasyncgenfunction, iscoroutinefunction
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from streamapp.core.fields import reader_of
 from streamapp.errors import ConfigError, InputError
@@ -52,7 +52,7 @@ def plain_keys(name: str, values: Sequence[object]) -> list[Hashable] | None:
         keys = reader_of(name, of_dicts=issubclass(kinds.pop(), dict))(values)
     except Exception:  # noqa: BLE001 - the closer look finds which value it was, and says why
         return None
-    return cast("list[Hashable]", keys) if {*map(type, keys)} <= PLAIN_KEYS else None
+    return keys if {*map(type, keys)} <= PLAIN_KEYS else None
 
 
 def not_awaited(function: F) -> F:
