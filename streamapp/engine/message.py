@@ -1,14 +1,16 @@
-"""A record as the message that Faust's events carry."""
+"""A record as an event of Faust's, and as the message in it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import faust
 from faust.types.tuples import ConsumerMessage
 
 if TYPE_CHECKING:
     from streamapp.core.batch import RecordBatch
+    from streamapp.engine.topic import Topic
+    from streamapp.engine.work import Chunk
 
 
 def message_of(batch: RecordBatch, index: int) -> ConsumerMessage:
@@ -29,3 +31,13 @@ def message_of(batch: RecordBatch, index: int) -> ConsumerMessage:
         faust.types.TP(*batch.tp),
         generation_id=0,
     )
+
+
+def event_of(topic: Topic, value: Any, chunk: Chunk, index: int) -> Any:
+    """Return the event of a record, with this value."""
+    batch = chunk.batch
+    key = topic.decode_key_of(batch, index)
+    headers = dict(batch.headers[index]) if batch.headers is not None else {}
+    event = topic.app.create_event(key, value, headers, message_of(batch, index))
+    event.event_time_ms = chunk.times[index]
+    return event

@@ -20,7 +20,7 @@ from streamapp.core.duration import to_ms
 from streamapp.engine.batch import Batch, Schema, origin_of
 from streamapp.engine.chunk_feed import ChunkFeed
 from streamapp.engine.feed import Feed
-from streamapp.engine.message import message_of
+from streamapp.engine.message import event_of
 from streamapp.engine.regroup import key_function, key_type_of
 from streamapp.engine.topic import Topic
 from streamapp.engine.window_feed import WindowFeed
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
 
 #: Longest run of events, in seconds, before other tasks of the worker get their turn.
 _TURN_S = 0.01
-
-#: Records of small chunks that are worked on in one turn: what they send is then one commit.
-_TOGETHER = 64
 
 
 class Stream(faust.Stream):
@@ -167,7 +164,6 @@ class Stream(faust.Stream):
     async def _straight(self, feed: ChunkFeed) -> AsyncIterator[Any]:  # noqa: C901 - the hot loop
         gate = feed.plan.gate
         self._finish_left_over(feed)
-        at_once = 0
         while True:
             chunk = feed.chunk or await feed.begin()
             scope, values = feed.scope, chunk.values
@@ -197,10 +193,7 @@ class Stream(faust.Stream):
                     turn = perf_counter() + _TURN_S
                 if gate.closed:
                     await gate.wait(feed)
-            feed.end(chunk)
-            at_once += len(values)
-            if at_once >= _TOGETHER or not feed.has_queued:
-                at_once = 0
+            if feed.end(chunk):
                 await asyncio.sleep(0)
 
     async def _grouped(
@@ -322,12 +315,7 @@ class Stream(faust.Stream):
             return self._current
         if chunk is None:
             chunk, index = self._in_hand()
-        batch = chunk.batch
-        key = self.channel.decode_key_of(batch, index)
-        headers = dict(batch.headers[index]) if batch.headers is not None else {}
-        event = self.app.create_event(key, value, headers, message_of(batch, index))
-        event.event_time_ms = chunk.times[index]
-        return event
+        return event_of(self.channel, value, chunk, index)
 
     def _in_hand(self) -> tuple[Chunk, int]:
         if self._slot is not None:
