@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from streamapp.core.batch import TP
 
+#: Records of small chunks that are worked on in one turn: what they send is then one commit.
+_TURN_RECORDS = 64
+
 
 class ChunkFeed(Feed):
     """The feed of an agent without concurrency: one chunk at a time, in order."""
@@ -25,6 +28,8 @@ class ChunkFeed(Feed):
         self.scope = EventScope()
         self.chunk: Chunk | None = None
         self._conflicts = 0
+        #: Records of the chunks of this turn of the loop.
+        self._in_turn = 0
 
     def start(self, tp: TP, offset: int, time_ms: int, note: str = "") -> None:
         """See ``Feed.start``."""
@@ -146,10 +151,18 @@ class ChunkFeed(Feed):
             self.scope.undo()
             self.chunk.given = self.chunk.at
 
-    def end(self, chunk: Chunk) -> None:
-        """All records of the chunk are done, or it was cut short."""
+    def end(self, chunk: Chunk) -> bool:
+        """All records of the chunk are done, or it was cut short.
+
+        Returns:
+            Whether other tasks are to have their turn before the next chunk.
+        """
+        self._in_turn += len(chunk.values)
+        is_over = self._in_turn >= _TURN_RECORDS or not self.has_queued
+        if is_over:
+            self._in_turn = 0
         if self.chunk is not chunk:
-            return
+            return is_over
         self.stats.events += chunk.at
         if chunk.at < len(chunk.values):
             self.times[chunk.tp] = chunk.time_at(chunk.at - 1)
@@ -157,6 +170,7 @@ class ChunkFeed(Feed):
         self._skip_to(chunk.tp, chunk.position)
         self.scope.leave()
         self._done_with(chunk.batch)
+        return is_over
 
     async def fail(self, chunk: Chunk, exc: Exception) -> None:
         """Undo the records in hand and do with them what the policy says.
