@@ -188,6 +188,22 @@ def test_tombstones_stay_a_day_and_then_go(tmp_path: Path) -> None:
         assert [key for batch in batches_of(broker, P0) for key in batch.keys] == [b"b", b"z"]
 
 
+def test_day_of_a_tombstone_begins_when_what_it_deletes_goes(tmp_path: Path) -> None:
+    def keys(now_ms: int) -> list[bytes | None]:
+        for _ in range(5):
+            broker.append([record(P0, b"z", b"1")])
+        broker.clean(now_ms)
+        return [key for batch in batches_of(broker, P0) for key in batch.keys]
+
+    with broker_with(TopicSpec("t", 1, COMPACT), tmp_path) as broker:
+        broker.append([record(P0, b"a", b"1")])
+        broker.append([record(P0, b"a", None)])
+        # No round for a day: who has just read the value must still come to its end.
+        assert keys(FAR_MS) == [b"a", b"z"]
+        assert keys(FAR_MS + 23 * 3_600_000) == [b"a", b"z"]
+        assert keys(FAR_MS + 25 * 3_600_000) == [b"z"]
+
+
 def test_topic_is_compacted_only_when_half_of_it_is_new(tmp_path: Path) -> None:
     with broker_with(TopicSpec("t", 1, COMPACT), tmp_path) as broker:
         for _ in range(2):

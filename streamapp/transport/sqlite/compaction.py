@@ -1,5 +1,8 @@
 """Compaction: of each key only the latest record stays, and of a tombstone nothing after a day.
 
+The day of a tombstone begins with the round that takes away what it deletes: who has read that just
+before has a day to come to the tombstone, also where there was no round for longer than that.
+
 The last row of a partition is never touched, so its last offset stays readable and a reader that
 waits for that offset arrives. Rows are read without a lock and swapped in short transactions, each
 of which checks that the rows are still there; dying between two of them leaves a valid log.
@@ -45,14 +48,23 @@ class _Stored(NamedTuple):
     written_ms: int
 
 
+class _Filtered(NamedTuple):
+    """What stays of a group, how many records do not, and whether a tombstone's day begins."""
+
+    kept: Columns | None
+    dropped: int
+    is_first: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Compaction:
-    """One round over one partition. ``keep_from_ms``: tombstones written before it go."""
+    """One round over one partition, at ``now_ms``; tombstones stay for ``tombstone_ms``."""
 
     db: Database
     tp: TP
     place: Place
-    keep_from_ms: int
+    now_ms: int
+    tombstone_ms: int
 
     def run(self) -> int:
         """Compact up to the round's bound; return the number of records that went."""
@@ -70,10 +82,10 @@ class Compaction:
         dropped = 0
         # Everything below ``end``, the part compacted earlier included: its keys may be outdated.
         for group in self._groups(0, end):
-            kept, count = self._filter(group, latest)
-            if not self._swap(group, kept, count):
+            filtered = self._filter(group, latest, start)
+            if not self._swap(group, filtered):
                 return dropped
-            dropped += count
+            dropped += filtered.dropped
         self._note(end)
         return dropped
 
@@ -106,32 +118,34 @@ class Compaction:
             start = group[-1].row.last + 1
 
     def _filter(
-        self, group: Sequence[_Stored], latest: Mapping[bytes, int]
-    ) -> tuple[Columns | None, int]:
-        """Return the records of the group that stay, if any, and how many do not."""
-        parts, total = [], 0
+        self, group: Sequence[_Stored], latest: Mapping[bytes, int], start: int
+    ) -> _Filtered:
+        """Return what stays of a group; records below ``start`` have been in a round before."""
+        parts, total, is_first = [], 0, False
         for stored in group:
             columns = self._read(stored.row)
             total += len(columns.offsets)
-            is_aged = stored.written_ms < self.keep_from_ms
+            is_aged = stored.written_ms < self.now_ms - self.tombstone_ms
+            records = zip(columns.keys, columns.values, columns.offsets, strict=True)
             stays = [
-                key is None or (latest.get(key, -1) <= offset and not (is_aged and value is None))
-                for key, value, offset in zip(
-                    columns.keys, columns.values, columns.offsets, strict=True
-                )
+                key is None
+                or (latest.get(key, -1) <= at and not (is_aged and value is None and at < start))
+                for key, value, at in records
             ]
             parts.append(_compressed(columns, stays))
+            is_first |= is_aged and stored.row.last >= start and None in parts[-1].values
         merged = _merged(parts)
-        if merged is None:
-            return None, total
-        return merged, total - len(merged.offsets)
+        return _Filtered(merged, total - (0 if merged is None else len(merged.offsets)), is_first)
 
-    def _swap(self, group: Sequence[_Stored], kept: Columns | None, dropped: int) -> bool:
+    def _swap(self, group: Sequence[_Stored], filtered: _Filtered) -> bool:
         """Put the kept records in place of the group's rows; ``False`` if the rows have changed."""
+        kept = filtered.kept
         rows = [] if kept is None else list(pack_rows(kept))
-        if not dropped and len(group) <= 2 * len(rows):
+        if not (filtered.dropped or filtered.is_first) and len(group) <= 2 * len(rows):
             return True
         written_ms = max(stored.written_ms for stored in group)
+        if filtered.is_first:
+            written_ms = max(written_ms, self.now_ms)
         first, last = group[0].row, group[-1].row
         with self.db.write() as conn:
             found = conn.execute(

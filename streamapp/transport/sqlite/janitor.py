@@ -101,7 +101,7 @@ class Cleaner:
                 return dropped
             before = total, dirty
             tp = TP(topic.info.spec.name, place.p)
-            dropped += Compaction(self._db, tp, place, now_ms - self._tombstone_ms).run()
+            dropped += Compaction(self._db, tp, place, now_ms, self._tombstone_ms).run()
 
     def _shrink(self) -> None:
         """Give free pages and the WAL back, in steps between which others may write."""
