@@ -20,7 +20,7 @@ from streamapp.errors import (
 )
 from streamapp.transport.kafka import KafkaOptions, parse_options
 from streamapp.transport.kafka.assignment import generation_of
-from streamapp.transport.kafka.failures import Trouble, failure
+from streamapp.transport.kafka.failures import Trouble, failure, is_passing
 from streamapp.transport.kafka.names import Names
 from streamapp.transport.kafka.positions import read_note, write_note
 
@@ -178,3 +178,11 @@ def test_time_out_is_explained_by_what_came_before(seen: list[tuple[int, str]], 
     raised = failure(KafkaError(KafkaError._TIMED_OUT), "asking", trouble)
     assert isinstance(raised, BrokerUnavailableError)
     assert hint in raised.hint
+
+
+def test_what_passes_by_itself_is_asked_for_again() -> None:
+    code = KafkaError.INVALID_REPLICATION_FACTOR
+    late = "Unable to replicate the partition 1 time(s): All brokers are currently fenced."
+    assert is_passing(KafkaException(KafkaError(code, late)))
+    assert not is_passing(KafkaException(KafkaError(code, "larger than available brokers: 1")))
+    assert is_passing(KafkaException(KafkaError(KafkaError.COORDINATOR_LOAD_IN_PROGRESS)))

@@ -104,8 +104,12 @@ _MOVING = frozenset(
         KafkaError.UNSTABLE_OFFSET_COMMIT,
         KafkaError._TRANSPORT,  # noqa: SLF001 - its public name
         KafkaError._NOENT,  # noqa: SLF001 - "No leaders found", right after a broker has come back
+        KafkaError._DESTROY_BROKER,  # noqa: SLF001 - a connection of before the first answer is gone
     }
 )
+#: Said of a cluster whose brokers are all late with their heartbeats, by an error that has other
+#: and lasting reasons too.
+_FENCED = "brokers are currently fenced"
 _FENCE_HINT = "Drop the state of those partitions; the member joins again"
 #: Reasons that say more than those that follow from them.
 _ROOT_CAUSES = frozenset(
@@ -191,7 +195,7 @@ def failure(
 def is_passing(problem: object) -> bool:
     """Tell whether the same question may be answered in a moment."""
     error = error_of(problem)
-    return error is not None and error.code() in _MOVING
+    return error is not None and (error.code() in _MOVING or _FENCED in error.str())
 
 
 def patiently(ask: Callable[[], _T], doing: str, trouble: Trouble) -> _T:

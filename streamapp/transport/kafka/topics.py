@@ -83,13 +83,16 @@ class Topics:
             self._replication,
             config=_config_of(spec),
         )
-        future = self._admin.client.create_topics([new])[new.topic]
-        try:
-            future.result(CALL_S)
-        except (KafkaException, TimeoutError) as exc:
-            error = error_of(exc)
-            if error is None or error.code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise failure(exc, f"creating topic {spec.name}", self.trouble) from exc
+
+        def make() -> None:
+            try:
+                self._admin.client.create_topics([new])[new.topic].result(CALL_S)
+            except KafkaException as exc:
+                error = error_of(exc)
+                if error is None or error.code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise
+
+        patiently(make, f"creating topic {spec.name}", self.trouble)
 
     def _wait_for(self, name: str) -> TopicInfo:
         deadline = time.monotonic() + CALL_S
@@ -109,6 +112,12 @@ class Topics:
             theirs = [self._names.theirs(name) for name in wanted]
         if not theirs:
             return {}
+        is_wanted = wanted is not None
+        return patiently(
+            lambda: self._described(theirs, is_wanted), "describing topics", self.trouble
+        )
+
+    def _described(self, theirs: list[str], is_wanted: bool) -> dict[str, TopicInfo]:
         described = self._admin.client.describe_topics(TopicCollection(theirs))
         resources = [ConfigResource(ResourceType.TOPIC, name) for name in theirs]
         configs = self._admin.client.describe_configs(resources)
@@ -121,8 +130,10 @@ class Topics:
             except (KafkaException, TimeoutError) as exc:
                 error = error_of(exc)
                 code = None if error is None else error.code()
-                if code == KafkaError.UNKNOWN_TOPIC_OR_PART or (wanted is None and code in _DENIED):
+                if code == KafkaError.UNKNOWN_TOPIC_OR_PART or (not is_wanted and code in _DENIED):
                     continue  # others' topics are nothing to us
+                if code == KafkaError._DESTROY_BROKER:  # noqa: SLF001 - its public name
+                    raise
                 raise failure(exc, f"describing topic {name}", self.trouble) from exc
             if all(part.leader is not None and part.leader.id >= 0 for part in topic.partitions):
                 ours = name.removeprefix(self._names.prefix)
