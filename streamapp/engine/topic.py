@@ -136,7 +136,8 @@ class Topic(faust.Topic):
         pairs, scope = _headers(headers), current_scope.get()
         if scope is None or force or (scope.partition < 0 and not scope.is_lost):
             stamp = round((timestamp or 0) * 1_000)
-            self.app.engine.topics.check([OutRecord(TP(name, 0), raw_key, raw_value, stamp, pairs)])
+            somewhere = TP(name, 0)
+            self.app.engine.topics.check_one(OutRecord(somewhere, raw_key, raw_value, stamp, pairs))
             sent = await (await self._get_producer()).send(
                 name, raw_key, raw_value, partition, timestamp, list(pairs)
             )
@@ -151,7 +152,7 @@ class Topic(faust.Topic):
             raise UsageError(msg, hint=f"It has {partitions}, counted from 0")
         stamp = scope.source.timestamp_ms if timestamp is None else round(timestamp * 1_000)
         record = OutRecord(TP(name, partition), raw_key, raw_value, stamp, pairs)
-        self.app.engine.topics.check([record])
+        self.app.engine.topics.check_one(record)
         scope.outputs.append(record)
         return Staged(record.tp)
 
