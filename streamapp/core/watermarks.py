@@ -78,6 +78,12 @@ class PartitionWatermark:
         before, self.watermark_ms = self.watermark_ms, marks.pop()
         return [before, *marks]
 
+    def take(self, times: Sequence[int]) -> None:
+        """Take the times of the records that follow, where nobody asks for ``before`` each."""
+        latest_ms = max(times, default=NEVER_MS)
+        if latest_ms > NEVER_MS:
+            self.advance_to(latest_ms - self._shift_ms)
+
     def advance_to(self, watermark_ms: int) -> None:
         """Move on without a record; a watermark that is behind changes nothing."""
         self.watermark_ms = max(self.watermark_ms, watermark_ms)

@@ -27,7 +27,7 @@ from streamapp.state.scope import current_scope
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from streamapp.core.batch import TP, OutRecord, RecordBatch
+    from streamapp.core.batch import TP, Headers, OutRecord, RecordBatch
     from streamapp.engine.work import Chunk
     from streamapp.operators.operator import Operator, SetAside
     from streamapp.pipelines.plan import InputPlan
@@ -100,7 +100,7 @@ class StageWork:
         stop = start + len(keys)
         before = self.clock.note(index)
         times = chunk.times[start:stop]
-        marks, after_ms = self.clock.marks(
+        marks, after_ms = self._marks(
             index, times, None if headers is None else headers[start:stop]
         )
         rows = Rows(keys, times, chunk.values[start:stop], marks, range(start, stop))
@@ -121,6 +121,16 @@ class StageWork:
         )
         chunk.at = chunk.given = done
         return _cause(error)
+
+    def _marks(
+        self, index: int, times: Sequence[int], headers: Sequence[Headers] | None
+    ) -> tuple[list[int], int]:
+        """Return the watermark before each of the records that follow, and after the last."""
+        if self.regroups or self.task.has_operators:
+            return self.clock.marks(index, times, headers)
+        # Stateless steps ask nobody how late it is.
+        before_ms = self.clock.headway.watermark_ms
+        return [before_ms] * len(times), self.clock.take(index, times, headers)
 
     def note(self, tp: TP) -> str:
         """Return what is to be found again with the position of an input."""

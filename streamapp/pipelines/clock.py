@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Final, Protocol
+from typing import ClassVar, Final, Protocol
 
 import msgspec
 
@@ -32,7 +32,9 @@ def watermark_header(partition: int, watermark_ms: int, *, is_idle: bool = False
 
 
 class Input(Protocol):
-    """How far one input of a task is."""
+    """How far one input of a task is. ``tells_idleness``: ``before`` may have ``FOREVER_MS``."""
+
+    tells_idleness: ClassVar[bool]
 
     @property
     def headway(self) -> Headway:
@@ -43,6 +45,9 @@ class Input(Protocol):
 
         It is ``FOREVER_MS`` where the input is idle: it holds nobody up.
         """
+
+    def take(self, times: Sequence[int], headers: _HeaderColumn) -> None:
+        """Take the records that follow, where nobody asks for ``before`` each."""
 
     def be_silent(self, silent_ms: int) -> None:
         """Note for how long there has been no record, by the clock."""
@@ -56,6 +61,8 @@ class Input(Protocol):
 
 class SourceInput:
     """A partition of a source."""
+
+    tells_idleness: ClassVar[bool] = False
 
     def __init__(self, event_time: EventTime) -> None:
         self._event_time = event_time
@@ -71,10 +78,19 @@ class SourceInput:
     def before(self, times: Sequence[int], headers: _HeaderColumn) -> list[int]:
         """See ``Input``."""
         del headers
+        self._wake_up(times)
+        return self._watermark.before(times)
+
+    def take(self, times: Sequence[int], headers: _HeaderColumn) -> None:
+        """See ``Input``."""
+        del headers
+        self._wake_up(times)
+        self._watermark.take(times)
+
+    def _wake_up(self, times: Sequence[int]) -> None:
         if len(times):
             self._watermark.advance_to(self._silence.watermark_ms)
             self._silence = Headway()
-        return self._watermark.before(times)
 
     def be_silent(self, silent_ms: int) -> None:
         """See ``Input``."""
@@ -103,6 +119,8 @@ class SourceInput:
 class RegroupedInput:
     """A partition of a topic between two stages: it holds records of all ``sources`` before it."""
 
+    tells_idleness: ClassVar[bool] = True
+
     def __init__(self, sources: int) -> None:
         self._sources = [str(number) for number in range(sources)]
         self._combined = CombinedWatermark(self._sources)
@@ -125,6 +143,10 @@ class RegroupedInput:
                     now = self._reached()
             marks.append(now)
         return marks
+
+    def take(self, times: Sequence[int], headers: _HeaderColumn) -> None:
+        """See ``Input``."""
+        self.before(times, headers)
 
     def be_silent(self, silent_ms: int) -> None:
         """See ``Input``: the stage before tells of its own silence."""
@@ -186,7 +208,7 @@ class TaskClock:
         bound = min((of.watermark_ms for of in others if not of.is_idle), default=FOREVER_MS)
         own, last = one.before(times, headers), self._headway.watermark_ms
         marks = own
-        if FOREVER_MS in own:
+        if one.tells_idleness and FOREVER_MS in own:
             # Where all inputs are idle the watermark stays.
             reached = (min(mark, bound) for mark in own)
             known = (NEVER_MS if mark == FOREVER_MS else mark for mark in reached)
@@ -196,6 +218,15 @@ class TaskClock:
         # Inputs that were idle in the middle of the records have let the watermark pass.
         self._combine(marks[-1] if marks else last)
         return marks, self._headway.watermark_ms
+
+    def take(self, index: int, times: Sequence[int], headers: _HeaderColumn) -> int:
+        """Take the records that follow of an input; return the watermark after the last.
+
+        It may be less than that of ``marks`` if all inputs were idle in the middle of the records.
+        """
+        self.inputs[index].take(times, headers)
+        self._combine()
+        return self._headway.watermark_ms
 
     def note(self, index: int) -> ClockNote:
         """Return what ``go_back`` needs to forget the records of an input that follow."""

@@ -112,6 +112,11 @@ class Task:
                 unit.operator.advances_itself = alone
 
     @property
+    def has_operators(self) -> bool:
+        """Whether a step looks at watermarks; sinks may do so too."""
+        return bool(self._operators)
+
+    @property
     def operators(self) -> Iterator[tuple[str, Operator]]:
         """The operators with their units' names."""
         return ((u.name, u.operator) for u in self._operators if u.operator is not None)

@@ -121,3 +121,19 @@ def test_records_that_are_taken_back_leave_nothing(
         run(clock, [one for one in refused if one[0] == index])
         clock.go_back(before[0])
         assert (clock.headway, [one.note() for one in clock.inputs]) == before[1:]
+
+
+_TIMES = st.lists(st.integers(-9, 9) | st.just(NEVER_MS), max_size=5)
+
+
+@given(st.lists(st.tuples(_TIMES, st.sampled_from([0, 0, 7_000]))), st.integers(0, 5))
+def test_records_of_which_nobody_asks_move_the_watermark_alike(
+    steps: list[tuple[list[int], int]], bound_ms: int
+) -> None:
+    asked, unasked = (SourceInput(EventTime(bound_ms=bound_ms)) for _ in range(2))
+    for times, silent_ms in steps:
+        asked.before(times, None)
+        unasked.take(times, None)
+        for each in (asked, unasked):
+            each.be_silent(silent_ms)
+        assert asked.note() == unasked.note()
