@@ -45,11 +45,10 @@ def getter(what: FieldOrFunction) -> Callable[[object], object]:
 
 def plain_keys(name: str, values: Sequence[object]) -> list[Hashable] | None:
     """Return a field of all values as keys; ``None`` if one of them needs a closer look."""
-    kinds = {*map(type, values)}
-    if len(kinds) != 1 or not name.isidentifier():  # a getter would follow dots
+    if not name.isidentifier():  # a getter would follow dots
         return None
     try:
-        keys = reader_of(name, of_dicts=issubclass(kinds.pop(), dict))(values)
+        keys = reader_of(name, of_dicts=isinstance(values[0], dict))(values)
     except Exception:  # noqa: BLE001 - the closer look finds which value it was, and says why
         return None
     return keys if {*map(type, keys)} <= PLAIN_KEYS else None
