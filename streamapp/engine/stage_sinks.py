@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 #: Kinds of rows that are not written as they are.
 _UNWRITTEN: Final = frozenset({CORRECTION, RETRACT})
+#: Types of keys that a topic without a declared type takes.
+_AS_THEY_ARE: Final = frozenset({str, bytes, type(None)})
 #: Less than every watermark.
 _UNTOLD_MS = NEVER_MS - 1
 #: Chooses the partition of a record: ``(topic, key, partitions)``.
@@ -97,9 +99,9 @@ class TopicSink:
         return TP(self._name, self._choose(self._name, None, self._partitions))
 
     def _raw_keys(self, keys: Sequence[Any]) -> Sequence[bytes | None]:
-        if self._topic.key_type is None:
+        if self._topic.key_type is None and not _AS_THEY_ARE.issuperset(map(type, keys)):
             # A topic that declares no keys takes what is bytes or text already.
-            keys = [key if isinstance(key, str | bytes | None) else _text_of(key) for key in keys]
+            keys = [key if type(key) in _AS_THEY_ARE else _text_of(key) for key in keys]
         return self._topic.encode_many("key", keys)
 
 

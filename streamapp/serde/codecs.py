@@ -20,7 +20,7 @@ from streamapp.serde import faust_records
 from streamapp.serde.coders import MAX_BYTES, Decoder, Encoder, only
 from streamapp.serde.hooks import check_type, decode_hook, encode_hook, type_name
 from streamapp.serde.strict_json import STABLE_ORDER, json_decoder, json_lines, json_writer
-from streamapp.serde.text import RAW, TEXTS, Text
+from streamapp.serde.text import RAW, TEXTS, Text, write_texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -209,8 +209,9 @@ def _text_codec(name: str, undeclared: Text) -> _Codec:
         return Decoder(text_of(declared).read, _what(f"{name} bytes", declared), max_bytes)
 
     def encoder(declared: Any, max_bytes: int) -> Encoder:  # noqa: ANN401 - any annotation
-        text = text_of(declared)
-        return Encoder(only(text.accepts, text.write), _what(f"{name} bytes", declared), max_bytes)
+        text, what = text_of(declared), _what(f"{name} bytes", declared)
+        many = write_texts if str in text.accepts else None
+        return Encoder(only(text.accepts, text.write), what, max_bytes, many)
 
     return _Codec(decoder, encoder, encoder)
 

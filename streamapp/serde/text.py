@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 
 class Text(NamedTuple):
@@ -57,3 +57,8 @@ TEXTS: dict[Any, Text] = {
     int: Text(_read_int, _write_int, (int,)),
     float: Text(msgspec.json.Decoder(float).decode, _write_float, (float, int)),
 }
+
+
+def write_texts(values: Sequence[Any]) -> list[bytes]:
+    """Return the UTF-8 of each; what is no ``str`` raises ``TypeError``."""
+    return [*map(str.encode, values)]

@@ -103,10 +103,16 @@ def test_many_values_have_the_json_of_each(given: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("make", [key_encoder, value_encoder])
-@given(given=st.lists(st.sampled_from(["a", "ü", 1, True, 1.5, "\ud800", None])))
+@given(given=st.lists(st.sampled_from(["a", "ü", 1, True, 1.5, "\ud800", b"a", None])))
 def test_many_are_encoded_as_one_by_one(make: Any, given: list[Any]) -> None:
-    for declared in (None, str, int):
-        encode = make(declared, "json")
+    for declared, codec in [
+        (None, "json"),
+        (str, "json"),
+        (int, "json"),
+        (str, "str"),
+        (None, "raw"),
+    ]:
+        encode = make(declared, codec)
         assert outcome(lambda: encode.many(given)) == outcome(lambda: [*map(encode, given)])  # noqa: B023 - called at once
 
 
