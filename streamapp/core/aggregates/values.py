@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
-from operator import attrgetter
 from typing import Final, cast
 
+from streamapp.core.fields import reader_of
 from streamapp.errors import InputError
 
 #: A field of a value: the name of an attribute or of a key, or a function of the value.
@@ -70,7 +70,7 @@ def column_of(field: Field, values: Sequence[object]) -> list[object]:
         return [*map(field, values)]
     if values and isinstance(values[0], dict):
         return [value.get(field) for value in cast("Sequence[dict[str, object]]", values)]
-    return [*map(attrgetter(field), values)]
+    return reader_of(field, of_dicts=False)(values)
 
 
 def passes(column: list[object], check: Check) -> bool:
