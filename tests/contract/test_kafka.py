@@ -135,6 +135,21 @@ def test_worker_that_the_cluster_cut_off_joins_again_by_itself(broker: KafkaBrok
     assert [value for _, value in read_all(broker, OUT)] == [b"again"]
 
 
+def test_dead_server_of_the_url_stops_no_commit(
+    brokers: KafkaBrokers, opened: Callable[..., KafkaBroker]
+) -> None:
+    """As one of three nodes: a commit has no use for it, and each new producer tries it."""
+    dead = [f"127.0.0.1:{port}" for port in kafka.free_ports(3)]
+    brokers.servers = ",".join([*dead, brokers.servers])
+    broker = opened()
+    prepare(broker)
+    worker = owner_of_all(broker)
+    for turn in range(3):
+        worker.member._commits._transactions.discard()  # type: ignore[attr-defined]
+        worker.member.commit([record(OUT, b"k", b"v")], {IN[0]: at(turn)})
+    assert len(read_all(broker, OUT)) == 3  # noqa: PLR2004 - the turns
+
+
 def test_record_that_is_too_large_fails_alone(broker: KafkaBroker) -> None:
     worker = owner_of_all(broker)
     large = record(OUT, b"k", bytes(3 << 20))

@@ -49,6 +49,8 @@ log = logging.getLogger(__name__)
 TIMEOUT_MS = 20_000
 #: Errors of a connection.
 _BREAKS = frozenset({KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN})  # noqa: SLF001 - public names
+#: What librdkafka calls a server of the URL that no broker has named yet: never a coordinator.
+_UNNAMED = "/bootstrap: "
 #: Seconds between two looks whether a commit is still wanted.
 _LOOK_S = 0.1
 #: Seconds after which the outcome of a commit counts as unknown.
@@ -255,7 +257,7 @@ class Connection:
     def note(self, error: KafkaError) -> None:
         """Take an error, which librdkafka tells in a poll or a flush."""
         self._trouble.note(error)
-        self.is_doubtful |= error.code() in _BREAKS
+        self.is_doubtful |= error.code() in _BREAKS and _UNNAMED not in error.str()
 
 
 def open_producer(
