@@ -8,23 +8,18 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import tempfile
 import time
 from collections import defaultdict
-from pathlib import Path
 
 import msgspec
-from worker import Bench
-from workload import Workload, amount_of, event, preload
 
-from streamapp.transport.connect import open_broker
+from streamapp.bench.keyed import runs
+from streamapp.bench.keyed.workload import Workload
 
-#: Program, what it is the batch form of, and what it does.
+#: What a table holds; what the program of single events does for it, and that of batches.
 PROGRAMS = (
-    ("table", "", "totals[user] += amount"),
-    ("batches", "table", "totals.add(batch.user, batch.amount)"),
-    ("rows", "", "a row of four figures, event by event"),
-    ("batch_rows", "rows", "totals.aggregate(batch, 'user', ...)"),
+    ("table", "totals[user] += amount", "totals.add(batch.user, batch.amount)"),
+    ("rows", "a row of four figures, event by event", "totals.aggregate(batch, 'user', ...)"),
 )
 
 
@@ -38,7 +33,7 @@ class Event(msgspec.Struct):
 
 def loop_us(workload: Workload) -> float:
     """Return the CPU microseconds per event of decoding and adding up in a dict."""
-    values = [event(number, user) for number, user in enumerate(workload.users())]
+    values = [value for _, value in workload.records()]
     decode = msgspec.json.Decoder(Event).decode
     totals: defaultdict[str, int] = defaultdict(int)
     begun = time.process_time()
@@ -46,7 +41,7 @@ def loop_us(workload: Workload) -> float:
         one = decode(value)
         totals[one.user] += one.amount
     spent = time.process_time() - begun
-    if sum(totals.values()) != sum(map(amount_of, range(workload.events))):
+    if totals != workload.totals():
         raise AssertionError(totals)
     return spent / workload.events * 1e6
 
@@ -57,30 +52,28 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--events", type=int, default=500_000)
     options = parser.parse_args()
-    workload = Workload("events", options.events)
-    found: defaultdict[str, list[float]] = defaultdict(list)
-    with tempfile.TemporaryDirectory(prefix="bench-batches-") as name:
-        broker = open_broker(f"sqlite://{name}/bus", Path(name))
-        try:
-            preload(broker, workload)
-            bench = Bench(Path(name), broker)
-            for number in range(options.runs):
-                found["loop"].append(loop_us(workload))
-                for program, _, _ in PROGRAMS:
-                    run = bench.run(program, f"{program}-{number}", workload)
-                    found[program].append(run.cpu_us_per_event)
-        finally:
-            broker.close()
+    workload = Workload(options.events)
+    loop: list[float] = []
+    found: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+    for _ in range(options.runs):
+        loop.append(loop_us(workload))
+        for mode, _, _ in PROGRAMS:
+            for engine in ("ours", "batches"):
+                with runs.place("sqlite://", {}) as here:
+                    run = runs.run(here, engine, workload, mode)
+                found[engine, mode].append(run["cpu_us"])
     print(f"CPU us per event, median (least-most) of {options.runs} runs")
-    print(_line("loop", found["loop"], "a plain loop over a dict"))
-    for program, twin, title in PROGRAMS:
-        gain = statistics.median(found[twin]) / statistics.median(found[program]) if twin else 0
-        print(_line(program, found[program], title + (f": {gain:.2f}x {twin}" if gain else "")))
+    print(_line(loop, "a plain loop over a dict"))
+    for mode, single, batch in PROGRAMS:
+        events, batches = found["ours", mode], found["batches", mode]
+        gain = statistics.median(events) / statistics.median(batches)
+        print(_line(events, single))
+        print(_line(batches, f"{batch}: {gain:.2f} times as fast"))
 
 
-def _line(name: str, spent: list[float], title: str) -> str:
+def _line(spent: list[float], title: str) -> str:
     middle = statistics.median(spent)
-    return f"{name:12}{middle:6.2f} ({min(spent):.2f}-{max(spent):.2f})  {title}"
+    return f"{middle:6.2f} ({min(spent):.2f}-{max(spent):.2f})  {title}"
 
 
 if __name__ == "__main__":

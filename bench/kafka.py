@@ -21,16 +21,15 @@ from kafka_clients import (
     BehindError,
     Record,
     Sender,
-    Watcher,
     consume_all,
     latencies_ms,
     wake,
     watching,
 )
 
-from streamapp.bench.end_to_end import WorkerFailedError, wait
-from streamapp.bench.keyed import runs
-from streamapp.bench.keyed.plan import PARTITIONS, Plan
+from streamapp.bench.end_to_end import WorkerFailedError
+from streamapp.bench.keyed import recovery, runs
+from streamapp.bench.keyed.plan import PARTITIONS
 from streamapp.bench.keyed.workload import Workload, amount_of, event
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -60,10 +59,7 @@ _TITLES = {
 }
 #: Least ratios of our CPU rate to those of others.
 _TARGETS = {"faust": 60, "quix": 1}
-#: Users of the latency runs, and of those asked for after a recovery.
-_USERS, _ASKED = 10_000, 500
-_LATENCY_S = 10
-_ANSWER_S = 60.0
+_LATENCY_USERS, _LATENCY_S = 10_000, 10
 _SPARE_USER = 99_999_999
 
 
@@ -138,7 +134,7 @@ def _tables(here: runs.Place, shrink: int, times: int) -> dict[str, Any]:
     found: dict[str, list[dict[str, float]]] = defaultdict(list)
     for _ in range(times):
         for engine, events in _EVENTS.items():
-            found[engine].append(runs.table(here, engine, Workload(events // shrink)))
+            found[engine].append(runs.run(here, engine, Workload(events // shrink)))
     print(
         f"{'':24}{'events/s':>10}{'of CPU':>10} {'(least-most)':>20}{'CPU us':>9}{'MiB':>6}"
         f"{'ours is':>9}"
@@ -173,7 +169,7 @@ def _latencies(here: runs.Place, shrink: int) -> dict[str, Any]:
     print("due to readable output, ms: p50, p99, max; floor: produced to consumed, no program")
     found: dict[str, Any] = {}
     for per_s, engines in _RATES.items():
-        workload = Workload(per_s * seconds, _USERS)
+        workload = Workload(per_s * seconds, _LATENCY_USERS)
         found[str(per_s)] = each = {"floor": _floor_ms(here, workload, per_s)}
         for engine in engines:
             each[engine] = _latency(here, engine, workload, per_s)
@@ -242,46 +238,9 @@ def _recoveries(here: runs.Place, shrink: int) -> dict[str, Any]:
     print("a table rebuilt from its changelog, one record a row: records/s, us of CPU")
     found: dict[str, Any] = {}
     for engine, rows in _ROWS.items():
-        found[engine] = each = _recovery(here, engine, Workload(rows // shrink, rows // shrink))
+        found[engine] = each = recovery.of_own(
+            here, engine, Workload(rows // shrink, rows // shrink)
+        )
         rate, cpu = each["wall_per_s"], each["cpu_us"]
         print(f"  {_TITLES[engine]:24}{rate:10,.0f}{cpu:8.2f}  of {rows // shrink:,}", flush=True)
     return found
-
-
-def _recovery(here: runs.Place, engine: str, workload: Workload) -> dict[str, float]:
-    """Fill a table, delete the state on the disk, start again; ask for some of the rows."""
-    with runs.application(here, engine, workload.events) as plan:
-        runs.fill(here.broker, plan, workload)
-        with runs.worker(here, plan) as process:
-            wait(lambda: runs.is_committed(here.broker, plan), process)
-        runs.check(here.broker, plan, workload)
-        shutil.rmtree(here.folder / plan.app, ignore_errors=True)
-        again = Plan(engine, "recovery", plan.app, plan.broker, plan.folder, 0)
-        with (
-            runs.worker(here, again) as process,
-            watching(plan.servers, plan.out, plan.partitions) as watcher,
-        ):
-            told = runs.report(again, process)
-            _ask(again, watcher, workload)
-    seconds, cpu = told["ended_at"] - told["began_at"], told["cpu_ended"] - told["cpu_began"]
-    return {
-        "records": workload.events,
-        "wall_per_s": round(workload.events / seconds),
-        "cpu_us": round(cpu / workload.events * 1e6, 2),
-    }
-
-
-def _ask(plan: Plan, watcher: Watcher, workload: Workload) -> None:
-    """Add 1 to some rows, and compare the totals that are sent."""
-    sender = Sender(plan.servers, plan.topic)
-    pairs = list(enumerate(workload.numbers()))[:_ASKED]
-    for number, user in pairs:
-        again = event(100 * number, user)
-        sender.send(Record.of(number, b"user-%08d" % user, again, plan.partitions))
-    sender.flush()
-    watcher.wait(len(pairs), _ANSWER_S)
-    seen = watcher.seen()
-    wrong = [n for n, _ in pairs if seen.get(100 * n, (0, 0))[1] != amount_of(n) + 1]
-    if wrong:
-        msg = f"wrong result: {len(wrong)} of {len(pairs)} rows are not as before"
-        raise WorkerFailedError(msg)

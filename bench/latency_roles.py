@@ -17,8 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from workload import PARTITIONS, event, record
-
+from streamapp.bench.keyed.plan import PARTITIONS
+from streamapp.bench.keyed.workload import event, record
 from streamapp.core.batch import TP, OutRecord
 from streamapp.transport.broker import Assigned, Position, TopicSpec
 from streamapp.transport.sqlite.broker import SqliteBroker
@@ -87,7 +87,7 @@ def produce() -> None:
             time.sleep(max(0.0, begin + at / per_s - now))
             continue
         records = [
-            record(SOURCE, b"%d" % number, event(number, number), int(time.time() * 1e3))
+            record(SOURCE, number, b"%d" % number, event(number, number), PARTITIONS)
             for number in range(at, stop)
         ]
         broker.append(records)

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from latency_roles import GROUP, OUT, SOURCE, WORKED, Stamps, number_in, plan
-from workload import PARTITIONS
 
 import streamapp
+from streamapp.bench.keyed.plan import PARTITIONS
 from streamapp.core.batch import RecordBatch
 from streamapp.engine.engine import Engine
 from streamapp.engine.feed import Feed

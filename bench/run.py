@@ -12,27 +12,27 @@ import os
 import platform
 import statistics
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import faust_stock
 import guard
 import kafka
+import latency
 import scaling
 import stages
 import windows
-from worker import Bench, Run
-from workload import Workload, preload
 
-from streamapp.transport.connect import open_broker
+from streamapp.bench.keyed import recovery, runs
+from streamapp.bench.keyed.workload import Workload
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """Events of a run: ours, stock Faust's; ``target`` is the least ratio of the two rates."""
+    """``mode`` of the programs; events of a run of ours, of stock Faust's; least ratio of rates."""
 
     name: str
+    mode: str
     title: str
     events: int
     stock_events: int
@@ -40,33 +40,36 @@ class Scenario:
 
 
 SCENARIOS = (
-    Scenario("stateless", "agent without a table", 1_000_000, 10_000, 40),
-    Scenario("table", "totals[user] += amount", 1_000_000, 6_000, 60),
-    Scenario("output", "an output record per event", 200_000, 8_000, None),
-    Scenario("recovery", "table rebuilt from its changelog", 600_000, 8_000, 50),
+    Scenario("stateless", "stateless", "agent without a table", 1_000_000, 10_000, 40),
+    Scenario("table", "table", "totals[user] += amount", 1_000_000, 6_000, 60),
+    Scenario("output", "forward", "an output record per event", 200_000, 8_000, None),
+    Scenario("recovery", "recovery", "table rebuilt from its changelog", 600_000, 8_000, 50),
 )
 #: Distinct keys of the memory run, and the bound that the worker must stay under.
 _ROWS, _RSS_MIB = 1_000_000, 400
-_LATENCY_PER_S = 1_000
+_LATENCY_PER_S, _LATENCY_S = 1_000, 15
 _WINDOW_EVENTS = 300_000
 _QUICK = 5
 
 
-def compare(bench: Bench, scenario: Scenario, runs: int) -> dict[str, Any]:
-    """Run both ``runs`` times in turns; return all runs and the ratio of the medians."""
-    ours, stock = [], []
-    idle, source = Workload("idle", 0), Workload(f"events-{scenario.events}", scenario.events)
-    for number in range(runs):
-        stock.append(asdict(faust_stock.measure(scenario.name, scenario.stock_events)))
-        app = f"{scenario.name}-{number}"
-        run = (
-            bench.recover(app, idle, source)
-            if scenario.name == "recovery"
-            else bench.run(scenario.name, app, source)
-        )
-        ours.append(asdict(run))
-    ratio = _median(ours, "events_per_s") / _median(stock, "events_per_s")
+def compare(scenario: Scenario, times: int) -> dict[str, Any]:
+    """Run both so many times in turns; return all runs and the ratio of the medians."""
+    found: dict[str, list[dict[str, float]]] = {"faust": [], "ours": []}
+    for _ in range(times):
+        for engine, each in found.items():
+            events = scenario.events if engine == "ours" else scenario.stock_events
+            each.append(_run(scenario.mode, engine, Workload(events)))
+    ours, stock = found["ours"], found["faust"]
+    ratio = _median(ours, "wall_per_s") / _median(stock, "wall_per_s")
     return {"ours": ours, "stock": stock, "ratio": round(ratio, 1), "target": scenario.target}
+
+
+def _run(mode: str, engine: str, workload: Workload) -> dict[str, float]:
+    """Run a program over a bus of its own."""
+    with runs.place("sqlite://", {}) as here:
+        if mode == "recovery":
+            return recovery.of_log(here, engine, workload)
+        return runs.run(here, engine, workload, mode)
 
 
 def machine() -> dict[str, Any]:
@@ -84,72 +87,58 @@ def machine() -> dict[str, Any]:
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Run what was asked for and print each line as soon as it is known."""
     shrink = _QUICK if options.quick else 1
-    runs = options.runs or (1 if options.quick else 3)
-    results: dict[str, Any] = {"machine": machine(), "runs": runs, "scenarios": {}}
+    times = options.runs or (1 if options.quick else 3)
+    results: dict[str, Any] = {"machine": machine(), "runs": times, "scenarios": {}}
     print("{cpu}, Python {python}, {system}, load {load}".format(**results["machine"]))
-    print(f"Median of {runs} (least-most); CPU is that of the whole process, commits included\n")
-    with tempfile.TemporaryDirectory(prefix="bench-") as name:
-        folder = Path(name)
-        broker = open_broker(f"sqlite://{folder}/bus", folder)
-        try:
-            bench = Bench(folder, broker)
-            preload(broker, Workload("idle", 0))
-            chosen = [s for s in SCENARIOS if s.name in options.only]
-            for size in {s.events // shrink for s in chosen if s.name != "recovery"}:
-                preload(broker, Workload(f"events-{size}", size))
-            if chosen:
-                print(_HEAD)
-            for each in chosen:
-                few = (
-                    Scenario(
-                        each.name,
-                        each.title,
-                        each.events // shrink,
-                        each.stock_events // 2,
-                        each.target,
-                    )
-                    if options.quick
-                    else each
-                )
-                found = results["scenarios"][each.name] = compare(bench, few, runs)
-                print(_line(each, found), flush=True)
-            _measure_others(bench, options, shrink, results)
-        finally:
-            broker.close()
+    print(f"Median of {times} (least-most); CPU is that of the whole process, commits included\n")
+    chosen = [scenario for scenario in SCENARIOS if scenario.name in options.only]
+    if chosen:
+        print(_HEAD)
+    for each in chosen:
+        few = replace(each, events=each.events // shrink)
+        if options.quick:
+            few = replace(few, stock_events=each.stock_events // 2)
+        found = results["scenarios"][each.name] = compare(few, times)
+        print(_line(each, found), flush=True)
+    _measure_others(options, shrink, times, results)
     return results
 
 
 def _measure_others(
-    bench: Bench, options: argparse.Namespace, shrink: int, results: dict[str, Any]
+    options: argparse.Namespace, shrink: int, times: int, results: dict[str, Any]
 ) -> None:
     if "memory" in options.only:
-        rows = Workload("rows", _ROWS // shrink, None)
-        preload(bench.broker, rows)
-        run = bench.run("table", "memory", rows)
-        results["memory"] = asdict(run)
-        print(f"\nmemory    {_memory_line(run)}", flush=True)
+        rows = _ROWS // shrink
+        results["memory"] = found = _run("table", "ours", Workload(rows, rows))
+        print(f"\nmemory    {_memory_line(rows, found)}", flush=True)
     if "latency" in options.only:
-        found = bench.latencies_ms("latency", _LATENCY_PER_S, 15 / shrink)
-        results["latency_ms"] = found
+        results["latency_ms"] = found = _latency_ms(_LATENCY_S / shrink)
         print(
-            f"latency   append to visible output at {_LATENCY_PER_S}/s:"
+            f"latency   due to readable output at {_LATENCY_PER_S}/s:"
             f" p50 {found['p50']} ms, p99 {found['p99']} ms, max {found['max']} ms",
             flush=True,
         )
     if "windows" in options.only:
         results["windows"] = windows.measure(_WINDOW_EVENTS // shrink, options.runs or 3)
     if "kafka" in options.only:
-        times = options.runs or (1 if options.quick else 3)
         results["kafka"] = kafka.measure(shrink, times, options.kafka)
     if "scaling" in options.only:
-        times = options.runs or (1 if options.quick else 3)
         results["scaling"] = scaling.measure(shrink, times, is_full=options.full)
     if "stages" in options.only:
         found = results["stages_us"] = stages.profile(200_000 // shrink)
         table = results["scenarios"].get("table")
-        whole = _median(table["ours"], "cpu_us_per_event") if table else None
+        whole = _median(table["ours"], "cpu_us") if table else None
         print("\nCPU microseconds per event of the table scenario, each stage alone:")
         print(stages.describe(found, whole))
+
+
+def _latency_ms(seconds: float) -> dict[str, float]:
+    case = latency.Case(Path(__file__).parents[1], is_bare=False, per_s=_LATENCY_PER_S,
+                        seconds=seconds)  # fmt: skip
+    stamps, _ = latency.run(case, Path(tempfile.gettempdir()))
+    whole = latency.steps_of(stamps, _LATENCY_PER_S)["whole"]
+    shares = {"p50": 0.5, "p99": 0.99, "max": 1.0}
+    return {name: round(latency.at(whole, share), 2) for name, share in shares.items()}
 
 
 _HEAD = (
@@ -162,29 +151,29 @@ def _line(scenario: Scenario, found: dict[str, Any]) -> str:
     ours, stock, target = found["ours"], found["stock"], found["target"]
     verdict = "" if target is None else "ok" if found["ratio"] >= target else "MISSED"
     return (
-        f"{scenario.name:10}{_spread(ours):>30}{_median(ours, 'cpu_us_per_event'):8.2f}"
-        f"{_spread(stock):>26}{_median(stock, 'cpu_us_per_event'):8.0f}"
+        f"{scenario.name:10}{_spread(ours):>30}{_median(ours, 'cpu_us'):8.2f}"
+        f"{_spread(stock):>26}{_median(stock, 'cpu_us'):8.0f}"
         f"{found['ratio']:7.1f}x{f'{target:.0f}x' if target else '-':>8} {verdict:7}"
         f"{scenario.title}"
     )
 
 
-def _memory_line(run: Run) -> str:
-    verdict = "ok" if run.peak_rss_mib < _RSS_MIB else "MISSED"
+def _memory_line(rows: int, run: dict[str, float]) -> str:
+    verdict = "ok" if run["peak_mib"] < _RSS_MIB else "MISSED"
     return (
-        f"{run.events:,} rows, cache 64 MiB: peak RSS {run.peak_rss_mib:.0f} MiB"
-        f" (below {_RSS_MIB}: {verdict}), {run.events_per_s:,.0f} events/s,"
-        f" {run.cpu_us_per_event} us CPU"
+        f"{rows:,} rows, cache 64 MiB: peak RSS {run['peak_mib']:.0f} MiB"
+        f" (below {_RSS_MIB}: {verdict}), {run['wall_per_s']:,.0f} events/s,"
+        f" {run['cpu_us']} us CPU"
     )
 
 
-def _spread(runs: list[dict[str, Any]]) -> str:
-    rates = [run["events_per_s"] for run in runs]
+def _spread(found: list[dict[str, float]]) -> str:
+    rates = [run["wall_per_s"] for run in found]
     return f"{statistics.median(rates):,.0f} ({min(rates):,.0f}-{max(rates):,.0f})"
 
 
-def _median(runs: list[dict[str, Any]], field: str) -> float:
-    return float(statistics.median(run[field] for run in runs))
+def _median(found: list[dict[str, float]], figure: str) -> float:
+    return float(statistics.median(run[figure] for run in found))
 
 
 def main() -> None:

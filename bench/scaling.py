@@ -91,7 +91,7 @@ def _loop_us() -> float:
 
 def _worker_us(workload: Workload, partitions: int) -> float:
     with runs.place("sqlite://", {}) as here:
-        return runs.table(here, "ours", workload, partitions)["cpu_us"]
+        return runs.run(here, "ours", workload, partitions=partitions)["cpu_us"]
 
 
 def _processes_us(count: int, workload: Workload) -> float:

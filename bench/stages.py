@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from workload import KEYS, PARTITIONS, Workload, preload
-
 import streamapp
+from streamapp.bench.keyed import runs
+from streamapp.bench.keyed.plan import PARTITIONS, Plan
+from streamapp.bench.keyed.workload import Workload
 from streamapp.core.batch import TP
 from streamapp.engine.chunk_feed import ChunkFeed
 from streamapp.engine.feed import FeedPlan
@@ -31,7 +30,6 @@ from streamapp.state.rocksdb import RocksStore
 from streamapp.state.shard import CacheBudget, Shard
 from streamapp.state.store import shard_prefix
 from streamapp.transport.broker import TopicSpec
-from streamapp.transport.connect import open_broker
 from streamapp.transport.sqlite.log import draft
 
 if TYPE_CHECKING:
@@ -40,10 +38,11 @@ if TYPE_CHECKING:
 
 #: Records of one fetch, as in a worker; all stages of a round work on the records of one.
 _FETCH = 5_000
+_USERS = 10_000
 #: Rows changed per event: all of them in each commit (250 ms at 200,000 events a second), and in
 #: each write of the store (2 s at that rate).
-_COMMITTED_ROWS = KEYS / 50_000
-_STORED_ROWS = KEYS / 400_000
+_COMMITTED_ROWS = _USERS / 50_000
+_STORED_ROWS = _USERS / 400_000
 _CHANGELOG = "stages-changelog"
 
 _T = TypeVar("_T")
@@ -60,23 +59,21 @@ class Event(streamapp.Record):
 
 def profile(events: int) -> dict[str, float]:
     """Return the CPU microseconds per event of each stage, the median of many rounds."""
-    workload = Workload("events", events)
     with ExitStack() as opened:
-        folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="bench-stages-")))
-        broker = open_broker(f"sqlite://{folder}/bus", folder)
-        opened.callback(broker.close)
-        store = RocksStore.open(folder / "store")
+        here = opened.enter_context(runs.place("sqlite://", {}))
+        plan = Plan("ours", "table", "stages", here.url, str(here.folder), events)
+        runs.fill(here.broker, plan, Workload(events, _USERS))
+        here.broker.create_topic(TopicSpec(_CHANGELOG, PARTITIONS))
+        store = RocksStore.open(here.folder / "store")
         opened.callback(store.close)
-        preload(broker, workload)
-        broker.create_topic(TopicSpec(_CHANGELOG, PARTITIONS))
-        app = streamapp.App("stages", broker=f"sqlite://{folder}/bus", datadir=folder)
-        program = _Program(app, store)
+        app = streamapp.App(plan.app, broker=here.url, datadir=here.folder)
+        program = _Program(app, store, plan.topic)
         opened.callback(program.close)
-        reader = broker.reader()
+        reader = here.broker.reader()
         opened.callback(reader.close)
-        reader.assign(dict.fromkeys(workload.tps(), 0))
+        reader.assign({TP(plan.topic, number): 0 for number in range(PARTITIONS)})
         rounds = []
-        while spent := _round(program, broker, reader):
+        while spent := _round(program, here.broker, reader):
             rounds.append(spent)
     return {
         stage: round(statistics.median(each[stage] for each in rounds) * 1e6, 3)
@@ -99,10 +96,11 @@ class _Stream:
 
     def __init__(self, app: streamapp.App, topic: Any) -> None:  # noqa: ANN401 - Faust's topic
         self.ready: list[list[Any]] = []
+        name = topic.get_topic_name()
         self.feed = ChunkFeed(
             FeedPlan(
                 "stages",
-                ("events",),
+                (name,),
                 lambda _: self.ready.pop(0),
                 Rejects("stages", "dead", ErrorPolicy(), FeedStats()),
                 Gate(),
@@ -112,7 +110,7 @@ class _Stream:
             )
         )
         for number in range(PARTITIONS):
-            self.feed.start(TP("events", number), 0, 0)
+            self.feed.start(TP(name, number), 0, 0)
         self.values = app.stream(topic)
         self.values.feed = self.feed
 
@@ -120,9 +118,9 @@ class _Stream:
 class _Program:
     """An agent's stream and its table without a worker around them."""
 
-    def __init__(self, app: streamapp.App, store: RocksStore) -> None:
+    def __init__(self, app: streamapp.App, store: RocksStore, topic: str) -> None:
         self.loop = asyncio.new_event_loop()
-        self.topic = app.topic("events", key_type=str, value_type=Event)
+        self.topic = app.topic(topic, key_type=str, value_type=Event)
         self.table = app.Table("sums", default=int, partitions=PARTITIONS)
         self.store = store
         budget = CacheBudget(32 << 20)
@@ -184,7 +182,7 @@ def _round(program: _Program, broker: Broker, reader: Reader) -> dict[str, float
     if not batches:
         return {}
     decode = program.topic.decode_batch
-    values = watch.time("decode", lambda: [decode(batch) for batch in batches])
+    values = watch.time("decode", lambda: [decode(batch).values for batch in batches])
     watch.time("deliver", lambda: program.run(batches, values, program.read))
     watch.time("add", lambda: program.run(batches, values, program.add))
     records = watch.time("take", program.take)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from support import kafka
 
-from streamapp.bench.end_to_end import WorkerFailedError
-from streamapp.bench.keyed import runs
+from streamapp.bench.end_to_end import WorkerFailedError, wait
+from streamapp.bench.keyed import recovery, results, runs
 from streamapp.bench.keyed.workload import Workload, amount_of
 from streamapp.bench.runs import Plan as Runs
 from streamapp.cli.main import main
@@ -40,15 +40,39 @@ def test_a_table_is_right_and_a_wrong_one_is_no_rate(monkeypatch: pytest.MonkeyP
 
     def check_twice(broker: Broker, plan: Plan, workload: Workload) -> None:
         check(broker, plan, workload)
-        monkeypatch.setattr(runs, "_END_S", 0.0)
+        monkeypatch.setattr(results, "_END_S", 0.0)
         with pytest.raises(WorkerFailedError, match="wrong result: 50 rows with"):
             check(broker, plan, Workload(workload.events + 1, workload.users))
         seen.append(plan.engine)
 
     monkeypatch.setattr(runs, "check", check_twice)
     with runs.place("sqlite://", {}) as here:
-        assert runs.table(here, "batches", Workload(3_000, 50))["cpu_us"] > 0
+        assert runs.run(here, "batches", Workload(3_000, 50))["cpu_us"] > 0
     assert seen == ["batches"]
+
+
+@pytest.mark.parametrize(("engine", "mode"), [("faust", "forward"), ("batches", "rows")])
+def test_what_else_a_program_does_is_checked_too(
+    engine: str, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "_END_S", 0.0)
+    with runs.place("sqlite://", {}) as here:
+        with runs.application(here, engine, 300, mode) as plan:
+            runs.fill(here.broker, plan, Workload(300, 7))
+            with runs.worker(here, plan) as process:
+                wait(lambda: runs.is_committed(here.broker, plan), process)
+                runs.report(plan, process)
+        results.check(here.broker, plan, Workload(300, 7))
+        with pytest.raises(WorkerFailedError, match="wrong result"):
+            results.check(here.broker, plan, Workload(301, 7))
+
+
+def test_a_table_is_back_with_all_of_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "_END_S", 5.0)
+    with runs.place("sqlite://", {}) as here:
+        assert recovery.of_log(here, "ours", Workload(2_000, 50))["records"] == 2_000
+        with pytest.raises(ValueError, match="quix"):
+            recovery.of_log(here, "quix", Workload(2_000, 50))
 
 
 def test_a_cluster_is_left_as_it_was() -> None:

@@ -20,12 +20,36 @@ app = faust.App(
     consumer_auto_offset_reset="earliest",
     web_enabled=False,
 )
-totals = app.Table("totals", default=int, partitions=plan.partitions)
 events = app.topic(plan.topic, key_type=str)
+
+
+def _totals() -> Any:
+    return app.Table("totals", default=int, partitions=plan.partitions)
+
+
+def stateless() -> None:
+    """Add up all amounts."""
+
+    @app.agent(events)
+    async def read(stream: Any) -> None:
+        async for event in stream:
+            watch.total += event["amount"]
+            watch.count()
+
+
+def forward() -> None:
+    """Send the id of each event."""
+
+    @app.agent(events, sink=[app.topic(plan.out, key_type=str, value_type=int)])
+    async def send(stream: Any) -> Any:
+        async for event in stream:
+            watch.count()
+            yield event["id"]
 
 
 def table() -> None:
     """Sum amounts by user."""
+    totals = _totals()
 
     @app.agent(events)
     async def add(stream: Any) -> None:
@@ -36,6 +60,7 @@ def table() -> None:
 
 def output() -> None:
     """Sum amounts by user, and send each new total."""
+    totals = _totals()
 
     @app.agent(events, sink=[app.topic(plan.out, key_type=str)])
     async def add(stream: Any) -> Any:
@@ -57,7 +82,15 @@ def recovery() -> None:
         watch.stop()
 
 
+_PROGRAMS = {
+    "stateless": stateless,
+    "forward": forward,
+    "table": table,
+    "output": output,
+    "recovery": recovery,
+}
+
 if __name__ == "__main__":
-    {"table": table, "output": output, "recovery": recovery}[plan.mode]()
+    _PROGRAMS[plan.mode]()
     # At its default level Faust makes a record of each line that it does not log.
     faust.Worker(app, loglevel="info").execute_from_commandline()

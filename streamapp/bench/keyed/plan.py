@@ -16,9 +16,11 @@ PARTITIONS = 4
 class Plan:
     """One run of one program.
 
-    ``mode`` is ``table`` (totals by user), ``output`` (and each event's id and new total to the
-    topic ``out``) or ``recovery`` (tells when the table is back, then does what ``output`` does).
-    ``events`` is how many come, in all partitions together.
+    ``events`` is how many come, in all partitions together. ``mode`` is what is done with them:
+    ``stateless`` (adds up all amounts), ``forward`` (each event's id to the topic ``out``),
+    ``table`` (totals by user), ``rows`` (four figures by user), ``output`` (totals, and each
+    event's id and new total to ``out``) or ``recovery`` (tells when the table is back, then does
+    what ``output`` does).
     """
 
     engine: str
@@ -66,6 +68,8 @@ class Stopwatch:
         self._plan = plan
         self._found: dict[str, float] = {}
         self.seen = 0
+        #: What a program without a table has added up.
+        self.total = 0
 
     def count(self, events: int = 1) -> None:
         """Note that so many events were handled."""
@@ -81,7 +85,7 @@ class Stopwatch:
 
     def stop(self) -> None:
         """End, and write the report."""
-        self._found |= {"ended_at": time.monotonic(), "cpu_ended": cpu_s()}
+        self._found |= {"ended_at": time.monotonic(), "cpu_ended": cpu_s(), "total": self.total}
         part = self._plan.report.with_suffix(".part")
         part.write_text(json.dumps(self._found))
         part.rename(self._plan.report)

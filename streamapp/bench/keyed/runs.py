@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,18 +18,18 @@ from uuid import uuid4
 
 import streamapp
 from streamapp.bench.end_to_end import WorkerFailedError, clean, cpu_s, peak_mib, wait
-from streamapp.bench.keyed.changelogs import CHANGELOGS
 from streamapp.bench.keyed.plan import PARTITIONS, Plan
-from streamapp.bench.keyed.workload import START_MS, Workload
+from streamapp.bench.keyed.results import CHANGELOGS, check
+from streamapp.bench.keyed.workload import Workload, record
 from streamapp.bench.runs import Measured, is_installed
 from streamapp.bench.runs import Plan as Runs
-from streamapp.core.batch import TP, OutRecord
+from streamapp.core.batch import TP
 from streamapp.errors import StreamappError
 from streamapp.transport.broker import TopicSpec
 from streamapp.transport.connect import open_broker
-from streamapp.transport.partitioner import partition_for_key
 
 if TYPE_CHECKING:
+    from streamapp.core.batch import OutRecord
     from streamapp.transport.broker import Broker
 
 _WRITTEN_AT_ONCE = 20_000
@@ -91,7 +90,7 @@ def measure(plan: Runs, url: str, say: Callable[[str], None]) -> list[Measured]:
             say(f"keyed over {url}: {engine}, run {number + 1} of {plan.runs}")
             try:
                 with place(url, plan.pythons) as here:
-                    found[engine].append(table(here, engine, _workload(plan, engine)))
+                    found[engine].append(run(here, engine, _workload(plan, engine)))
             except StreamappError as exc:
                 errors[engine] = str(exc)
     return [
@@ -141,19 +140,19 @@ def application(
         clean(here.url, name)
 
 
-def table(
-    here: Place, engine: str, workload: Workload, partitions: int = PARTITIONS
+def run(
+    here: Place, engine: str, workload: Workload, mode: str = "table", partitions: int = PARTITIONS
 ) -> dict[str, float]:
-    """Run a program over all events until they are committed, and check its changelog.
+    """Run a program over all events until they are committed, and check what came of it.
 
     Returns:
         ``events_per_s`` of CPU, ``wall_per_s`` (first event to last), ``cpu_us`` of the whole
         process up to the commit, ``peak_mib``.
 
     Raises:
-        WorkerFailedError: It ended, was stuck, or its totals are wrong.
+        WorkerFailedError: It ended, was stuck, or its result is wrong.
     """
-    with application(here, engine, workload.events, partitions=partitions) as plan:
+    with application(here, engine, workload.events, mode, partitions) as plan:
         fill(here.broker, plan, workload)
         with worker(here, plan) as process:
             wait(lambda: is_committed(here.broker, plan), process)
@@ -174,12 +173,17 @@ def fill(broker: Broker, plan: Plan, workload: Workload) -> None:
     changelog = CHANGELOGS["plain"].topic.format(app=plan.app)
     for topic in (plan.topic, plan.out, *([changelog] if plan.engine == "plain" else [])):
         broker.create_topic(TopicSpec(topic, plan.partitions))
-    records = (
-        OutRecord(
-            TP(plan.topic, partition_for_key(key, plan.partitions)), key, value, START_MS + number
-        )
-        for number, (key, value) in enumerate(workload.records())
+    append(
+        broker,
+        (
+            record(plan.topic, number, key, value, plan.partitions)
+            for number, (key, value) in enumerate(workload.records())
+        ),
     )
+
+
+def append(broker: Broker, records: Iterator[OutRecord]) -> None:
+    """Write many records, some at once."""
     while part := list(islice(records, _WRITTEN_AT_ONCE)):
         broker.append(part)
 
@@ -230,24 +234,3 @@ def report(plan: Plan, process: subprocess.Popen[bytes]) -> dict[str, float]:
     """Wait for what a program tells."""
     wait(plan.report.exists, process)
     return dict(json.loads(plan.report.read_text()))
-
-
-def check(broker: Broker, plan: Plan, workload: Workload) -> None:
-    """Compare the changelog with the right totals; sends may come after the commit.
-
-    Raises:
-        WorkerFailedError: They differ.
-    """
-    expected = workload.totals()
-    deadline = time.monotonic() + _END_S
-    while (found := CHANGELOGS[plan.engine].rows(broker, plan.app)) != expected:
-        if time.monotonic() > deadline:
-            total = f"{len(found)} rows with {sum(found.values())} in all"
-            right = f"{len(expected)} with {sum(expected.values())}"
-            msg = f"wrong result: {total}, expected {right}"
-            raise WorkerFailedError(msg)
-        time.sleep(_LOOK_S)
-
-
-#: Seconds between two looks at a changelog that is not complete.
-_LOOK_S = 0.5

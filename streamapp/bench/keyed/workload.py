@@ -1,10 +1,13 @@
-"""The events of the keyed table, and the totals that are right: the same numbers at every call."""
+"""The events of the programs, and the totals that are right: the same numbers at every call."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from streamapp.core.batch import TP, OutRecord
+from streamapp.transport.partitioner import partition_for_key
 
 #: The first record's epoch ms; one ms later for each that follows.
 START_MS = 1_700_000_000_000
@@ -32,12 +35,16 @@ class Workload:
         for number, user in enumerate(self.numbers()):
             yield b"user-%08d" % user, event(number, user)
 
-    def totals(self) -> dict[str, int]:
-        """Return what a table must hold at the end."""
+    def running(self) -> Iterator[tuple[str, int]]:
+        """Iterate over the user of each event, and the user's total with it."""
         totals: dict[int, int] = {}
         for number, user in enumerate(self.numbers()):
-            totals[user] = totals.get(user, 0) + amount_of(number)
-        return {f"user-{user:08d}": total for user, total in totals.items()}
+            totals[user] = total = totals.get(user, 0) + amount_of(number)
+            yield f"user-{user:08d}", total
+
+    def totals(self) -> dict[str, int]:
+        """Return what a table must hold at the end."""
+        return dict(self.running())
 
 
 def amount_of(number: int) -> int:
@@ -52,3 +59,9 @@ def event(number: int, user: int) -> bytes:
         b'"page":"/products/keyboards","agent":"Mozilla/5.0 (X11)"}'
         % (number, user, amount_of(number))
     )
+
+
+def record(topic: str, number: int, key: bytes, value: bytes, partitions: int) -> OutRecord:
+    """Return the ``number``-th record of a topic, in the partition of its key."""
+    tp = TP(topic, partition_for_key(key, partitions))
+    return OutRecord(tp, key, value, START_MS + number)
