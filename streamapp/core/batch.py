@@ -35,7 +35,7 @@ class OutRecord(NamedTuple):
 
 
 #: Skips the constructor, which is written in Python: half the time of a record.
-_out_record: Callable[[Iterable[object]], OutRecord] = partial(tuple.__new__, OutRecord)
+out_record: Callable[[Iterable[object]], OutRecord] = partial(tuple.__new__, OutRecord)
 
 
 def out_records(
@@ -45,7 +45,7 @@ def out_records(
     times: Iterable[int],
 ) -> list[OutRecord]:
     """Return records without headers, of columns; as many as the shortest has."""
-    return [*map(_out_record, zip(tps, keys, values, times, repeat(())))]
+    return [*map(out_record, zip(tps, keys, values, times, repeat(())))]
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,17 @@ class Limits:
             hint = f"It takes {self.max_ahead_ms / 1_000:,.0f} s: message.timestamp.after.max.ms"
             raise RefusedError(message, hint=hint)
 
+    def surely_takes(self, record: OutRecord, allowed_ms: int) -> bool:
+        """Tell whether a record is fine at first sight; if not, ``check`` has to look closely.
+
+        A time up to ``allowed_ms`` is not too far ahead.
+        """
+        _, key, value, time_ms, headers = record
+        if headers or time_ms > allowed_ms or (key is None and self.needs_key):
+            return False
+        size = len(key or b"") + len(value or b"") + _RECORD_BYTES
+        return self.max_bytes is None or size <= self.max_bytes
+
     def check_all(self, records: Sequence[OutRecord], now_ms: int) -> None:
         """As ``check`` for each; the usual case is one look at each column."""
         if not records or self == NO_LIMITS:

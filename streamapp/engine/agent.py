@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import faust
 from faust.agents.actor import AsyncIterableActor, AwaitableActor
 from faust.agents.agent import _current_agent
+from faust.types import AgentT, ChannelT
+from mode.utils.futures import maybe_async
 
 from streamapp.engine.policy import ErrorPolicy, policy_of
 from streamapp.engine.rejects import AgentStoppedError
@@ -166,6 +168,15 @@ class Agent(faust.Agent):
                 await super()._slurp(res, _only(value))
             else:
                 await self._delegate_to_sinks(value)
+
+    async def _delegate_to_sinks(self, value: Any) -> None:
+        """As Faust's, at a fraction of its cost for topics: it asks each sink what it is."""
+        for sink in self._sinks:
+            # The class that they have as a rule first: Faust's are abstract, and slow to ask for.
+            if isinstance(sink, (Topic, AgentT, ChannelT)):
+                await sink.send(value=value)
+            else:
+                await maybe_async(sink(value))
 
 
 async def _only(value: Any) -> AsyncIterator[Any]:

@@ -114,7 +114,7 @@ class Committer:
     async def reset(self) -> None:
         """Commit nothing any more of what was finished until now; waits for a running commit."""
         self.writer = None
-        self._outbox.take()
+        self._outbox.drop()
         async with self._lock:
             await self._call(lambda: None)
             self._has_failed = False

@@ -288,12 +288,14 @@ class Stream(faust.Stream):
         """Whether the record in hand may have headers; cheaper than asking its event."""
         if not isinstance(self.channel, Topic):
             return True
-        try:
-            chunk, index = self._in_hand()
-        except UsageError:
+        feed = self.feed
+        if isinstance(feed, ChunkFeed) and feed.chunk is not None:
+            headers = feed.chunk.batch.headers
+            return headers is not None and feed.chunk.is_held and bool(headers[feed.chunk.at])
+        if self._slot is None:
             return False
-        headers = chunk.batch.headers
-        return headers is not None and bool(headers[index])
+        headers = self._slot.batch.headers
+        return headers is not None and bool(headers[self._slot.start])
 
     @property
     def current_event(self) -> Any:

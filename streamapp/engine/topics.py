@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamapp.core.batch import TP, OutRecord
 from streamapp.core.limits import NO_LIMITS, Limits
+from streamapp.engine.outlet import Outlet
 from streamapp.errors import PartitionMismatchError, UnknownTopicError
 from streamapp.state.changelog import changelog_topic
 from streamapp.transport.broker import TopicInfo, TopicSpec
@@ -32,6 +33,8 @@ class Topics:
         self.limits: dict[str, Limits] = {}
         self._app = app
         self._sticky = StickyChooser()
+        #: The ways to topics that were sent to.
+        self.outlets: dict[str, Outlet] = {}
         self._lock = asyncio.Lock()
 
     async def declare(self, subscriptions: Subscriptions) -> None:
@@ -59,6 +62,14 @@ class Topics:
                 await self._ensure(topic, name)
         return self.counts[name]
 
+    async def outlet(self, topic: Topic) -> Outlet:
+        """Return the way to a topic, which is created if it may be."""
+        name, partitions = topic.get_topic_name(), await self.ensure(topic)
+        if name not in self.outlets:
+            limits = self.limits.get(name, NO_LIMITS)
+            self.outlets[name] = Outlet(name, partitions, limits, self._sticky)
+        return self.outlets[name]
+
     async def _ensure(self, topic: Topic, name: str) -> None:
         conf = self._app.conf
         existing = (await self._app.engine.call(self._app.broker.topics)).get(name)
@@ -76,12 +87,13 @@ class Topics:
     def _note(self, info: TopicInfo) -> None:
         self.counts[info.spec.name] = info.spec.partitions
         self.limits[info.spec.name] = info.limits
+        self.outlets.pop(info.spec.name, None)
 
     async def look_again(self) -> None:
         """Ask what topics take: one has refused what it should have taken."""
         infos = await self._app.engine.call(self._app.broker.topics)
         for name in self.limits.keys() & infos.keys():
-            self.limits[name] = infos[name].limits
+            self._note(infos[name])
         for table in self._app.tables.values():
             name = changelog_topic(self._app.conf.id, table.name, table.partitions).name
             if name in infos:
