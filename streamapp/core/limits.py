@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 #: Bytes that a log adds to a record and to each of its headers, at most: Kafka's heads of a batch
 #: (61) and of a record (36), and the lengths of a header's name and value.
-_RECORD_BYTES = 100
+RECORD_BYTES = 100
 _HEADER_BYTES = 10
 _SHOWN_KEY = 80
 
@@ -57,17 +57,6 @@ class Limits:
             hint = f"It takes {self.max_ahead_ms / 1_000:,.0f} s: message.timestamp.after.max.ms"
             raise RefusedError(message, hint=hint)
 
-    def surely_takes(self, record: OutRecord, allowed_ms: int) -> bool:
-        """Tell whether a record is fine at first sight; if not, ``check`` has to look closely.
-
-        A time up to ``allowed_ms`` is not too far ahead.
-        """
-        _, key, value, time_ms, headers = record
-        if headers or time_ms > allowed_ms or (key is None and self.needs_key):
-            return False
-        size = len(key or b"") + len(value or b"") + _RECORD_BYTES
-        return self.max_bytes is None or size <= self.max_bytes
-
     def check_all(self, records: Sequence[OutRecord], now_ms: int) -> None:
         """As ``check`` for each; the usual case is one look at each column."""
         if not records or self == NO_LIMITS:
@@ -90,7 +79,7 @@ NO_LIMITS = Limits()
 
 def size_of(record: OutRecord) -> int:
     """Return the bytes of a record in a log, or a little more."""
-    size = len(record.key or b"") + len(record.value or b"") + _RECORD_BYTES
+    size = len(record.key or b"") + len(record.value or b"") + RECORD_BYTES
     for name, value in record.headers:
         size += len(name.encode()) + len(value) + _HEADER_BYTES
     return size
@@ -99,4 +88,4 @@ def size_of(record: OutRecord) -> int:
 def _most(keys: Iterable[bytes | None], values: Iterable[bytes | None]) -> int:
     """Return what no record of these columns exceeds, if it has no headers."""
     longest = (max(map(len, filter(None, column)), default=0) for column in (keys, values))
-    return sum(longest) + _RECORD_BYTES
+    return sum(longest) + RECORD_BYTES

@@ -1,7 +1,7 @@
 """The way of an event's records to one topic: what need not be found out again for each of them.
 
-Partitions, their names and the topic's limits are the same from one record to the next, and so is
-the answer that ``send`` gives for a partition.
+Partitions, their names and the topic's limits are the same from one record to the next, and so are
+the answers that ``send`` gives.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from faust.types import tuples
 
-from streamapp.core.batch import TP
-from streamapp.core.limits import NO_LIMITS, Limits
+from streamapp.core.batch import TP, out_record
+from streamapp.core.limits import RECORD_BYTES, Limits
 from streamapp.errors import UsageError
 from streamapp.transport.partitioner import StickyChooser, partition_for_key
 
 if TYPE_CHECKING:
-    from streamapp.core.batch import OutRecord
+    from streamapp.core.batch import Headers, OutRecord
 
-#: Later than any time.
-_ALWAYS_MS = 1 << 63
+#: More than any time, or any size.
+_NO_BOUND = 1 << 63
 
 
 class Staged(Awaitable[tuples.RecordMetadata]):
@@ -43,9 +43,18 @@ class Staged(Awaitable[tuples.RecordMetadata]):
 
 
 class Outlet:
-    """Where records of one topic go, and whether it takes them."""
+    """Makes records of one topic, with the partition each of them goes to."""
 
-    __slots__ = ("_allowed_ms", "_limits", "_name", "_sticky", "staged", "tps")
+    __slots__ = (
+        "_allowed_ms",
+        "_limits",
+        "_most_bytes",
+        "_name",
+        "_needs_key",
+        "_sticky",
+        "staged",
+        "tps",
+    )
 
     def __init__(self, name: str, partitions: int, limits: Limits, sticky: StickyChooser) -> None:
         self._name = name
@@ -53,37 +62,50 @@ class Outlet:
         self.tps = tuple(TP(name, number) for number in range(partitions))
         #: What ``send`` answers, by partition.
         self.staged = tuple(map(Staged, self.tps))
+        self.set_limits(limits)
+
+    def set_limits(self, limits: Limits) -> None:
+        """Take what the topic takes from now on."""
         self._limits = limits
+        most = limits.max_bytes
+        #: Of key and value, where there are no headers.
+        self._most_bytes = _NO_BOUND if most is None else most - RECORD_BYTES
         #: Records of up to this time were not too far ahead when the clock was asked last.
-        self._allowed_ms = 0
+        self._allowed_ms = _NO_BOUND if limits.max_ahead_ms is None else 0
+        self._needs_key = limits.needs_key
 
-    def choose(self, key: bytes | None) -> int:
-        """Return the partition of a record: by its key, as every Kafka client does."""
-        if key is None:
-            return self._sticky.choose(self._name, len(self.tps))
-        return partition_for_key(key, len(self.tps))
-
-    def require(self, partition: int) -> int:
-        """Return a partition that somebody has named.
-
-        Raises:
-            UsageError: The topic does not have it.
-        """
-        if 0 <= partition < len(self.tps):
-            return partition
-        msg = f"Topic {self._name} has no partition {partition}"
-        raise UsageError(msg, hint=f"It has {len(self.tps)}, counted from 0")
-
-    def check(self, record: OutRecord) -> None:
-        """Refuse what the broker would refuse.
+    def record(
+        self,
+        key: bytes | None,
+        value: bytes | None,
+        time_ms: int,
+        headers: Headers,
+        partition: int | None,
+    ) -> OutRecord:
+        """Return a record for a partition that somebody has named, or for that of its key.
 
         Raises:
-            InputError: The record is too large, has no key, or is of the future.
+            InputError: The broker would refuse it: it is too large, has no key, or is of the
+                future.
+            UsageError: The topic does not have the partition.
         """
-        limits = self._limits
-        if limits is NO_LIMITS or limits.surely_takes(record, self._allowed_ms):
-            return
-        now_ms = time.time_ns() // 1_000_000
+        if partition is None:
+            if key is None:
+                partition = self._sticky.choose(self._name, len(self.tps))
+            else:
+                partition = partition_for_key(key, len(self.tps))
+        elif not 0 <= partition < len(self.tps):
+            msg = f"Topic {self._name} has no partition {partition}"
+            raise UsageError(msg, hint=f"It has {len(self.tps)}, counted from 0")
+        record = out_record((self.tps[partition], key, value, time_ms, headers))
+        size = len(key or b"") + len(value or b"")
+        is_large = size > self._most_bytes
+        if headers or is_large or time_ms > self._allowed_ms or (key is None and self._needs_key):
+            self._look_closely(record)
+        return record
+
+    def _look_closely(self, record: OutRecord) -> None:
+        limits, now_ms = self._limits, time.time_ns() // 1_000_000
         limits.check(record, now_ms)
-        ahead_ms = limits.max_ahead_ms
-        self._allowed_ms = _ALWAYS_MS if ahead_ms is None else now_ms + ahead_ms
+        if limits.max_ahead_ms is not None:
+            self._allowed_ms = now_ms + limits.max_ahead_ms

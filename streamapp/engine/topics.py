@@ -34,7 +34,7 @@ class Topics:
         self._app = app
         self._sticky = StickyChooser()
         #: The ways to topics that were sent to.
-        self.outlets: dict[str, Outlet] = {}
+        self._outlets: dict[str, Outlet] = {}
         self._lock = asyncio.Lock()
 
     async def declare(self, subscriptions: Subscriptions) -> None:
@@ -63,12 +63,12 @@ class Topics:
         return self.counts[name]
 
     async def outlet(self, topic: Topic) -> Outlet:
-        """Return the way to a topic, which is created if it may be."""
+        """Return the way to a topic, which is created if it may be; it is the same for good."""
         name, partitions = topic.get_topic_name(), await self.ensure(topic)
-        if name not in self.outlets:
+        if name not in self._outlets:
             limits = self.limits.get(name, NO_LIMITS)
-            self.outlets[name] = Outlet(name, partitions, limits, self._sticky)
-        return self.outlets[name]
+            self._outlets[name] = Outlet(name, partitions, limits, self._sticky)
+        return self._outlets[name]
 
     async def _ensure(self, topic: Topic, name: str) -> None:
         conf = self._app.conf
@@ -87,13 +87,14 @@ class Topics:
     def _note(self, info: TopicInfo) -> None:
         self.counts[info.spec.name] = info.spec.partitions
         self.limits[info.spec.name] = info.limits
-        self.outlets.pop(info.spec.name, None)
 
     async def look_again(self) -> None:
         """Ask what topics take: one has refused what it should have taken."""
         infos = await self._app.engine.call(self._app.broker.topics)
         for name in self.limits.keys() & infos.keys():
-            self._note(infos[name])
+            self.limits[name] = infos[name].limits
+            if name in self._outlets:
+                self._outlets[name].set_limits(infos[name].limits)
         for table in self._app.tables.values():
             name = changelog_topic(self._app.conf.id, table.name, table.partitions).name
             if name in infos:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from itertools import compress
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -86,7 +87,9 @@ def json_writer(order: Literal["deterministic"] | None) -> Callable[[Any], bytes
 
     def write(value: Any) -> bytes:  # noqa: ANN401 - any value
         data = encode(value)
-        _check_finite(value, data)
+        # Not `in`: it tries the needle as a number first, which takes longer than the search.
+        if data.find(b"null") >= 0:
+            _check_finite(value)
         if len(data) >= _SHORTEST_TOO_DEEP:
             check_depth(data)
         return data
@@ -110,8 +113,8 @@ def json_lines(values: Sequence[object]) -> list[bytes]:
     if len(lines) != len(values) or max(map(len, lines), default=0) >= _SHORTEST_TOO_DEEP:
         return [*map(_write, values)]
     if text.find(b"null") >= 0:
-        for value, line in zip(values, lines, strict=True):
-            _check_finite(value, line)
+        for value in compress(values, [line.find(b"null") >= 0 for line in lines]):
+            _check_finite(value)
     return lines
 
 
@@ -134,9 +137,9 @@ def check_depth(data: bytes) -> None:
             raise ValueError(message)
 
 
-def _check_finite(value: object, data: bytes) -> None:
-    # Not `in`: it tries the needle as a number first, which takes longer than the search.
-    if data.find(b"null") >= 0 and _may_be_non_finite(value):
+def _check_finite(value: object) -> None:
+    """Look at a value whose JSON has a ``null``."""
+    if _may_be_non_finite(value):
         _refuse_non_finite(value)
 
 

@@ -188,7 +188,9 @@ class EventScope:
             self.tracked = True
             return Outcome.CONFLICT
         self.undo_list.clear()
-        self._end()
+        self.serial += 1
+        if self.tracked:
+            self._forget()
         return Outcome.DONE
 
     def undo(self) -> None:
@@ -197,7 +199,9 @@ class EventScope:
             shard.restore(key, value, was_dirty=was_dirty)
         self.undo_list.clear()
         self.outputs.clear()
-        self._end()
+        self.serial += 1
+        if self.tracked:
+            self._forget()
 
     def let_go(self) -> None:
         """Give up all shards; no effect of the event in hand may be left in them."""
@@ -245,13 +249,11 @@ class EventScope:
             shard.write(key, value)
         return True
 
-    def _end(self) -> None:
-        self.serial += 1
-        if self.tracked:
-            self._overlay.clear()
-            self._reads.clear()
-            self._seen.clear()
-            self.tracked = self.tracks_always
+    def _forget(self) -> None:
+        self._overlay.clear()
+        self._reads.clear()
+        self._seen.clear()
+        self.tracked = self.tracks_always
 
 
 def _clear(shard: Shard) -> None:

@@ -86,11 +86,12 @@ class OutputsAtOnce:
 
     def send(self, records: Sequence[OutRecord]) -> Sequence[OutRecord]:
         """See ``Commits.send``: our own topics wait."""
-        if not any(self._is_ours(record.tp.topic) for record in records):
+        ours = {topic for topic in {record.tp.topic for record in records} if self._is_ours(topic)}
+        if not ours:
             self._outputs.send(records)
             return ()
-        self._outputs.send([record for record in records if not self._is_ours(record.tp.topic)])
-        return [record for record in records if self._is_ours(record.tp.topic)]
+        self._outputs.send([record for record in records if record.tp.topic not in ours])
+        return [record for record in records if record.tp.topic in ours]
 
     def commit(
         self, records: Sequence[OutRecord], positions: list[TopicPartition], metadata: object
