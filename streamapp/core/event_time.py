@@ -7,15 +7,17 @@ moments (a date without a zone) or none (NaN) is refused instead of guessed.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import isfinite
-from operator import attrgetter, itemgetter
-from typing import Final, NamedTuple, cast
+from operator import attrgetter, index, itemgetter
+from typing import Final, NamedTuple, SupportsIndex, cast
 
 from streamapp.core.duration import to_ms
 from streamapp.core.fields import reader_of
+from streamapp.core.int_columns import bounds, ints
 from streamapp.core.times import COLUMN_LIMIT_MS, NEVER_MS
 from streamapp.core.watermarks import Headway, watermark_of
 from streamapp.errors import ConfigError, EventTimeError, FutureTimeError
@@ -97,8 +99,10 @@ class EventTime:
                 return Times(timestamps, {})
         else:
             column = self._column(values)
-            if column is not None and min(column) > NEVER_MS and max(column) <= latest:
-                return Times(column, {})
+            if column is not None:
+                least, most = bounds(column)
+                if least > NEVER_MS and most <= latest:
+                    return Times(column, {})
         return self._one_by_one(values, timestamps, latest)
 
     def headway(self, time_ms: int, silent_ms: int) -> Headway:
@@ -112,12 +116,14 @@ class EventTime:
             return Headway(watermark + silent_ms)
         return Headway(watermark, is_silent)
 
-    def _column(self, values: Sequence[object]) -> list[int] | None:
+    def _column(self, values: Sequence[object]) -> array[int] | None:
         """Return the times if all are good and of one kind; ``None`` if one needs a closer look."""
         try:
             found = self._found(values)
+            if isinstance(found[0], int):
+                return _of_numbers(found, *_UNITS[self.unit])
             (kind,) = set(map(type, found))
-            return _COLUMNS[kind](found, *_UNITS[self.unit])
+            return ints(_COLUMNS[kind](found))
         except Exception:  # noqa: BLE001 - the closer look finds which record it was, and says so
             return None
 
@@ -140,12 +146,12 @@ class EventTime:
     ) -> Times:
         times: list[int] = []
         errors: dict[int, EventTimeError] = {}
-        for index, (value, timestamp) in enumerate(zip(values, timestamps, strict=True)):
+        for place, (value, timestamp) in enumerate(zip(values, timestamps, strict=True)):
             try:
                 time = self._time_of(value, timestamp)
                 _check(time, latest_ms)
             except EventTimeError as error:
-                time, errors[index] = NEVER_MS, error
+                time, errors[place] = NEVER_MS, error
             times.append(time)
         return Times(times, errors)
 
@@ -198,23 +204,25 @@ def _duration(options: Mapping[str, object], name: str) -> int | None:
         raise ConfigError(msg, hint=exc.hint) from None
 
 
-def _of_numbers(found: Sequence[object], factor: int, divisor: int) -> list[int]:
-    numbers = cast("list[int]", found)
-    return numbers if factor == divisor else [n * factor // divisor for n in numbers]
+def _of_numbers(found: Sequence[object], factor: int, divisor: int) -> array[int]:
+    numbers = ints(found)
+    if bounds(numbers)[0] <= 1 and bool in {*map(type, found)}:
+        msg = "True and False are no times"
+        raise TypeError(msg)
+    return numbers if factor == divisor else ints([n * factor // divisor for n in numbers])
 
 
-def _of_dates(found: Sequence[object], *_: int) -> list[int]:
+def _of_dates(found: Sequence[object]) -> list[int]:
     # A date without a zone cannot be subtracted: it raises.
     return [(at - _EPOCH) // _MS for at in cast("list[datetime]", found)]
 
 
-def _of_texts(found: Sequence[object], *_: int) -> list[int]:
+def _of_texts(found: Sequence[object]) -> list[int]:
     return _of_dates(list(map(datetime.fromisoformat, cast("list[str]", found))))
 
 
 #: What ``_to_ms`` does, for many values of one class at once.
-_COLUMNS: Final[Mapping[type, Callable[[Sequence[object], int, int], list[int]]]] = {
-    int: _of_numbers,
+_COLUMNS: Final[Mapping[type, Callable[[Sequence[object]], list[int]]]] = {
     datetime: _of_dates,
     str: _of_texts,
 }
@@ -226,9 +234,9 @@ def _to_ms(raw: object, unit: str) -> int:
     Raises:
         EventTimeError: It is no time, or it could mean several moments.
     """
-    if isinstance(raw, int) and not isinstance(raw, bool):
+    if isinstance(raw, SupportsIndex) and not isinstance(raw, bool):
         factor, divisor = _UNITS[unit]
-        return int(raw) * factor // divisor
+        return index(raw) * factor // divisor
     if isinstance(raw, str):
         raw = _parsed(raw)
     if isinstance(raw, datetime):

@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from streamapp.core.int_columns import as_numpy, greatest, of_numpy
 from streamapp.core.times import COLUMN_LIMIT_MS, NEVER_MS
 
 #: Records from which on columns pay.
@@ -50,7 +51,7 @@ class PartitionWatermark:
         self.watermark_ms = watermark_ms
         self._shift_ms = bound_ms + 1
 
-    def before(self, times: Sequence[int]) -> list[int]:
+    def before(self, times: Sequence[int]) -> Sequence[int]:
         """Take the times of the records that follow; return the watermark before each of them.
 
         ``NEVER_MS`` is the time of a record that has none. The watermark afterwards is
@@ -69,18 +70,19 @@ class PartitionWatermark:
         self.watermark_ms = now
         return marks
 
-    def _before_many(self, times: Sequence[int]) -> list[int]:
+    def _before_many(self, times: Sequence[int]) -> Sequence[int]:
         import numpy as np  # noqa: PLC0415 - workers without pipelines do without it
 
-        column = np.fromiter(times, np.int64, len(times))
-        after = np.maximum.accumulate(column) - self._shift_ms
-        marks: list[int] = np.maximum(after, self.watermark_ms, out=after).tolist()
-        before, self.watermark_ms = self.watermark_ms, marks.pop()
-        return [before, *marks]
+        marks = np.empty(len(times) + 1, np.int64)
+        marks[0] = self.watermark_ms
+        np.subtract(as_numpy(times), self._shift_ms, out=marks[1:])
+        np.maximum.accumulate(marks, out=marks)
+        self.watermark_ms = int(marks[-1])
+        return of_numpy(marks[:-1])
 
     def take(self, times: Sequence[int]) -> None:
         """Take the times of the records that follow, where nobody asks for ``before`` each."""
-        latest_ms = max(times, default=NEVER_MS)
+        latest_ms = greatest(times) if len(times) else NEVER_MS
         if latest_ms > NEVER_MS:
             self.advance_to(latest_ms - self._shift_ms)
 

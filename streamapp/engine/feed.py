@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from streamapp.core.event_time import RECORD_TIME, EventTime
+from streamapp.core.int_columns import greatest
 from streamapp.core.positions import Place
 from streamapp.core.times import NEVER_MS
 from streamapp.core.watermarks import Headway
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from streamapp.core.batch import TP, RecordBatch
     from streamapp.engine.gate import Gate
     from streamapp.engine.outbox import Outbox
+    from streamapp.serde.codecs import Decoded
 
 #: Conflicts of one event before it runs alone: each one costs its whole work again.
 _CONFLICTS_ALLOWED = 3
@@ -45,7 +47,7 @@ class FeedPlan:
 
     name: str
     topics: tuple[str, ...]
-    decode: Callable[[RecordBatch], list[Any]]
+    decode: Callable[[RecordBatch], Decoded]
     rejects: Rejects
     gate: Gate
     outbox: Outbox
@@ -218,7 +220,7 @@ class Feed:
     def _chunk_of(self, batch: RecordBatch) -> Chunk:
         start_ms = self.times[batch.tp]
         chunk = self._decoded(batch, start_ms)
-        self.times[batch.tp] = max(start_ms, max(chunk.times))  # noqa: PLW3301 - no copy of them
+        self.times[batch.tp] = max(start_ms, greatest(chunk.times))
         return chunk
 
     def _decoded(self, batch: RecordBatch, start_ms: int) -> Chunk:
@@ -249,17 +251,17 @@ class Feed:
 
 def decoded(
     batch: RecordBatch,
-    decode: Callable[[RecordBatch], list[Any]],
+    decode: Callable[[RecordBatch], Decoded],
     how: EventTime,
     start_ms: int,
 ) -> Chunk:
     """Return a batch with its values and their times; a record with no time is ``Bad``."""
-    values = decode(batch)
+    values, has_bad = decode(batch)
     times, errors = how.times_of(values, batch.timestamps, time.time_ns() // 1_000_000)
     for index, error in errors.items():
         if values[index].__class__ is not Bad:
             values[index] = Bad(error)
-    chunk = Chunk(batch, values, start_ms, times)
+    chunk = Chunk(batch, values, start_ms, times, has_bad=has_bad or bool(errors))
     if chunk.has_bad and how.field is not None:
         # A function of the value takes whatever comes, also what could not be decoded.
         chunk.times = [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from itertools import compress
 from typing import Final
 
 from streamapp.core.batch import TP
@@ -39,12 +38,15 @@ class Places:
         found = [*map(known.get, keys)]
         if None not in found:
             return found  # type: ignore[return-value] # the line above has looked
-        new = dict.fromkeys(compress(keys, [place is None for place in found]))
+        missing = [at for at, place in enumerate(found) if place is None]
+        new = dict.fromkeys([keys[at] for at in missing])
         if len(known) + len(new) > _MOST:
             known.clear()
-            new = dict.fromkeys(keys)
+            missing, new = [*range(len(keys))], dict.fromkeys(keys)
         self._find([*new])
-        return [known[key] for key in keys]
+        for at in missing:
+            found[at] = known[keys[at]]
+        return found  # type: ignore[return-value] # none is missing now
 
     def _find(self, keys: Sequence[Hashable]) -> None:
         raws = self._encode(keys)

@@ -101,7 +101,7 @@ class ReplyConsumer(FaustReplyConsumer):
             self.loop.call_soon_threadsafe(self._fulfil, topic, batch)
 
     def _fulfil(self, topic: Topic, batch: RecordBatch) -> None:
-        for reply in topic.decode_batch(batch):
+        for reply in topic.decode_batch(batch).values:
             if reply.__class__ is not Bad:
                 for promise in self._waiting[reply.correlation_id]:
                     promise.fulfill(reply.correlation_id, reply.value)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from streamapp.core.int_columns import ints
 from streamapp.core.rows import Rows
 from streamapp.core.times import NEVER_MS
 from streamapp.engine.stage_sinks import ReadScope, RegroupSink
@@ -103,7 +104,7 @@ class StageWork:
         marks, after_ms = self._marks(
             index, times, None if headers is None else headers[start:stop]
         )
-        rows = Rows(keys, times, chunk.values[start:stop], marks, range(start, stop))
+        rows = Rows(keys, times, chunk.values_of(start, stop), marks, range(start, stop))
         signals = _signals(chunk.batch, start, stop) if of_input.is_regrouped else ()
         token = current_scope.set(self.reader)
         try:
@@ -124,13 +125,13 @@ class StageWork:
 
     def _marks(
         self, index: int, times: Sequence[int], headers: Sequence[Headers] | None
-    ) -> tuple[list[int], int]:
+    ) -> tuple[Sequence[int], int]:
         """Return the watermark before each of the records that follow, and after the last."""
         if self.regroups or self.task.has_operators:
             return self.clock.marks(index, times, headers)
         # Stateless steps ask nobody how late it is.
         before_ms = self.clock.headway.watermark_ms
-        return [before_ms] * len(times), self.clock.take(index, times, headers)
+        return ints([before_ms]) * len(times), self.clock.take(index, times, headers)
 
     def note(self, tp: TP) -> str:
         """Return what is to be found again with the position of an input."""

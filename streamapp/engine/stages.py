@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from streamapp.engine.stage_work import StageWork
     from streamapp.engine.work import Chunk
     from streamapp.operators.operator import SetAside
+    from streamapp.serde.codecs import Decoded
 
 log = logging.getLogger(__name__)
 
@@ -181,7 +182,7 @@ class StageRunner:
     def _feed(self, plan: FeedPlan) -> StageFeed:
         return StageFeed(plan, self)
 
-    def _decode(self, batch: RecordBatch) -> list[Any]:
+    def _decode(self, batch: RecordBatch) -> Decoded:
         return self.topics[batch.tp.topic].decode_batch(batch)
 
     # --- records ---------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from streamapp.engine.gate import Gate
     from streamapp.engine.outbox import Outbox
     from streamapp.engine.stream import Stream
+    from streamapp.serde.codecs import Decoded
 
 _F = TypeVar("_F", bound=Feed)
 
@@ -89,7 +90,7 @@ class Subscriptions:
         self,
         name: str,
         topics: tuple[str, ...],
-        decode: Callable[[RecordBatch], list[Any]],
+        decode: Callable[[RecordBatch], Decoded],
         policy: ErrorPolicy,
         make: Callable[[FeedPlan], _F],
     ) -> _F:

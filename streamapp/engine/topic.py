@@ -6,19 +6,19 @@ replayed event never leaves a second one; outside of events it goes to the broke
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import faust
-from faust.types.tuples import RecordMetadata
 
 from streamapp.core.batch import TP, Headers, OutRecord, RecordBatch
 from streamapp.core.event_time import RECORD_TIME, EventTime, event_time_of
 from streamapp.engine.batch_send import send_batch
-from streamapp.errors import ConfigError, UsageError
+from streamapp.errors import ConfigError
 from streamapp.pipelines.checks import check_field
 from streamapp.serde.codecs import (
+    Decoded,
     decode_batch,
     key_decoder,
     key_encoder,
@@ -28,26 +28,11 @@ from streamapp.serde.codecs import (
 from streamapp.state.scope import current_scope
 
 if TYPE_CHECKING:
+    from faust.types.tuples import RecordMetadata
+
     from streamapp.app import App
+    from streamapp.engine.outlet import Outlet
     from streamapp.serde.coders import Encoder
-
-
-class Staged(Awaitable[RecordMetadata]):
-    """The answer to ``send`` inside of an event: the record is in the event's commit.
-
-    Awaiting it does not wait for the commit (which waits for the event); the offset is -1.
-    """
-
-    __slots__ = ("_tp",)
-
-    def __init__(self, tp: TP) -> None:
-        self._tp = tp
-
-    def __await__(self) -> Generator[Any, None, RecordMetadata]:
-        """Return where the record will be, its offset not yet known."""
-        yield from ()
-        tp = faust.types.TP(*self._tp)
-        return RecordMetadata(tp.topic, tp.partition, tp, -1, None, None)
 
 
 class Topic(faust.Topic):
@@ -68,6 +53,10 @@ class Topic(faust.Topic):
         self._decode_value = value_decoder(self.value_type, self._codec("value"))
         self._decode_key = key_decoder(self.key_type, self._codec("key"))
         self._encoders: dict[tuple[str, str | None], Encoder] = {}
+        #: Known from the first record on that an event sends.
+        self._outlet: Outlet | None = None
+        #: How keys and values are written where no codec is named.
+        self._writers: dict[str, Callable[[Any], bytes]] = {}
 
     def _codec(self, part: str) -> str | None:
         named = getattr(self.schema, f"{part}_serializer", None)
@@ -84,7 +73,7 @@ class Topic(faust.Topic):
 
     # --- records in ------------------------------------------------------------------------------
 
-    def decode_batch(self, batch: RecordBatch) -> list[Any]:
+    def decode_batch(self, batch: RecordBatch) -> Decoded:
         """Return the value of each record, or ``Bad`` with the reason."""
         return decode_batch(self._decode_value, batch.values, allow_null=bool(self.allow_empty))
 
@@ -130,31 +119,28 @@ class Topic(faust.Topic):
             RefusedError: The broker would refuse it for another reason; nothing is sent.
             UnknownTopicError: The topic does not exist and may not be created.
         """
-        name = self.get_topic_name()
-        raw_key = self.encode("key", key, key_serializer)
-        raw_value = self.encode("value", value, value_serializer)
-        pairs, scope = _headers(headers), current_scope.get()
+        raw_key = None if key is None else self.encode("key", key, key_serializer)
+        raw_value = None if value is None else self.encode("value", value, value_serializer)
+        pairs, scope = _headers(headers) if headers else (), current_scope.get()
         if scope is None or force or (scope.partition < 0 and not scope.is_lost):
-            stamp = round((timestamp or 0) * 1_000)
-            somewhere = TP(name, 0)
-            self.app.engine.topics.check_one(OutRecord(somewhere, raw_key, raw_value, stamp, pairs))
+            tp, stamp = TP(self.get_topic_name(), partition or 0), round((timestamp or 0) * 1_000)
+            record = OutRecord(tp, raw_key, raw_value, stamp, pairs)
+            self.app.engine.topics.check_one(record)
             sent = await (await self._get_producer()).send(
-                name, raw_key, raw_value, partition, timestamp, list(pairs)
+                tp.topic, raw_key, raw_value, partition, timestamp, list(pairs)
             )
             if callback is not None:
                 sent.add_done_callback(callback)
             return sent
-        partitions = await self.app.engine.partitions_for(self)
-        if partition is None:
-            partition = self.app.engine.choose_partition(name, raw_key, partitions)
-        elif not 0 <= partition < partitions:
-            msg = f"Topic {name} has no partition {partition}"
-            raise UsageError(msg, hint=f"It has {partitions}, counted from 0")
+        outlet = self._outlet or await self._open()
         stamp = scope.source.timestamp_ms if timestamp is None else round(timestamp * 1_000)
-        record = OutRecord(TP(name, partition), raw_key, raw_value, stamp, pairs)
-        self.app.engine.topics.check_one(record)
+        record = outlet.record(raw_key, raw_value, stamp, pairs, partition)
         scope.outputs.append(record)
-        return Staged(record.tp)
+        return outlet.staged[record.tp.partition]
+
+    async def _open(self) -> Outlet:
+        outlet = self._outlet = await self.app.engine.topics.outlet(self)
+        return outlet
 
     async def send_batch(self, batch: Any = None, *, key: Any = None, value: Any = None) -> int:
         """Send a record for each row of a batch, or of columns; return how many.
@@ -178,13 +164,23 @@ class Topic(faust.Topic):
         Raises:
             EncodeError: It is not what the topic declares.
         """
-        declared = self.key_type if part == "key" else self.value_type
         if given is None:
             return None
-        if isinstance(given, bytes) and declared is None and codec is None:
-            # As in Faust: what is bytes already, with no type declared, goes out as it is.
-            return given
+        if codec is None:
+            write = self._writers.get(part) or self._writer(part)
+            return write(given)
         return self._encoder(part, codec)(given)
+
+    def _writer(self, part: str) -> Callable[[Any], bytes]:
+        encoder = self._encoder(part, None)
+
+        def as_it_is(given: Any) -> bytes:
+            return given if isinstance(given, bytes) else encoder(given)
+
+        declared = self.key_type if part == "key" else self.value_type
+        # As in Faust: what is bytes already, with no type declared, goes out as it is.
+        self._writers[part] = as_it_is if declared is None else encoder
+        return self._writers[part]
 
     def encode_many(self, part: str, given: Sequence[Any]) -> list[bytes | None]:
         """Return ``encode(part, one)`` of each, at a fraction of its cost for records.

@@ -41,10 +41,12 @@ class Chunk:
         values: list[object],
         start_ms: int,
         times: Sequence[int] | None = None,
+        *,
+        has_bad: bool = False,
     ) -> None:
         self.batch = batch
         #: Whether any of the values may be ``Bad``.
-        self.has_bad = Bad in {*map(type, values)}
+        self.has_bad = has_bad
         #: Event time of the partition before the first record.
         self.start_ms = start_ms
         #: Event time of each record: by default its timestamp. ``NEVER_MS``: it has none.
@@ -95,6 +97,12 @@ class Chunk:
         if self._running is None:
             self._running = list(accumulate(self.times, max, initial=self.start_ms))
         return self._running[index + 1]
+
+    def values_of(self, start: int, stop: int) -> Sequence[object]:
+        """Return the values of the records ``[start, stop)``: not to be changed."""
+        # A copy would touch each of them once more.
+        values = self.values
+        return values if not start and stop == len(values) else values[start:stop]
 
     def most(self, wanted: int) -> int:
         """Return how many records the next group may have, if it may: what was split stays so."""

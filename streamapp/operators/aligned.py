@@ -9,6 +9,7 @@ from typing import Final, NoReturn, cast
 import numpy as np
 
 from streamapp.core.aggregates import AddError, AggregateSet, Inputs, InputsError
+from streamapp.core.int_columns import as_numpy
 from streamapp.core.rows import NO_ROWS, Rows, joined
 from streamapp.core.times import FOREVER_MS, NEVER_MS
 from streamapp.core.windows import Emission, Grid, Hopping, IntArray, Tumbling, floor_to
@@ -17,7 +18,6 @@ from streamapp.operators.aligned_place import (
     MANY,
     Placed,
     TimeColumns,
-    array_of,
     place,
     taken,
 )
@@ -165,7 +165,7 @@ class AlignedWindows(Operator):
         if min(least, self._tick_ms(rows.marks[0])) > last_ms:
             return None
         if times is not None:
-            return self._dues_of_many(times, array_of(rows.marks))
+            return self._dues_of_many(times, as_numpy(rows.marks))
         due = self._grid.due_ms
         pairs = zip(rows.times, rows.marks, strict=True)
         return [

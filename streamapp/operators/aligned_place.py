@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 
 from streamapp.core.aggregates import Inputs
+from streamapp.core.int_columns import as_numpy
 from streamapp.core.rows import Rows
 from streamapp.core.times import COLUMN_LIMIT_MS
 from streamapp.core.windows import Grid, IntArray, floor_to
@@ -105,7 +106,7 @@ class TimeColumns:
         ):
             return None
         if rows.times is not self._last[0]:
-            times = array_of(rows.times)
+            times = as_numpy(rows.times)
             fit = _fits(int(times.min())) and _fits(int(times.max()))
             self._last = rows.times, times if fit else None
         return self._last[1]
@@ -125,11 +126,6 @@ def place(grid: Grid, rows: Rows, times: IntArray | None) -> Placed:
         found.indices = [index for index in range(len(rows)) if index not in refused]
         found.starts = [int(found.starts[index]) for index in found.indices]
     return found
-
-
-def array_of(times: Sequence[int]) -> IntArray:
-    """Return times or marks as an array."""
-    return np.fromiter(times, np.int64, len(times))
 
 
 def distinct(starts: IntArray, step_ms: int) -> tuple[list[int], IntArray | None]:
@@ -168,7 +164,7 @@ def _suspects(grid: Grid, rows: Rows, times: IntArray | None) -> Iterable[int]:
     if times is None:
         return range(len(rows))
     fires = grid.first_start(times) + (grid.size_ms - 1)
-    suspects: list[int] = np.flatnonzero(fires <= array_of(rows.marks)).tolist()
+    suspects: list[int] = np.flatnonzero(fires <= as_numpy(rows.marks)).tolist()
     return suspects
 
 

@@ -17,6 +17,7 @@ from typing import Final
 import numpy as np
 
 from streamapp.core.aggregates import AggregateSet, Inputs
+from streamapp.core.int_columns import as_numpy
 from streamapp.core.rows import Rows
 from streamapp.core.times import COLUMN_LIMIT_MS
 from streamapp.core.windows import IntArray
@@ -69,7 +70,7 @@ class SlottedSessions(SessionForms):
             super()._take_all(rows, inputs, out)
             return
         self._watermark = max(self._watermark, rows.marks[-1])
-        of, times = slots.slots_of(rows.keys), np.fromiter(rows.times, np.int64, len(rows))
+        of, times = slots.slots_of(rows.keys), as_numpy(rows.times)
         if len(rows) < MANY or not _fit(times) or not _fit(np.array(rows.marks[-1:], np.int64)):
             self._to_objects(slots, np.union1d(of[of >= 0], slots.due(rows.marks[-1])))
             super()._take_all(rows, inputs, out)

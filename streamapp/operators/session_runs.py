@@ -14,6 +14,7 @@ from typing import Self
 
 import numpy as np
 
+from streamapp.core.int_columns import as_numpy
 from streamapp.core.rows import Rows
 from streamapp.core.times import COLUMN_LIMIT_MS
 from streamapp.core.windows import IntArray
@@ -29,7 +30,7 @@ class Marks:
     @cached_property
     def before(self) -> IntArray:
         """The watermark before each record."""
-        return np.fromiter(self.rows.marks, np.int64, len(self.rows))
+        return as_numpy(self.rows.marks)
 
     @cached_property
     def done(self) -> IntArray:

@@ -40,7 +40,7 @@ class Input(Protocol):
     def headway(self) -> Headway:
         """The watermark, and whether the input is idle."""
 
-    def before(self, times: Sequence[int], headers: _HeaderColumn) -> list[int]:
+    def before(self, times: Sequence[int], headers: _HeaderColumn) -> Sequence[int]:
         """Take the records that follow; return the watermark before each of them.
 
         It is ``FOREVER_MS`` where the input is idle: it holds nobody up.
@@ -75,7 +75,7 @@ class SourceInput:
         silent = self._silence
         return Headway(max(self._watermark.watermark_ms, silent.watermark_ms), silent.is_idle)
 
-    def before(self, times: Sequence[int], headers: _HeaderColumn) -> list[int]:
+    def before(self, times: Sequence[int], headers: _HeaderColumn) -> Sequence[int]:
         """See ``Input``."""
         del headers
         self._wake_up(times)
@@ -130,7 +130,7 @@ class RegroupedInput:
         """See ``Input``."""
         return Headway(self._combined.watermark_ms, self._combined.is_idle)
 
-    def before(self, times: Sequence[int], headers: _HeaderColumn) -> list[int]:
+    def before(self, times: Sequence[int], headers: _HeaderColumn) -> Sequence[int]:
         """See ``Input``."""
         now = self._reached()
         if headers is None:
@@ -197,7 +197,7 @@ class TaskClock:
 
     def marks(
         self, index: int, times: Sequence[int], headers: _HeaderColumn
-    ) -> tuple[list[int], int]:
+    ) -> tuple[Sequence[int], int]:
         """Take the records that follow of an input.
 
         Returns:
@@ -207,13 +207,13 @@ class TaskClock:
         others = [other.headway for n, other in enumerate(self.inputs) if n != index]
         bound = min((of.watermark_ms for of in others if not of.is_idle), default=FOREVER_MS)
         own, last = one.before(times, headers), self._headway.watermark_ms
-        marks = own
+        marks: Sequence[int] = own
         if one.tells_idleness and FOREVER_MS in own:
             # Where all inputs are idle the watermark stays.
             reached = (min(mark, bound) for mark in own)
             known = (NEVER_MS if mark == FOREVER_MS else mark for mark in reached)
             marks = [*accumulate(known, max, initial=last)][1:]
-        elif bound < FOREVER_MS or (own and own[0] < last):
+        elif bound < FOREVER_MS or (len(own) and own[0] < last):
             marks = [max(min(mark, bound), last) for mark in own]
         # Inputs that were idle in the middle of the records have let the watermark pass.
         self._combine(marks[-1] if marks else last)

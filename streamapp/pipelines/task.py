@@ -15,6 +15,7 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
+from streamapp.core.int_columns import as_numpy
 from streamapp.core.rows import NO_ROWS, Rows
 from streamapp.core.times import FOREVER_MS, NEVER_MS
 from streamapp.operators.buffer import BufferRows
@@ -365,7 +366,7 @@ def _at_records(origins: Sequence[int], rows: Rows, dues: Sequence[int]) -> Sequ
 def _array(numbers: Sequence[int]) -> np.ndarray[Any, np.dtype[np.int64]]:
     if isinstance(numbers, range):
         return np.arange(numbers.start, numbers.stop, numbers.step)
-    return np.asarray(numbers, np.int64)
+    return as_numpy(numbers)
 
 
 def _first_reached(marks: Sequence[int], dues: Sequence[int]) -> int:
@@ -373,7 +374,7 @@ def _first_reached(marks: Sequence[int], dues: Sequence[int]) -> int:
     stop = len(marks)
     if isinstance(dues, np.ndarray):
         least = np.minimum.accumulate(dues[: max(stop - 1, 0)])
-        reached = np.asarray(marks[1:], np.int64) >= least
+        reached = as_numpy(marks[1:]) >= least
         return int(reached.argmax()) + 1 if reached.any() else stop
     for index, least_ms in enumerate(accumulate(dues[: max(stop - 1, 0)], min), 1):
         if marks[index] >= least_ms:

@@ -51,6 +51,13 @@ class Bad:
     error: InputError
 
 
+class Decoded(NamedTuple):
+    """The values of a batch; ``has_bad`` is false only if none of them is ``Bad``."""
+
+    values: list[Any]
+    has_bad: bool
+
+
 def value_decoder(
     value_type: Any = None,  # noqa: ANN401 - any annotation
     codec: str | None = None,
@@ -124,7 +131,7 @@ def decode_batch(
     values: Sequence[bytes | None],
     *,
     allow_null: bool = False,
-) -> list[Any]:
+) -> Decoded:
     """Decode the values of a batch; a bad one becomes ``Bad`` and harms no other.
 
     Equal to decoding record by record, but in one go while all are good.
@@ -140,12 +147,14 @@ def decode_batch(
     """
     try:
         if isinstance(decode, Decoder):
-            return decode.many(values)  # type: ignore[arg-type] # a tombstone raises, see below
+            # A tombstone raises, see below.
+            return Decoded(decode.many(values), has_bad=False)  # type: ignore[arg-type]
     except MemoryError:  # the machine's fault, not the records'
         raise
     except Exception:  # noqa: BLE001, S110 - the next line finds which record it was, and says so
         pass
-    return [_decode_one(decode, value, allow_null) for value in values]
+    found = [_decode_one(decode, value, allow_null) for value in values]
+    return Decoded(found, has_bad=Bad in {*map(type, found)})
 
 
 def _decode_one(decode: Callable[[bytes], Any], value: bytes | None, allow_null: bool) -> Any:  # noqa: ANN401 - the declared type

@@ -1,9 +1,9 @@
-"""One partition of a topic in memory, as columns: what is put in comes out as batches."""
+"""One partition of a topic in memory: what is put in comes out as batches."""
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import repeat
 
 from streamapp.core.batch import TP, Headers, OutRecord, RecordBatch
 
@@ -13,11 +13,10 @@ class Log:
 
     def __init__(self, tp: TP) -> None:
         self._tp = tp
-        self._keys: list[bytes | None] = []
-        self._values: list[bytes | None] = []
-        self._timestamps: list[int] = []
-        #: Of the records that have some, by offset.
-        self._headers: dict[int, Headers] = {}
+        #: What was put in, piece by piece, and the offset at which each begins.
+        self._pieces: list[RecordBatch] = []
+        self._starts: list[int] = []
+        self._end = 0
 
     def put(
         self,
@@ -30,42 +29,56 @@ class Log:
         Raises:
             ValueError: The columns are not of one length.
         """
-        if {len(values), len(keys or values), len(timestamps or values)} != {len(values)}:
+        count = len(values)
+        keys = [None] * count if keys is None else [*keys]
+        timestamps = [0] * count if timestamps is None else [*timestamps]
+        if {len(keys), len(timestamps)} != {count}:
             msg = "keys and timestamps must be as many as the values"
             raise ValueError(msg)
-        self._values += values
-        self._keys += keys or repeat(None, len(values))
-        self._timestamps += timestamps or repeat(0, len(values))
+        self._append(timestamps, keys, [*values], None)
 
-    def add(self, record: OutRecord) -> None:
-        """Append a record."""
-        if record.headers:
-            self._headers[len(self._values)] = record.headers
-        self._keys.append(record.key)
-        self._values.append(record.value)
-        self._timestamps.append(record.timestamp_ms)
+    def extend(self, records: Sequence[OutRecord]) -> None:
+        """Append records of this partition."""
+        if records:
+            _, keys, values, times, headers = zip(*records, strict=True)
+            self._append(times, keys, values, headers if any(headers) else None)
 
     def since(self, offset: int) -> RecordBatch | None:
         """Return the records from an offset on; ``None`` if there are none."""
-        stop = len(self._values)
-        if offset >= stop:
+        if offset >= self._end:
             return None
-        offsets = range(offset, stop)
-        return RecordBatch(
-            self._tp,
-            offsets,
-            self._timestamps[offset:],
-            self._keys[offset:],
-            self._values[offset:],
-            [self._headers.get(at, ()) for at in offsets] if self._headers else None,
-            stop,
-            0,  # what only bounds of queues ask for
-        )
+        first, *later = self._pieces[bisect_right(self._starts, offset) - 1 :]
+        rest = first.since(offset)
+        return rest if rest is None or not later else rest.joined(*later)
 
     def records(self) -> list[OutRecord]:
         """Return all records."""
-        columns = zip(self._keys, self._values, self._timestamps, strict=True)
         return [
-            OutRecord(self._tp, *record, self._headers.get(offset, ()))
-            for offset, record in enumerate(columns)
+            OutRecord(self._tp, *record)
+            for piece in self._pieces
+            for record in zip(
+                piece.keys,
+                piece.values,
+                piece.timestamps,
+                piece.headers or [()] * len(piece),
+                strict=True,
+            )
         ]
+
+    def _append(
+        self,
+        timestamps: Sequence[int],
+        keys: Sequence[bytes | None],
+        values: Sequence[bytes | None],
+        headers: Sequence[Headers] | None,
+    ) -> None:
+        start, self._end = self._end, self._end + len(values)
+        if start == self._end:
+            return
+        offsets = range(start, self._end)
+        # Its size is what only bounds of queues ask for.
+        piece = RecordBatch(
+            self._tp, offsets, timestamps, keys, values, headers, self._end, size_bytes=0
+        )
+        self._pieces.append(piece)
+        self._starts.append(start)

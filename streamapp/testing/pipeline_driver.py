@@ -13,6 +13,7 @@ Example:
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -84,8 +85,11 @@ class PipelineDriver:
                 self.changelog += changed
             if not outputs:
                 return
+            by_partition: defaultdict[TP, list[OutRecord]] = defaultdict(list)
             for record in outputs:
-                self._log(record.tp).add(record)
+                by_partition[record.tp].append(record)
+            for tp, records in by_partition.items():
+                self._log(tp).extend(records)
             self._work()
 
     def crash(self, *, stage: int | None = None) -> None:

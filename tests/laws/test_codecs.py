@@ -173,7 +173,7 @@ def test_a_batch_equals_its_records(declared: object, codec: str | None, values:
 
     @given(st.lists(values.map(encode) | NOISE | st.none(), max_size=6), st.booleans())
     def law(batch: list[bytes | None], allow_null: bool) -> None:
-        got = decode_batch(decode, batch, allow_null=allow_null)
+        got = decode_batch(decode, batch, allow_null=allow_null).values
         assert len(got) == len(batch)
         for value, have in zip(batch, got, strict=True):
             want = naive(decode, value, allow_null=allow_null)
@@ -191,8 +191,8 @@ def test_a_batch_equals_its_records(declared: object, codec: str | None, values:
 def test_values_of_a_batch_do_not_complete_each_other(batch: list[bytes]) -> None:
     """The fast path looks at all values at once: the cut of a character must not be hidden."""
     decode = value_decoder()
-    kinds = [isinstance(each, Bad) for each in decode_batch(decode, batch)]
-    assert kinds == [isinstance(decode_batch(decode, [each])[0], Bad) for each in batch]
+    kinds = [isinstance(each, Bad) for each in decode_batch(decode, batch).values]
+    assert kinds == [isinstance(decode_batch(decode, [each]).values[0], Bad) for each in batch]
 
 
 def refuse_constant(name: str) -> float:
@@ -209,7 +209,7 @@ def test_json_agrees_with_the_standard_library(data: bytes) -> None:
         assert depth(want) <= MAX_DEPTH
     except (ValueError, RecursionError, AssertionError):
         want = Bad
-    got = decode_batch(value_decoder(), [data])[0]
+    got = decode_batch(value_decoder(), [data]).values[0]
     assert same(Bad if isinstance(got, Bad) else got, want)
 
 
@@ -256,4 +256,4 @@ def test_depth_is_counted_exactly(arrays: int, objects: int, leaf: bytes) -> Non
     opening = b"[" * arrays + b'{"a]":' * objects
     text = opening + (leaf or b"[]") + b"}" * objects + b"]" * arrays
     levels = arrays + objects + (not leaf)
-    assert isinstance(decode_batch(value_decoder(), [text])[0], Bad) == (levels > 128)
+    assert isinstance(decode_batch(value_decoder(), [text]).values[0], Bad) == (levels > 128)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamapp.core.event_time import EventTime
+from streamapp.core.int_columns import ints
 from streamapp.core.times import COLUMN_LIMIT_MS, NEVER_MS
 from streamapp.core.watermarks import (
     CombinedWatermark,
@@ -50,7 +51,9 @@ def test_partition_equals_the_model_where_many_come_at_once(
     many = (times * count)[:count]
     watermark = PartitionWatermark(bound_ms, was_ms)
     expected = [max(was_ms, naive(many[:index], bound_ms)) for index in range(count)]
-    assert watermark.before(many) == expected
+    assert [*watermark.before(many)] == expected
+    again = PartitionWatermark(bound_ms, was_ms)
+    assert [*again.before(ints(many))] == expected
     assert watermark.watermark_ms == max(was_ms, naive(many, bound_ms))
 
 

@@ -17,7 +17,7 @@ from streamapp.engine.rejects import FeedStats, Rejects
 from streamapp.engine.stream import Stream
 from streamapp.engine.window_feed import WindowFeed
 from streamapp.errors import DecodeError
-from streamapp.serde.codecs import Bad
+from streamapp.serde.codecs import Bad, Decoded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
@@ -51,11 +51,12 @@ def batch(  # noqa: PLR0913 - the columns of a batch
     )
 
 
-def _decode(records: RecordBatch) -> list[Any]:
-    return [
+def _decode(records: RecordBatch) -> Decoded:
+    found = [
         Bad(DecodeError("no number")) if value == b"bad" else int(value or b"0")
         for value in records.values
     ]
+    return Decoded(found, has_bad=b"bad" in records.values)
 
 
 def plan(policy: ErrorPolicy | None = None) -> FeedPlan:

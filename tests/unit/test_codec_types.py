@@ -300,21 +300,23 @@ def test_bad_nested_faust_data_is_found_at_the_edge() -> None:
 
 
 def test_a_bad_record_harms_no_other() -> None:
-    got = decode_batch(value_decoder(Order), [b'{"user":"a"}', b"{", b'{"user":"b"}', b""])
+    got = decode_batch(value_decoder(Order), [b'{"user":"a"}', b"{", b'{"user":"b"}', b""]).values
     assert got[::2] == [Order("a"), Order("b")]
     assert all(isinstance(each, Bad) and isinstance(each.error, DecodeError) for each in got[1::2])
 
 
 def test_tombstones_are_bad_unless_allowed() -> None:
     values = [b'{"user":"a"}', None]
-    assert decode_batch(value_decoder(Order), values, allow_null=True) == [Order("a"), None]
-    bad = decode_batch(value_decoder(Order), values)[1]
+    found = decode_batch(value_decoder(Order), values, allow_null=True)
+    assert found == ([Order("a"), None], False)
+    bad = decode_batch(value_decoder(Order), values).values[1]
     assert "null value (tombstone)" in str(bad.error)
     assert "allow_empty=True" in str(bad.error)
 
 
 def test_an_empty_raw_value_is_no_tombstone() -> None:
-    assert decode_batch(value_decoder(bytes), [b"", None], allow_null=True) == [b"", None]
+    found = decode_batch(value_decoder(bytes), [b"", None], allow_null=True)
+    assert found == ([b"", None], False)
 
 
 def test_any_function_may_decode_a_batch() -> None:
@@ -323,8 +325,8 @@ def test_any_function_may_decode_a_batch() -> None:
             raise DecodeError("bad")  # noqa: EM101 - a user's one-liner
         return len(data)
 
-    assert decode_batch(decode, []) == []
-    got = decode_batch(decode, [b"a", b"bad", b"ccc"])
+    assert decode_batch(decode, []) == ([], False)
+    got = decode_batch(decode, [b"a", b"bad", b"ccc"]).values
     assert (got[0], type(got[1]), got[2]) == (1, Bad, 3)
 
 

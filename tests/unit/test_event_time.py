@@ -7,9 +7,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
-from streamapp.core.event_time import EventTime, Times, event_time_of
+from streamapp.core.event_time import EventTime, event_time_of
 from streamapp.core.times import COLUMN_LIMIT_MS, NEVER_MS
 from streamapp.core.watermarks import Headway
 from streamapp.errors import ConfigError, EventTimeError, FutureTimeError, InputError
@@ -174,7 +175,30 @@ def test_future_is_refused_beyond_what_is_allowed(field: str | None) -> None:
     assert [type(errors[index]) for index in (2, 3)] == [FutureTimeError, FutureTimeError]
     assert "1 ms beyond what is allowed" in str(errors[2])
     without = EventTime(field, max_future_ms=None)
-    assert without.times_of([Reading(ts) for ts in stamps], stamps, NOW_MS) == Times(stamps, {})
+    times, errors = without.times_of([Reading(ts) for ts in stamps], stamps, NOW_MS)
+    assert ([*times], errors) == (stamps, {})
+
+
+@pytest.mark.parametrize("count", [1, 100])
+@pytest.mark.parametrize("wrong", [True, 1.0, 1 << 63, NEVER_MS, None])
+def test_what_is_no_time_is_found_among_many(wrong: object, count: int) -> None:
+    values: list[object] = [Reading(5)] * count + [Reading(wrong)] + [Reading(7)] * count
+    times, errors = EventTime("ts").times_of(values, [0] * len(values), NOW_MS)
+    assert [*times] == [5] * count + [NEVER_MS] + [7] * count
+    assert errors.keys() == {count}
+
+
+@pytest.mark.parametrize("count", [1, 100])
+@pytest.mark.parametrize("with_other", [False, True])
+def test_numbers_of_other_libraries_are_numbers_in_any_company(
+    count: int, *, with_other: bool
+) -> None:
+    how = EventTime(lambda value: value)
+    values: list[object] = [np.int64(5)] * count + ["soon"] * with_other
+    times, errors = how.times_of(values, [0] * len(values), NOW_MS)
+    assert [*times][:count] == [5] * count
+    assert len(errors) == with_other
+    assert {*map(type, times)} == {int}
 
 
 def test_timestamps_are_passed_on_as_they_are() -> None:

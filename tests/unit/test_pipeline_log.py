@@ -16,7 +16,7 @@ _TP = TP("t", 1)
 def test_records_come_out_as_they_went_in() -> None:
     log = Log(_TP)
     log.put([b"1", None], None, [5, 6])
-    log.add(OutRecord(_TP, b"k", b"2", 7, (("h", b"x"),)))
+    log.extend([OutRecord(_TP, b"k", b"2", 7, (("h", b"x"),))])
     log.put([b"3"], [b"l"], None)
     assert log.records() == [
         OutRecord(_TP, None, b"1", 5),
