@@ -167,16 +167,16 @@ class Agent(faust.Agent):
             if stream.has_headers:
                 await super()._slurp(res, _only(value))
             else:
-                await self._delegate_to_sinks(value)
+                for sink in self._sinks:
+                    if not (isinstance(sink, Topic) and sink.put_nowait(value)):
+                        await _give(sink, value)
 
-    async def _delegate_to_sinks(self, value: Any) -> None:
-        """As Faust's, at a fraction of its cost for topics: it asks each sink what it is."""
-        for sink in self._sinks:
-            # The class that they have as a rule first: Faust's are abstract, and slow to ask for.
-            if isinstance(sink, (Topic, AgentT, ChannelT)):
-                await sink.send(value=value)
-            else:
-                await maybe_async(sink(value))
+
+async def _give(sink: Any, value: Any) -> None:
+    if isinstance(sink, AgentT | ChannelT):
+        await sink.send(value=value)
+    else:
+        await maybe_async(sink(value))
 
 
 async def _only(value: Any) -> AsyncIterator[Any]:

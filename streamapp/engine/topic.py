@@ -18,7 +18,6 @@ from streamapp.engine.batch_send import send_batch
 from streamapp.errors import ConfigError
 from streamapp.pipelines.checks import check_field
 from streamapp.serde.codecs import (
-    Decoded,
     decode_batch,
     key_decoder,
     key_encoder,
@@ -73,7 +72,7 @@ class Topic(faust.Topic):
 
     # --- records in ------------------------------------------------------------------------------
 
-    def decode_batch(self, batch: RecordBatch) -> Decoded:
+    def decode_batch(self, batch: RecordBatch) -> list[Any]:
         """Return the value of each record, or ``Bad`` with the reason."""
         return decode_batch(self._decode_value, batch.values, allow_null=bool(self.allow_empty))
 
@@ -137,6 +136,20 @@ class Topic(faust.Topic):
         record = outlet.record(raw_key, raw_value, stamp, pairs, partition)
         scope.outputs.append(record)
         return outlet.staged[record.tp.partition]
+
+    def put_nowait(self, value: Any) -> bool:
+        """Send a value without a key from an event, as ``send`` does; ``False``: that has to do it.
+
+        Raises what ``send`` raises. Saves a coroutine for each record, which takes as long as the
+        rest.
+        """
+        scope, outlet = current_scope.get(), self._outlet
+        if outlet is None or scope is None or scope.partition < 0:
+            return False
+        raw = None if value is None else self.encode("value", value)
+        record = outlet.record(None, raw, scope.source.timestamp_ms, (), None)
+        scope.outputs.append(record)
+        return True
 
     async def _open(self) -> Outlet:
         outlet = self._outlet = await self.app.engine.topics.outlet(self)
