@@ -18,6 +18,7 @@ from streamapp.engine.batch_send import send_batch
 from streamapp.errors import ConfigError
 from streamapp.pipelines.checks import check_field
 from streamapp.serde.codecs import (
+    Decoded,
     decode_batch,
     key_decoder,
     key_encoder,
@@ -72,7 +73,7 @@ class Topic(faust.Topic):
 
     # --- records in ------------------------------------------------------------------------------
 
-    def decode_batch(self, batch: RecordBatch) -> list[Any]:
+    def decode_batch(self, batch: RecordBatch) -> Decoded:
         """Return the value of each record, or ``Bad`` with the reason."""
         return decode_batch(self._decode_value, batch.values, allow_null=bool(self.allow_empty))
 
