@@ -16,6 +16,7 @@ import sys
 import zlib
 from array import array
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from streamapp.errors import BrokerError
@@ -29,7 +30,12 @@ _HEAD = struct.Struct("<BI")
 _HEADER = struct.Struct("<HI")
 _WHERE = struct.Struct("<qqI")
 _SPARSE, _KEYS, _VALUES, _HEADERS = 1, 2, 4, 8
+_PLAIN = _KEYS | _VALUES
 _NULL = -1
+#: Records of a row up to which calls cost more than what they do: it is read by few of them.
+_FEW = 32
+#: The numbers of such a row: times and lengths.
+_NUMBERS = [struct.Struct(f"<{count}q{2 * count}i") for count in range(_FEW + 1)]
 _SWAP = sys.byteorder == "big"
 
 
@@ -96,6 +102,26 @@ def unpack(data: bytes, base: int, last: int, crc: int) -> Columns:
     if zlib.crc32(_WHERE.pack(base, last, count), zlib.crc32(data)) != crc:
         msg = "the checksum of the batch is wrong"
         raise BrokerError(msg)
+    small = _unpack_small(data, base, count) if flags == _PLAIN and count <= _FEW else None
+    return small or _unpack_any(data, base, flags, count)
+
+
+def _unpack_small(data: bytes, base: int, count: int) -> Columns | None:
+    """Return dense records with key and value but no headers; ``None`` if a key or value is null.
+
+    Rows of one to a few records are what single sends leave: there are many of them.
+    """
+    numbers = _NUMBERS[count].unpack_from(data, _HEAD.size)
+    lengths = numbers[count:]
+    if _NULL in lengths:
+        return None
+    ends = accumulate(lengths, initial=_HEAD.size + _NUMBERS[count].size)
+    texts = [data[start:end] for start, end in pairwise(ends)]
+    offsets = range(base, base + count)
+    return Columns(offsets, numbers[:count], texts[:count], texts[count:], None)
+
+
+def _unpack_any(data: bytes, base: int, flags: int, count: int) -> Columns:
     at = _HEAD.size
     offsets: Sequence[int] = range(base, base + count)
     if flags & _SPARSE:

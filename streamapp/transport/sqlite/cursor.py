@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from streamapp.core.batch import TP, Headers, RecordBatch
 from streamapp.errors import BrokerError
-from streamapp.transport.sqlite.codec import Columns
+from streamapp.transport.sqlite.codec import Columns, unpack
 from streamapp.transport.sqlite.database import Changes
 from streamapp.transport.sqlite.faults import from_sqlite
-from streamapp.transport.sqlite.log import SELECT, Place, Row, naming, read_row
+from streamapp.transport.sqlite.log import SELECT, Place, damaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -176,26 +176,26 @@ class Cursor:
     def _load(self, slot: _Slot, count: int, space: int) -> RecordBatch | None:
         """Decode rows from the position on until there are ``count`` records or no more space."""
         loaded: list[Columns] = []
-        size, last = 0, slot.next - 1
-        cursor = self._conn.execute(f"{SELECT} ORDER BY last", (*slot.place, slot.next))
-        for row in map(Row._make, cursor):
+        size, end = 0, slot.next
+        rows = self._conn.execute(f"{SELECT} ORDER BY last", (*slot.place, slot.next))
+        for last, base, crc, data in rows:
             try:
-                with naming(self._path, slot.tp, row.base):
-                    loaded.append(read_row(row))
-            except BrokerError:
+                columns = unpack(data, base, last, crc)
+            except BrokerError as exc:
                 # What comes before the damage is whole, and goes first.
                 if loaded:
                     break
-                raise
-            last = row.last
-            size += len(row.data)
-            count -= len(loaded[-1].offsets)
+                raise damaged(self._path, slot.tp, base, exc) from exc
+            loaded.append(columns)
+            end = last + 1
+            size += len(data)
+            count -= len(columns.offsets)
             if count <= 0 or size >= space:
                 break
-        cursor.close()
+        rows.close()
         if not loaded:
             return None
-        return RecordBatch(slot.tp, *_joined(loaded), last + 1, size).since(slot.next)
+        return RecordBatch(slot.tp, *_joined(loaded), end, size).since(slot.next)
 
 
 def _joined(loaded: Sequence[Columns]) -> Columns:

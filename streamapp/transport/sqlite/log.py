@@ -147,9 +147,14 @@ def naming(path: object, tp: TP, offset: int) -> Iterator[None]:
     try:
         yield
     except BrokerError as exc:
-        msg = f"{path}: topic {tp[0]} partition {tp[1]} offset {offset}: {exc.message}"
-        hint = "The file is damaged there: restore it from a copy, or seek beyond the batch."
-        raise BrokerError(msg, hint=hint) from exc
+        raise damaged(path, tp, offset, exc) from exc
+
+
+def damaged(path: object, tp: TP, offset: int, exc: BrokerError) -> BrokerError:
+    """Return the error of a damaged row with where it is."""
+    msg = f"{path}: topic {tp[0]} partition {tp[1]} offset {offset}: {exc.message}"
+    hint = "The file is damaged there: restore it from a copy, or seek beyond the batch."
+    return BrokerError(msg, hint=hint)
 
 
 def _by_partition(
