@@ -147,7 +147,7 @@ def test_dead_server_of_the_url_stops_no_commit(
     for turn in range(3):
         worker.member._commits._transactions.discard()  # type: ignore[attr-defined]
         worker.member.commit([record(OUT, b"k", b"v")], {IN[0]: at(turn)})
-    assert len(read_all(broker, OUT)) == 3  # noqa: PLR2004 - the turns
+    assert len(read_all(broker, OUT)) == 3
 
 
 def test_record_that_is_too_large_fails_alone(broker: KafkaBroker) -> None:

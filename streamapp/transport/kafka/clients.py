@@ -60,6 +60,9 @@ _WRITING: dict[str, object] = {
     "linger.ms": 1,  # ms; a call waits for its records, so they never gather for long
     "compression.type": "lz4",
     "queue.buffering.max.messages": 1_000_000,
+    # ms between two looks who leads the partitions. One that has nothing to send to a leader that
+    # died would look at its next record only, and need two seconds then.
+    "topic.metadata.refresh.interval.ms": 1_000,
 }
 
 

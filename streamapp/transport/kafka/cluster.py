@@ -33,7 +33,9 @@ class Cluster:
         self.topics = Topics(self.admin, self.names, options, self.trouble)
         self.positions = Positions(self.clients, self.names)
         self.groups = Groups(self.admin, self.topics, self.positions, self.names)
-        self.rights = Rights(self.admin, self.names, options.security.principal, self.trouble)
+        self.rights = Rights(
+            self.admin, self.positions, self.names, options.security.principal, self.trouble
+        )
         try:
             self.topics.connect()
         except BrokerUnavailableError as exc:

@@ -110,6 +110,8 @@ _MOVING = frozenset(
 #: Said of a cluster whose brokers are all late with their heartbeats, by an error that has other
 #: and lasting reasons too.
 _FENCED = "brokers are currently fenced"
+#: Said when the one broker of several that was to be asked has died; the next time it is another.
+_UNREACHED = "waiting for controller"
 _FENCE_HINT = "Drop the state of those partitions; the member joins again"
 #: Reasons that say more than those that follow from them.
 _ROOT_CAUSES = frozenset(
@@ -195,7 +197,9 @@ def failure(
 def is_passing(problem: object) -> bool:
     """Tell whether the same question may be answered in a moment."""
     error = error_of(problem)
-    return error is not None and (error.code() in _MOVING or _FENCED in error.str())
+    if error is None:
+        return False
+    return error.code() in _MOVING or any(text in error.str() for text in (_FENCED, _UNREACHED))
 
 
 def patiently(ask: Callable[[], _T], doing: str, trouble: Trouble) -> _T:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from streamapp.transport.kafka.admin import Admin
     from streamapp.transport.kafka.failures import Trouble
     from streamapp.transport.kafka.names import Names
+    from streamapp.transport.kafka.positions import Positions
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +31,11 @@ _BOTH = _READ | {AclOperation.WRITE}
 class Rights:
     """Asks what we may do; thread-safe. ``who`` names us in errors."""
 
-    def __init__(self, admin: Admin, names: Names, who: str, trouble: Trouble) -> None:
+    def __init__(
+        self, admin: Admin, positions: Positions, names: Names, who: str, trouble: Trouble
+    ) -> None:
         self._admin = admin
+        self._positions = positions
         self._names = names
         self._who = who
         self._trouble = trouble
@@ -60,6 +64,10 @@ class Rights:
             log.info("What the cluster allows is not known: %s", exc)
 
     def _check_group(self, group: str) -> None:
+        try:
+            self._positions.reach(group)
+        except DeniedError:
+            self._require("group", group, _READ, [])
         name = self._names.theirs(group)
         asked = self._admin.client.describe_consumer_groups(
             [name], include_authorized_operations=True

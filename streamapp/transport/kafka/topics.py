@@ -132,7 +132,7 @@ class Topics:
                 code = None if error is None else error.code()
                 if code == KafkaError.UNKNOWN_TOPIC_OR_PART or (not is_wanted and code in _DENIED):
                     continue  # others' topics are nothing to us
-                if code == KafkaError._DESTROY_BROKER:  # noqa: SLF001 - its public name
+                if is_passing(exc):
                     raise
                 raise failure(exc, f"describing topic {name}", self.trouble) from exc
             if all(part.leader is not None and part.leader.id >= 0 for part in topic.partitions):
