@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any
 
+from streamapp.core.int_columns import greatest
 from streamapp.serde.codecs import Bad
 from streamapp.state.scope import EventScope, Outcome
 
@@ -95,6 +96,8 @@ class Chunk:
     def time_at(self, index: int) -> int:
         """Return the event time of the partition at a record; -1 is before the first."""
         if self._running is None:
+            if index == len(self.times) - 1:
+                return max(self.start_ms, greatest(self.times))
             self._running = list(accumulate(self.times, max, initial=self.start_ms))
         return self._running[index + 1]
 
