@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import time
 from contextlib import closing, contextmanager
+from threading import Event
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from streamapp.transport.broker import Broker, Member
+    from streamapp.transport.sqlite.member import SqliteMember
 
 IN = [TP("in", p) for p in range(2)]
 
@@ -57,8 +59,8 @@ class Engine:
 
 
 @contextmanager
-def running(broker: Broker) -> Iterator[tuple[Engine, Intake]]:
-    engine = Engine(broker.join("g", ["in"]))
+def running(broker: Broker, member: Member | None = None) -> Iterator[tuple[Engine, Intake]]:
+    engine = Engine(member or broker.join("g", ["in"]))
     intake = Intake(engine.member, 5_000, engine.deliver, engine.errors.append)
     try:
         yield engine, intake
@@ -118,3 +120,51 @@ async def test_loop_that_cannot_read_leaves_it_to_the_thread(tmp_path: Path) -> 
         file.execute("UPDATE batch SET crc = crc - 1 WHERE last = 2")
         await until(lambda: engine.count == 3)
     assert {type(error) for error in engine.errors} == {BrokerError}
+
+
+class Gated:
+    """A member that lets the thread read when it may, and tells when that has handed over."""
+
+    def __init__(self, member: SqliteMember) -> None:
+        self._member = member
+        self.id = member.id
+        self.seek, self.pause, self.resume = member.seek, member.pause, member.resume
+        self.commit, self.release, self.leave = member.commit, member.release, member.leave
+        self.hand_over, self.poll_nowait, self.wake = (
+            member.hand_over, member.poll_nowait, member.wake,
+        )  # fmt: skip
+        self.gate, self.has_handed_over = Event(), Event()
+        self._has_read = False
+
+    def poll(self, timeout_s: float, max_records: int) -> list[MemberEvent]:
+        if self._has_read:
+            self.has_handed_over.set()
+        if max_records:
+            self.gate.wait(DEADLINE_S)
+        events = self._member.poll(timeout_s, max_records)
+        self._has_read = any(isinstance(event, RecordBatch) for event in events)
+        return events
+
+
+async def test_loop_reads_nothing_before_it_has_handled_what_the_thread_has_read(
+    tmp_path: Path,
+) -> None:
+    """The loop is busy while the thread reads, and wants to look in the middle of it."""
+    broker = SqliteBroker(tmp_path, SqliteOptions(sync="normal"))
+    broker.create_topic(TopicSpec("in", 2))
+    member = Gated(broker.join("g", ["in"]))
+    member.gate.set()
+    with closing(broker), running(broker, member) as (engine, intake):
+        broker.append(numbered(IN[0], 1))
+        await until(lambda: engine.count == 1)
+        member.gate.clear()
+        broker.append(numbered(IN[0], 1_000))  # so many that the next read is the thread's
+        await until(lambda: engine.count == 1_001)
+        broker.append(numbered(IN[0], 2))
+        member.has_handed_over.clear()
+        intake.listen()
+        member.gate.set()
+        assert member.has_handed_over.wait(DEADLINE_S)
+        broker.append(numbered(IN[0], 1))
+        await until(lambda: engine.count == 1_004)
+    assert engine.offsets[IN[0]] == [*range(1_004)]
