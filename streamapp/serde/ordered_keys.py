@@ -95,8 +95,8 @@ def encode_under(head: bytes, key: object) -> bytes:
     return head + _part(key)
 
 
-def encode_all_under(head: bytes, keys: Collection[object]) -> list[bytes]:
-    """Return ``encode_under(head, key)`` of each key, in a fifth of the time if all are text.
+def encode_all_under(head: bytes, keys: Collection[object], tail: bytes = b"") -> list[bytes]:
+    """Return ``encode_under(head, key) + tail`` of each key; a fifth of the time if all are text.
 
     Raises:
         InputError: As ``encode_key``.
@@ -105,9 +105,9 @@ def encode_all_under(head: bytes, keys: Collection[object]) -> list[bytes]:
         texts = cast("Collection[str]", keys)
         whole = "".join(texts)
         if whole.isascii() and "\0" not in whole:
-            head += _STR
-            return [head + text.encode() + _END for text in texts]
-    return [encode_under(head, key) for key in keys]
+            head, tail = head + _STR, _END + tail
+            return [head + text.encode() + tail for text in texts]
+    return [encode_under(head, key) + tail for key in keys]
 
 
 def encode_with_last(keys: Collection[object], last: Sequence[object]) -> list[bytes]:
@@ -122,6 +122,8 @@ def encode_with_last(keys: Collection[object], last: Sequence[object]) -> list[b
         parts = (key if isinstance(key, tuple) else (key,) for key in keys)
         return [encode_key((*key, end)) for key, end in zip(parts, last, strict=True)]
     ends = {end: _part(end) for end in {*last}}
+    if len(ends) == 1:
+        return encode_all_under(_TUPLE, keys, *ends.values())
     heads = encode_all_under(_TUPLE, keys)
     return [head + ends[end] for head, end in zip(heads, last, strict=True)]
 
