@@ -80,6 +80,7 @@ class Builder:
             clock,
             {name: (n, of) for n, of in enumerate(self.plan.inputs) for name in of.topic.topics},
             [unit.sink for unit in units if isinstance(unit.sink, RegroupSink)],
+            [unit.sink for unit in units if isinstance(unit.sink, TableSink)],
             [
                 (plan.node.table, unit.operator)
                 for plan, unit in zip(self.plan.units, units, strict=True)

@@ -169,13 +169,27 @@ class TableSink:
         self._table = table
         self._partition = partition
         self._packed = self._packed_windows if is_windowed else self._packed_rows
+        self._held: list[dict[bytes, bytes | None]] | None = None
 
     def write(self, rows: Rows) -> None:
         """See ``pipelines.task.Sink``."""
+        _write(rows, self._checked, self._stage if self._held is None else self._held.append)
+
+    def hold(self) -> None:
+        """Keep rows back until ``release``: they are part of no commit before."""
+        self._held = []
+
+    def release(self) -> None:
+        """Write the rows that were kept back."""
+        held, self._held = self._held or (), None
+        for changes in held:
+            self._stage(changes)
+
+    def _stage(self, changes: dict[bytes, bytes | None]) -> None:
         shard = self._table.shards[self._partition]
         if shard.owner is not None:
             shard.owner.yield_to_other(shard)
-        _write(rows, self._checked, shard.stage)
+        shard.stage(changes)
 
     def _checked(self, rows: Rows) -> dict[bytes, bytes | None]:
         packed, most = self._packed(rows), self._table.max_bytes

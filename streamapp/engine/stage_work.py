@@ -1,14 +1,16 @@
 """One partition of a stage in a worker: decoded records in, what a commit must contain out.
 
 Nothing here awaits: a commit finds the partition between two runs, so that positions, watermarks,
-state and outputs belong together.
+state and outputs belong together. What makes much due at once is *in hand* until all of that is
+done, a piece at a time: meanwhile a commit finds the partition as it was before.
 """
 
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,25 +19,24 @@ import msgspec
 from streamapp.core.int_columns import ints
 from streamapp.core.rows import Rows
 from streamapp.core.times import NEVER_MS
-from streamapp.engine.stage_sinks import ReadScope, RegroupSink
-from streamapp.errors import DecodeError
+from streamapp.engine.stage_records import keys_of, signals_of
+from streamapp.engine.stage_sinks import ReadScope, RegroupSink, TableSink
 from streamapp.operators.limit import Wait
-from streamapp.pipelines.clock import WATERMARK_HEADER, TaskClock
-from streamapp.serde.ordered_keys import decode_key
+from streamapp.pipelines.clock import TaskClock
 from streamapp.state.operator_table import OperatorTable
 from streamapp.state.scope import current_scope
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from streamapp.core.batch import TP, Headers, OutRecord, RecordBatch
+    from streamapp.core.batch import TP, Headers, OutRecord
     from streamapp.engine.work import Chunk
     from streamapp.operators.operator import Operator, SetAside
     from streamapp.pipelines.plan import InputPlan
     from streamapp.pipelines.task import Task
 
-#: Stands for the key of a record whose key nobody asks for.
-_NO_KEY = ""
+#: Results that fall due at once from which on they leave in pieces: some 30 ms of work.
+MUCH = 10_000
 
 
 class _Note(msgspec.Struct, array_like=True):
@@ -58,19 +59,33 @@ class Outputs:
     """Records that leave a partition, until the feed's outbox takes them."""
 
     records: list[OutRecord] = field(default_factory=list)
+    #: Those that come after ``hold``, if it was called.
+    held: list[OutRecord] | None = None
 
     def add(self, record: OutRecord) -> None:
         """Let a record wait."""
-        self.records.append(record)
+        self.extend([record])
 
     def extend(self, records: list[OutRecord]) -> None:
         """Let records wait."""
-        self.records += records
+        if self.held is None:
+            self.records += records
+        else:
+            self.held += records
 
     def take(self) -> list[OutRecord]:
-        """Take all that waits."""
+        """Take all that waits and is not held back."""
         records, self.records = self.records, []
         return records
+
+    def hold(self) -> None:
+        """Hold back what comes from now on."""
+        self.held = []
+
+    def release(self) -> None:
+        """Hold nothing back any more."""
+        self.records += self.held or ()
+        self.held = None
 
 
 @dataclass(slots=True)
@@ -81,6 +96,7 @@ class StageWork:
     clock: TaskClock
     inputs: Mapping[str, tuple[int, InputPlan]]
     regroups: list[RegroupSink]
+    tables: list[TableSink]
     states: list[tuple[OperatorTable, Operator]]
     outputs: Outputs
     reader: ReadScope
@@ -88,27 +104,44 @@ class StageWork:
     emitted_at: float = field(default_factory=time.monotonic)
     #: Rows of state that each operator keeps in memory after a commit.
     kept_rows: int = 200_000
+    #: What is in hand: the notes of before, by topic, and the work that is left.
+    _notes: dict[str, str] | None = None
+    _left: Iterator[None] = field(default_factory=lambda: iter(()))
 
-    def run(self, chunk: Chunk, stop: int) -> Exception | None:
+    @property
+    def is_in_hand(self) -> bool:
+        """Whether ``go_on`` has more to do; until then ``run`` must not be called."""
+        return self._notes is not None
+
+    def run(self, chunk: Chunk, stop: int, *, in_pieces: bool = False) -> Exception | None:
         """Work on records ``[chunk.at, stop)``, none of which is ``Bad``; moves ``chunk.at``.
+
+        With ``in_pieces`` it ends before a record that makes much due. If that is the first one, it
+        is in hand then: ``go_on`` does what is due, and the caller moves ``chunk.at`` afterwards.
 
         Returns:
             Why the record at ``chunk.at`` cannot be used; ``None`` if all could.
         """
         index, of_input = self.inputs[chunk.tp.topic]
         start, headers = chunk.at, chunk.batch.headers
-        keys, failed = self._keys(chunk.batch, of_input, start, stop)
+        keys, failed = keys_of(chunk.batch, of_input, start, stop)
         stop = start + len(keys)
         before = self.clock.note(index)
         times = chunk.times[start:stop]
         marks, after_ms = self._marks(
             index, times, None if headers is None else headers[start:stop]
         )
+        if in_pieces and keys and self.task.due_by(after_ms) > MUCH:
+            self.clock.go_back(before)
+            calm = bisect_right(marks, MUCH, 1, key=self.task.due_by) - 1
+            return self.run(chunk, start + calm) if calm else self._take_in_hand(chunk)
         rows = Rows(keys, times, chunk.values_of(start, stop), marks, range(start, stop))
-        signals = _signals(chunk.batch, start, stop) if of_input.is_regrouped else ()
+        signals = signals_of(chunk.batch, start, stop) if of_input.is_regrouped else ()
         token = current_scope.set(self.reader)
         try:
-            error = self.task.run(index, rows, after_ms, signals)
+            # What is due behind a record in hand is left to ``go_on``.
+            until_ms = marks[0] if self.is_in_hand else after_ms
+            error = self.task.run(index, rows, until_ms, signals)
         finally:
             current_scope.reset(token)
         if error is None:
@@ -123,6 +156,41 @@ class StageWork:
         chunk.at = chunk.given = done
         return _cause(error)
 
+    def _take_in_hand(self, chunk: Chunk) -> Exception | None:
+        """Work on one record, and leave what it makes due to ``go_on``."""
+        self._hold(self._noted())
+        failed = self.run(chunk, chunk.at + 1)
+        if failed is None:
+            chunk.at -= 1
+            self._left = self.task.advancing(self.clock.headway.watermark_ms)
+        else:
+            self._release()
+        return failed
+
+    def _hold(self, notes: dict[str, str]) -> None:
+        """Let commits find the partition as it is now, with these notes."""
+        self._drain()
+        self._notes = notes
+        self.outputs.hold()
+        for sink in self.tables:
+            sink.hold()
+
+    def _release(self) -> None:
+        self._notes = None
+        self.outputs.release()
+        for sink in self.tables:
+            sink.release()
+
+    def go_on(self) -> None:
+        """Do a piece of what is in hand; the last one brings it to an end."""
+        token = current_scope.set(self.reader)
+        try:
+            next(self._left)
+        except StopIteration:
+            self._release()
+        finally:
+            current_scope.reset(token)
+
     def _marks(
         self, index: int, times: Sequence[int], headers: Sequence[Headers] | None
     ) -> tuple[Sequence[int], int]:
@@ -135,20 +203,36 @@ class StageWork:
 
     def note(self, tp: TP) -> str:
         """Return what is to be found again with the position of an input."""
-        index, _ = self.inputs[tp.topic]
-        note = _Note(self.clock.headway.watermark_ms, self.clock.inputs[index].note())
-        return msgspec.json.encode(note).decode()
+        return self._noted()[tp.topic] if self._notes is None else self._notes[tp.topic]
 
-    def tick(self, silences: Mapping[str, int], *, may_emit: bool) -> None:
-        """Bring the partition to where a commit may be made.
+    def _noted(self) -> dict[str, str]:
+        reached_ms = self.clock.headway.watermark_ms
+        notes = {
+            topic: _Note(reached_ms, self.clock.inputs[index].note())
+            for topic, (index, _) in self.inputs.items()
+        }
+        return {topic: msgspec.json.encode(note).decode() for topic, note in notes.items()}
+
+    def tick(self, silences: Mapping[str, int], *, may_emit: bool, in_pieces: bool = False) -> None:
+        """Bring the partition to where a commit may be made; what is in hand is where it was.
+
+        With ``in_pieces``, much that is due because of a silence is in hand then.
 
         Args:
             silences: For how many ms there has been no record, by topic.
             may_emit: Whether it is time for what is emitted once per commit.
+            in_pieces: Whether the caller goes on with what is in hand.
         """
+        if self.is_in_hand:
+            return
+        notes = self._noted()
         for topic, silent_ms in silences.items():
             self.clock.be_silent(self.inputs[topic][0], silent_ms)
         headway = self.clock.headway
+        if in_pieces and self.task.due_by(headway.watermark_ms) > MUCH:
+            self._hold(notes)
+            self._left = self.task.advancing(headway.watermark_ms)
+            return
         token = current_scope.set(self.reader)
         try:
             self.task.advance(headway.watermark_ms)
@@ -182,43 +266,6 @@ class StageWork:
             if changes := operator.drain():
                 table.shards[self.partition].stage(changes)
             operator.trim(self.kept_rows)
-
-    def _keys(
-        self, batch: RecordBatch, of_input: InputPlan, start: int, stop: int
-    ) -> tuple[Sequence[Hashable], Exception | None]:
-        """Return the keys of records up to the first that has none that can be used."""
-        if not of_input.needs_keys:
-            return [_NO_KEY] * (stop - start), None
-        keys: list[Hashable] = []
-        for raw in batch.keys[start:stop]:
-            try:
-                keys.append(_key_of(raw, of_input))
-            except DecodeError as exc:
-                return keys, exc
-        return keys, None
-
-
-def _key_of(raw: bytes | None, of_input: InputPlan) -> Hashable:
-    if of_input.is_regrouped:
-        return _NO_KEY if raw is None else decode_key(raw)
-    if raw is None:
-        if not of_input.requires_keys:
-            return None
-        msg = "The record has no key"
-        raise DecodeError(msg, hint="Give it one with .key_by(...) or .group_by(...)")
-    return of_input.topic.decode_key(raw)
-
-
-def _signals(batch: RecordBatch, start: int, stop: int) -> list[int]:
-    """Return which of the records ``[start, stop)`` only tell of a watermark."""
-    if batch.headers is None:
-        return []
-    return [
-        place
-        for place, value in enumerate(batch.values[start:stop])
-        if value is None
-        and any(name == WATERMARK_HEADER for name, _ in batch.headers[start + place])
-    ]
 
 
 def _cause(error: Exception) -> Exception:

@@ -101,6 +101,8 @@ class StageRunner:
         self._builder = builder
         self._notes: dict[TP, str] = {}
         self._set_aside: Counter[tuple[str, SetAside, str]] = Counter()
+        #: What works on what silences made due: the loop itself keeps no task alive.
+        self._going: set[asyncio.Task[None]] = set()
         self._emitted_at = time.monotonic()
         self._interval_s = engine.app.options.commit_interval_ms / 1_000
 
@@ -165,8 +167,11 @@ class StageRunner:
                     topic: self.feed.silent_ms(TP(topic, partition)) for topic in self.topics
                 }
                 work.kept_rows = kept_rows
-                work.tick(silences, may_emit=may_emit)
+                was_in_hand = work.is_in_hand
+                work.tick(silences, may_emit=may_emit, in_pieces=True)
                 self._engine.outbox.add(work.outputs.take())
+                if work.is_in_hand and not was_in_hand:
+                    self._go_on_beside(work)
 
     def _work(self, partition: int) -> StageWork | None:
         """Return what works on a partition; ``None`` while not all of its inputs have begun."""
@@ -225,17 +230,15 @@ class StageRunner:
         """Work on the next run of a chunk, or on the one record that cannot be used."""
         first = chunk.values[chunk.at]
         work = self._work(chunk.tp.partition)
-        if work is None:
-            # The other inputs of this partition are on their way; nothing is lost meanwhile.
+        if work is None or work.is_in_hand:
+            # The other inputs of this partition are on their way, or what a silence made due is
+            # on its way out; nothing is lost meanwhile.
             await asyncio.sleep(_TURN_S)
             return
         if first.__class__ is Bad:
             failure: Exception | None = first.error
         else:
-            failure = work.run(chunk, chunk.run(_RUN))
-            self._engine.outbox.add(work.outputs.take())
-            if work.changed > _MANY_CHANGED:
-                self._engine.outbox.wanted.set()
+            failure = await self._run(work, chunk)
         if isinstance(failure, Wait):
             await asyncio.sleep(failure.ms / 1_000)
         elif failure is not None:
@@ -243,3 +246,31 @@ class StageRunner:
             await self.feed.fail(chunk, failure)
         if self.bad_rows.stopped_by is not None:
             raise AgentStoppedError from self.bad_rows.stopped_by
+
+    async def _run(self, work: StageWork, chunk: Chunk) -> Exception | None:
+        """Work on the next run of a chunk; return why its next record cannot be used."""
+        failure = work.run(chunk, chunk.run(_RUN), in_pieces=True)
+        if work.is_in_hand:
+            await self._go_on(work)
+            if self.works.get(work.partition) is not work:
+                return None
+            chunk.advance()
+        self._engine.outbox.add(work.outputs.take())
+        if work.changed > _MANY_CHANGED:
+            self._engine.outbox.wanted.set()
+        return failure
+
+    async def _go_on(self, work: StageWork) -> None:
+        """Do what is in hand, unless the partition is given up; others have turns in between."""
+        while work.is_in_hand:
+            await asyncio.sleep(0)
+            if self.works.get(work.partition) is not work:
+                return
+            work.go_on()
+
+    def _go_on_beside(self, work: StageWork) -> None:
+        """Do the same while records of other partitions are worked on."""
+        task = asyncio.create_task(self._go_on(work), name=f"pipeline-{self.name}-due")
+        self._going.add(task)
+        task.add_done_callback(self._going.discard)
+        self._engine.watch(task)

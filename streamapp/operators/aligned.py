@@ -195,6 +195,18 @@ class AlignedWindows(Operator):
         self._set_due()
         return _rows_of(rows)
 
+    def due_by(self, watermark_ms: int) -> int:
+        """See ``Operator.due_by``."""
+        if self.next_due_ms > watermark_ms:
+            return 0
+        grid, cells = self._grid, self._cells
+        rows = sum(map(len, self._again.values()))
+        start = cells.next_window(grid.open_from(self._watermark))
+        while start is not None and grid.fire_ms(start) <= watermark_ms:
+            rows += max(map(len, cells.of_window(start)), default=0)
+            start = cells.next_window(start + grid.slide_ms)
+        return rows
+
     def _due(self, watermark_ms: int) -> Iterator[list[WindowRow]]:
         """Do what is due at this watermark, in pieces."""
         for at in sorted(self._again):

@@ -110,6 +110,14 @@ class Operator:
         del watermark_ms
         return NO_ROWS
 
+    def due_by(self, watermark_ms: int) -> int:
+        """Return about how many results ``advance`` would bring at this watermark, in pieces.
+
+        Not less for a greater watermark. 0 from those that know no pieces.
+        """
+        del watermark_ms
+        return 0
+
     def on_commit(self) -> Rows:
         """Return the updates of what has changed since the last call: one emission per commit."""
         return NO_ROWS

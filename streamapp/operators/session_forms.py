@@ -141,6 +141,10 @@ class SessionForms(KeyedWindows[Sessions]):
         self._settle_if_asked()
         return out.rows(in_order=True)
 
+    def due_by(self, watermark_ms: int) -> int:
+        """See ``Operator.due_by``."""
+        return 0 if self._slots is None else len(self._slots.due(watermark_ms))
+
     def _say(
         self,
         slots: SessionSlots,

@@ -173,12 +173,22 @@ class Task:
 
     def advance(self, watermark_ms: int) -> None:
         """Do all that is due at this watermark."""
+        for _ in self.advancing(watermark_ms):
+            pass
+
+    def advancing(self, watermark_ms: int) -> Iterator[None]:
+        """Do all that is due at this watermark, a piece at each step; nothing else meanwhile."""
         for unit in self._operators:
             operator = unit.operator
             while operator is not None and operator.next_due_ms <= watermark_ms:
                 self._emit(unit, self._marked(operator.advance(watermark_ms)))
                 self._tell_failed(unit, operator)
+                yield
         self.watermark_ms = max(self.watermark_ms, watermark_ms)
+
+    def due_by(self, watermark_ms: int) -> int:
+        """Return about how many results are due at this watermark; see ``Operator.due_by``."""
+        return sum(operator.due_by(watermark_ms) for _, operator in self.operators)
 
     def commit(self) -> None:
         """Emit what is emitted once per commit."""
