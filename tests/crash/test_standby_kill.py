@@ -144,6 +144,14 @@ def test_many_kills_in_turns(zygote: Zygote, tmp_path: Path) -> None:
         kill_in_turns(run, 100)
 
 
+@pytest.mark.nightly
+@pytest.mark.timeout(1_800)
+def test_many_kills_in_turns_over_kafka(zygote: Zygote, tmp_path: Path) -> None:
+    plan = kafka_plan(tmp_path, SEED, partitions=4, standbys=1, session_ms=2_000)
+    with running_on_kafka(zygote, plan) as run:
+        kill_in_turns(run, 20)
+
+
 @pytest.mark.parametrize("point", ["standby.read", "standby.written"])
 @pytest.mark.timeout(180)
 def test_death_while_following(zygote: Zygote, tmp_path: Path, point: str) -> None:
