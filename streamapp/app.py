@@ -148,6 +148,7 @@ class App(DeclaresTopics, DeclaresTimers, DeclaresPipelines, faust.App):
             "Stream": Stream,
             "Agent": Agent,
             "Topic": Topic,
+            "Worker": "streamapp.engine.faust_worker:Worker",
         }
         ours = [name for name in signature(App.__init__).parameters if name != "self"]
         check_known(options, [*ours, *faust.Settings.SETTINGS, *_NO_SETTINGS])
@@ -158,6 +159,7 @@ class App(DeclaresTopics, DeclaresTimers, DeclaresPipelines, faust.App):
         self._given = sorted(options)
         #: The port that the application asks for; known before its settings are complete.
         self.given_web_port: int | None = options.get("web_port")
+        self.given_web_enabled: bool | None = options.get("web_enabled")
         self._own = {
             "commit_interval_ms": to_ms(commit_interval),
             "store_interval_ms": to_ms(store_interval),

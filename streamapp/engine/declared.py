@@ -30,6 +30,17 @@ def check_id(app_id: object) -> None:
         raise ConfigError(msg, hint=NAME_HINT)
 
 
+def claim(owners: dict[str, str], name: str, owner: str) -> None:
+    """Note who has a name; ``owners`` are those who have others.
+
+    Raises:
+        ConfigError: Somebody else has it.
+    """
+    if owners.setdefault(name, owner) != owner:
+        msg = f"{owners[name]} and {owner} both have {name}"
+        raise ConfigError(msg, hint="Rename one of them, or its group_by")
+
+
 def check_known(given: Iterable[str], known: Iterable[str]) -> None:
     """Check that every setting is one.
 

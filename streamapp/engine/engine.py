@@ -19,6 +19,7 @@ from mode import Service
 from streamapp.core.batch import TP, RecordBatch
 from streamapp.engine.checkpoints import CheckpointMaker
 from streamapp.engine.committer import Committer
+from streamapp.engine.declared import claim
 from streamapp.engine.gate import Gate
 from streamapp.engine.group import Fenced, GroupFollower
 from streamapp.engine.intake import Intake
@@ -75,6 +76,8 @@ class Engine(Service):
         )
         self.paused = self.subscriptions.paused
         self.topics = Topics(app)
+        #: Who has which name of those that are made of several: see ``declared.claim``.
+        self.owners: dict[str, str] = {}
         self.timers = TimerRunner(self)
         self.pipelines = Pipelines(self)
         self.standby = Standby(self)
@@ -175,8 +178,10 @@ class Engine(Service):
     ) -> Topic:
         """Return the topic through which ``group_by`` sends the records of a stream."""
         count = partitions or self.topics.counts.get(source.topics[0]) or source.partitions
+        topic_name = f"{self.app.conf.id}-{agent}-{name}-repartition"
+        claim(self.owners, f"topic {topic_name}", f"Agent {agent}")
         topic: Topic = self.app.topic(
-            f"{self.app.conf.id}-{agent}-{name}-repartition",
+            topic_name,
             key_type=source.key_type,
             value_type=source.value_type,
             partitions=count,

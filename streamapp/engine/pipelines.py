@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from streamapp.engine.declared import claim
 from streamapp.engine.policy import policy_of
 from streamapp.engine.stage_build import Builder, Surroundings
 from streamapp.engine.stages import StageRunner
@@ -44,6 +45,8 @@ class Pipelines:
                 if plan.name in self._engine.app.agents:
                     msg = f"Pipeline {plan.name} has the name of an agent"
                     raise ConfigError(msg, hint="Both keep positions under it: rename one")
+                for name in (f"stage {plan.name}", *map("topic {}".format, _regrouped(plan))):
+                    claim(self._engine.owners, name, f"Pipeline {pipeline.name}")
                 partitions = await self._partitions(plan)
                 around = Surroundings(topics.counts, topics.choose, dict(regrouped), topics.check)
                 await self._declare_targets(plan, partitions, regrouped)
@@ -103,6 +106,11 @@ class Pipelines:
             raise PartitionMismatchError(
                 msg, hint=f"Declare the table with partitions={partitions}, or use group_by"
             )
+
+
+def _regrouped(plan: StagePlan) -> list[str]:
+    nodes = [unit.node for unit in plan.units]
+    return [node.topic.get_topic_name() for node in nodes if isinstance(node, Regroup)]
 
 
 def _tables(plan: StagePlan) -> list[Table]:

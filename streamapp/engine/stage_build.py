@@ -12,7 +12,7 @@ import msgspec
 
 from streamapp.core.batch import TP, OutRecord, RecordBatch
 from streamapp.engine.policy import Verdict
-from streamapp.engine.stage_sinks import Choose, ReadScope, RegroupSink, TableSink, TopicSink
+from streamapp.engine.stage_sinks import Choose, ReadScope, RegroupSink, TableSink, TopicSink, Way
 from streamapp.engine.stage_work import Outputs, StageWork, read_note
 from streamapp.operators.fused import Fused
 from streamapp.pipelines.clock import RegroupedInput, SourceInput, TaskClock
@@ -106,6 +106,7 @@ class Builder:
 
     def _unit(self, plan: UnitPlan, partition: int, outputs: Outputs) -> Unit:
         node, counts = plan.node, self._around.counts
+        way = Way(outputs.extend, self._around.check)
         if plan.steps:
             return Unit(node.name, fused=Fused(plan.steps))
         if isinstance(node, Stateful):
@@ -117,14 +118,11 @@ class Builder:
         if isinstance(node, Regroup):
             name = node.topic.get_topic_name()
             codec = StateCodec(node.value_type)
-            sink = RegroupSink(name, codec, counts[name], partition, outputs.extend)
-            sink.check = self._around.check
-            return Unit(node.name, sink=sink)
+            regroup = RegroupSink(name, codec, counts[name], partition, way)
+            return Unit(node.name, sink=regroup)
         if isinstance(node, ToTopic):
             count = counts[node.topic.get_topic_name()]
-            to_topic = TopicSink(node, count, self._around.choose, outputs.extend)
-            to_topic.check = self._around.check
-            return Unit(node.name, sink=to_topic)
+            return Unit(node.name, sink=TopicSink(node, count, self._around.choose, way))
         msg = f"{node.name} is no step that runs"
         raise TypeError(msg)
 

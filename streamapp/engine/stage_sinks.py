@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from streamapp.core.batch import TP, Headers, OutRecord, out_records
@@ -42,6 +43,14 @@ Send = Callable[[list[OutRecord]], None]
 Check = Callable[[Sequence[OutRecord]], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How the records of a sink leave: each is checked before any of them is sent."""
+
+    send: Send
+    check: Check = lambda _: None
+
+
 class ReadScope(EventScope):
     """What the functions of a pipeline see of tables: the rows of finished events, to read only."""
 
@@ -64,20 +73,18 @@ class ReadScope(EventScope):
 class TopicSink:
     """Rows become records of a topic, under their key and with their time."""
 
-    def __init__(self, node: ToTopic, partitions: int, choose: Choose, send: Send) -> None:
+    def __init__(self, node: ToTopic, partitions: int, choose: Choose, way: Way) -> None:
         self._topic: Topic = node.topic
         self._only = node.only
-        self._send = send
+        self._way = way
         self._name = node.topic.get_topic_name()
         self._partitions = partitions
         self._choose = choose
         self._places = Places(self._name, partitions, self._raw_keys)
-        #: Refuses records that the broker would refuse.
-        self.check: Check = _take_all
 
     def write(self, rows: Rows) -> None:
         """See ``pipelines.task.Sink``."""
-        _write(rows if not self._only else self._wanted(rows), self._records, self._send)
+        _write(rows if not self._only else self._wanted(rows), self._records, self._way.send)
 
     def _wanted(self, rows: Rows) -> Rows:
         """Return the rows but for those of windows that are of a kind that is not wanted."""
@@ -92,7 +99,7 @@ class TopicSink:
         places = self._places.of(rows.keys)
         tps = [tp or self._anywhere() for tp, _ in places]
         records = out_records(tps, [raw for _, raw in places], data, rows.times)
-        self.check(records)
+        self._way.check(records)
         return records
 
     def _anywhere(self) -> TP:
@@ -109,22 +116,20 @@ class RegroupSink:
     """Rows go to the partition of their new key; each partition is told of the watermark."""
 
     def __init__(
-        self, topic: str, codec: StateCodec, partitions: int, partition: int, send: Send
+        self, topic: str, codec: StateCodec, partitions: int, partition: int, way: Way
     ) -> None:
         self._topic = topic
         self._codec = codec
         self._places = Places(topic, partitions, lambda keys: [*map(encode_key, keys)])
         self._told = [_UNTOLD_MS] * partitions
         self._partition = partition
-        self._send = send
-        #: Refuses records that the broker would refuse.
-        self.check: Check = _take_all
+        self._way = way
         self._was_idle: bool | None = None
         self._told_all: int | None = None
 
     def write(self, rows: Rows) -> None:
         """See ``pipelines.task.Sink``."""
-        _write(rows, self._records, self._send)
+        _write(rows, self._records, self._way.send)
 
     def _records(self, rows: Rows) -> list[OutRecord]:
         data = self._codec.encode_many(rows.values)
@@ -139,7 +144,7 @@ class RegroupSink:
                 told[tp.partition] = mark
                 headers = watermark_header(self._partition, mark)
             records.append(OutRecord(tp, raw, value, time_ms, headers))
-        self.check(records)
+        self._way.check(records)
         self._told = told
         return records
 
@@ -159,7 +164,7 @@ class RegroupSink:
             # The next record ends the silence, so it must say so, however far it is.
             self._told[target] = _UNTOLD_MS if is_idle else max(told_ms, watermark_ms)
             record = OutRecord(TP(self._topic, target), None, None, max(watermark_ms, 0), headers)
-            self._send([record])
+            self._way.send([record])
 
 
 class TableSink:
@@ -256,10 +261,6 @@ def _write_singly(rows: Rows, make: Callable[[Rows], T], take: Callable[[T], Non
             raise RowError(origin) from exc
         take(made)
         start = stop
-
-
-def _take_all(_: Sequence[OutRecord]) -> None:
-    """Refuse nothing."""
 
 
 def _text_of(key: object) -> str:

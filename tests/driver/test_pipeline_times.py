@@ -13,7 +13,7 @@ import streamapp
 from streamapp.core.batch import TP, OutRecord
 from streamapp.core.rows import Rows
 from streamapp.core.times import NEVER_MS
-from streamapp.engine.stage_sinks import RegroupSink
+from streamapp.engine.stage_sinks import RegroupSink, Way
 from streamapp.pipelines.codecs import StateCodec
 from streamapp.testing.pipeline_driver import DEAD_LETTERS, PipelineDriver
 from streamapp.transport.connect import open_broker
@@ -219,7 +219,7 @@ def test_time_beyond_the_edges_is_refused() -> None:
 
 def test_first_record_after_silence_says_that_it_is_over() -> None:
     sent: list[OutRecord] = []
-    sink = RegroupSink("middle", StateCodec(), 1, 3, sent.extend)
+    sink = RegroupSink("middle", StateCodec(), 1, 3, Way(sent.extend))
 
     def write(time_ms: int, mark_ms: int) -> None:
         sink.write(Rows(("a",), (time_ms,), ({},), (mark_ms,), (0,)))

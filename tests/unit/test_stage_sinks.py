@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -16,7 +17,7 @@ from streamapp.core.batch import OutRecord
 from streamapp.core.rows import Rows
 from streamapp.engine import places
 from streamapp.engine.places import Places
-from streamapp.engine.stage_sinks import RegroupSink, TopicSink
+from streamapp.engine.stage_sinks import Check, RegroupSink, TopicSink, Way
 from streamapp.errors import EncodeError
 from streamapp.operators.operator import RowError
 from streamapp.pipelines.codecs import StateCodec
@@ -32,10 +33,10 @@ class Sale(streamapp.Record):
     amount: float | None
 
 
-def topic_sink(sent: list[OutRecord], **options: Any) -> TopicSink:
+def topic_sink(sent: list[OutRecord], check: Check = lambda _: None, **options: Any) -> TopicSink:
     app = streamapp.App("sinks", broker="memory://sinks", store="memory://")
     node: Any = SimpleNamespace(topic=app.topic("out", **options), only=frozenset())
-    return TopicSink(node, 4, lambda *_: ANYWHERE, sent.extend)
+    return TopicSink(node, 4, lambda *_: ANYWHERE, Way(sent.extend, check))
 
 
 def rows_of(keys: list[Any], values: list[Any], origins: list[int]) -> Rows:
@@ -70,7 +71,7 @@ def test_rows_of_a_record_are_written_all_or_not_at_all() -> None:
         sent: list[OutRecord] = []
         sinks = [
             topic_sink(sent, value_type=Sale),
-            RegroupSink("out", StateCodec(Sale), 4, 0, sent.extend),
+            RegroupSink("out", StateCodec(Sale), 4, 0, Way(sent.extend)),
         ]
         rows = rows_of(["k"] * 5, [good, good, good, bad, good], [5, 6, 7, 7, 8])
         with pytest.raises(RowError) as failed:
@@ -82,10 +83,28 @@ def test_rows_of_a_record_are_written_all_or_not_at_all() -> None:
 
 def test_rows_between_stages_tell_each_partition_of_the_watermark_once() -> None:
     sent: list[OutRecord] = []
-    sink = RegroupSink("out", StateCodec(), 2, 0, sent.extend)
+    sink = RegroupSink("out", StateCodec(), 2, 0, Way(sent.extend))
     rows = rows_of(["a"] * 4, [1, 2, 3, 4], [0, 1, 2, 3])
     sink.write(Rows(rows.keys, rows.times, rows.values, [5, 5, 6, 6], rows.origins))
     assert [bool(record.headers) for record in sent] == [True, False, True, False]
+
+
+def test_what_the_broker_would_refuse_is_not_sent_and_its_record_is_told() -> None:
+    def check(records: Sequence[OutRecord]) -> None:
+        if any(record.value == b"2" for record in records):
+            msg = "too much"
+            raise EncodeError(msg)
+
+    sent: list[OutRecord] = []
+    for sink in (
+        topic_sink(sent, check),
+        RegroupSink("out", StateCodec(), 2, 0, Way(sent.extend, check)),
+    ):
+        sent.clear()
+        with pytest.raises(RowError) as failed:
+            sink.write(rows_of(["a"] * 4, [1, 2, 3, 4], [0, 5, 6, 7]))
+        assert failed.value.origin == 5
+        assert [record.value for record in sent] == [b"1"]
 
 
 class Framed(msgspec.Struct):
