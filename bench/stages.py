@@ -34,6 +34,7 @@ from streamapp.transport.sqlite.log import draft
 
 if TYPE_CHECKING:
     from streamapp.core.batch import OutRecord, RecordBatch
+    from streamapp.serde.codecs import Decoded
     from streamapp.transport.broker import Broker, Reader
 
 #: Records of one fetch, as in a worker; all stages of a round work on the records of one.
@@ -95,7 +96,7 @@ class _Stream:
     """A stream whose feed is filled by hand; ``ready`` are the decoded values of its batches."""
 
     def __init__(self, app: streamapp.App, topic: Any) -> None:  # noqa: ANN401 - Faust's topic
-        self.ready: list[list[Any]] = []
+        self.ready: list[Decoded] = []
         name = topic.get_topic_name()
         self.feed = ChunkFeed(
             FeedPlan(
@@ -141,7 +142,7 @@ class _Program:
         self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         self.loop.close()
 
-    def run(self, batches: list[RecordBatch], values: list[list[Any]], agent: _Agent) -> None:
+    def run(self, batches: list[RecordBatch], values: list[Decoded], agent: _Agent) -> None:
         """Let an agent work through decoded batches."""
         stream = self.streams[agent.__name__]
         stream.ready[:] = values
@@ -182,7 +183,7 @@ def _round(program: _Program, broker: Broker, reader: Reader) -> dict[str, float
     if not batches:
         return {}
     decode = program.topic.decode_batch
-    values = watch.time("decode", lambda: [decode(batch).values for batch in batches])
+    values = watch.time("decode", lambda: [decode(batch) for batch in batches])
     watch.time("deliver", lambda: program.run(batches, values, program.read))
     watch.time("add", lambda: program.run(batches, values, program.add))
     records = watch.time("take", program.take)
