@@ -44,13 +44,16 @@ class Outbox:
             return
         self._unsent += records
         if len(self._unsent) >= _TOGETHER:
-            self._leave()
+            self._leave_if_possible()
         elif self._leaving is None:
             self._leaving = asyncio.get_running_loop().call_soon(self._leave_soon)
 
     def _leave_soon(self) -> None:
         self._leaving = None
-        # Whoever takes the rest meets the error again, and knows what to do.
+        self._leave_if_possible()
+
+    def _leave_if_possible(self) -> None:
+        # The events are finished: whoever makes the cut is told, and knows what to do.
         with suppress(StreamappError):
             self._leave()
 
