@@ -6,7 +6,7 @@ import contextlib
 from typing import Any
 
 import pytest
-from support.engine_app import Bench, running
+from support.engine_app import Bench, running, until
 
 import streamapp
 from streamapp.engine.declared import claim
@@ -59,3 +59,26 @@ def test_a_name_may_be_claimed_again_by_who_has_it() -> None:
         claim(owners, "topic t", owner)
     with pytest.raises(ConfigError, match="Agent a and Pipeline b both have topic t"):
         claim(owners, "topic t", "Pipeline b")
+
+
+async def test_an_agent_does_not_send_to_the_topic_of_another(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bench = Bench()
+    app = bench.app()
+    source, seen = app.topic("s", value_type=dict), []
+
+    def declare(agent: str, name: str) -> None:
+        @app.agent(source, name=agent)
+        async def count(stream: Any) -> None:
+            async for value in stream.group_by("k", name=name):
+                seen.append((agent, value["k"]))  # noqa: PERF401 - seen one by one
+
+    declare("a", "b-c")
+    declare("a-b", "c")
+    async with running(app):
+        told = "Agent a and Agent a-b both have topic bench-a-b-c-repartition"
+        await until(lambda: told in caplog.text)
+        bench.send("s", b'{"k":"one"}')
+        await until(lambda: bool(seen))
+    assert seen == [("a", "one")]
