@@ -114,6 +114,8 @@ NOISE = (
 
 def same(left: object, right: object) -> bool:
     """Compare by value and kind: 1, 1.0 and True differ, and so do 0.0 and -0.0."""
+    if "msgspec.msgpack.Ext object at" in repr(left):  # where it is in memory says nothing
+        return left == right
     return repr(left) == repr(right)
 
 

@@ -177,13 +177,13 @@ class SecureCluster(kafka.Cluster):
         return [message.value() or b"" for message in found]
 
     def allow(self, principal: str, rights: Iterable[Right]) -> None:
-        """Allow these operations, and no others."""
+        """Allow these operations, and no others; what stays allowed is so all the time."""
         everything = AclBindingFilter(
             ResourceType.ANY, None, ResourcePatternType.ANY, f"User:{principal}", None,
             AclOperation.ANY, AclPermissionType.ANY,
         )  # fmt: skip
-        _wait(self.admin.delete_acls([everything]).values())
-        bindings = [
+        held = {*self.admin.describe_acls(everything).result(30)}
+        wanted = {
             AclBinding(
                 kind, name.removesuffix(_ANY),
                 ResourcePatternType.PREFIXED if name.endswith(_ANY) and name != _ANY
@@ -192,9 +192,18 @@ class SecureCluster(kafka.Cluster):
             )
             for kind, name, operations in rights
             for operation in operations
+        }  # fmt: skip
+        if wanted - held:
+            _wait(self.admin.create_acls([*(wanted - held)]).values())
+        gone = [
+            AclBindingFilter(
+                acl.restype, acl.name, acl.resource_pattern_type, acl.principal, acl.host,
+                acl.operation, acl.permission_type,
+            )
+            for acl in held - wanted
         ]  # fmt: skip
-        if bindings:
-            _wait(self.admin.create_acls(bindings).values())
+        if gone:
+            _wait(self.admin.delete_acls(gone).values())
 
 
 def start(folder: Path) -> SecureCluster:

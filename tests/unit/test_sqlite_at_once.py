@@ -140,6 +140,12 @@ def test_loop_is_rung_when_there_may_be_more(broker: SqliteBroker, member: Sqlit
     assert sum(map(len, member.poll_nowait(10))) == 1
 
 
+def test_a_member_that_has_left_hands_nothing_over(member: SqliteMember) -> None:
+    """A worker that is stopped while it starts may find it so."""
+    member.leave()
+    assert member.hand_over() is None
+
+
 def test_thread_is_woken_for_changes_of_the_group(
     broker: SqliteBroker, member: SqliteMember
 ) -> None:

@@ -91,8 +91,9 @@ class SqliteMember:
         return []
 
     def hand_over(self) -> int | None:
-        """See ``RingsLoop.hand_over``."""
-        return self._bell.hand_over()
+        """See ``RingsLoop.hand_over``; ``None`` after ``leave``, which may come first at a stop."""
+        with self._polling:
+            return None if self._phase is Phase.LEFT else self._bell.hand_over()
 
     def poll_nowait(self, max_records: int) -> list[RecordBatch]:
         """See ``RingsLoop.poll_nowait``."""
