@@ -107,13 +107,15 @@ def check(broker: Broker, plan: Plan, workload: Workload) -> None:
         compare(lambda: changelog.rows(broker, plan.app), workload.totals())
 
 
-def compare(find: Callable[[], Mapping[str, int]], expected: Mapping[str, int]) -> None:
+def compare(
+    find: Callable[[], Mapping[str, int]], expected: Mapping[str, int], within_s: float = _END_S
+) -> None:
     """Look until a result is as expected: what is sent may come after the commit.
 
     Raises:
         WorkerFailedError: It is not in time.
     """
-    deadline = time.monotonic() + _END_S
+    deadline = time.monotonic() + within_s
     while (found := find()) != expected:
         if time.monotonic() > deadline:
             total = f"{len(found)} rows with {sum(found.values())} in all"
