@@ -52,16 +52,16 @@ class Outlet:
         "_name",
         "_needs_key",
         "_sticky",
+        "_tps",
         "staged",
-        "tps",
     )
 
     def __init__(self, name: str, partitions: int, limits: Limits, sticky: StickyChooser) -> None:
         self._name = name
         self._sticky = sticky
-        self.tps = tuple(TP(name, number) for number in range(partitions))
+        self._tps = tuple(TP(name, number) for number in range(partitions))
         #: What ``send`` answers, by partition.
-        self.staged = tuple(map(Staged, self.tps))
+        self.staged = tuple(map(Staged, self._tps))
         self.set_limits(limits)
 
     def set_limits(self, limits: Limits) -> None:
@@ -91,13 +91,13 @@ class Outlet:
         """
         if partition is None:
             if key is None:
-                partition = self._sticky.choose(self._name, len(self.tps))
+                partition = self._sticky.choose(self._name, len(self._tps))
             else:
-                partition = partition_for_key(key, len(self.tps))
-        elif not 0 <= partition < len(self.tps):
+                partition = partition_for_key(key, len(self._tps))
+        elif not 0 <= partition < len(self._tps):
             msg = f"Topic {self._name} has no partition {partition}"
-            raise UsageError(msg, hint=f"It has {len(self.tps)}, counted from 0")
-        record = out_record((self.tps[partition], key, value, time_ms, headers))
+            raise UsageError(msg, hint=f"It has {len(self._tps)}, counted from 0")
+        record = out_record((self._tps[partition], key, value, time_ms, headers))
         size = len(key or b"") + len(value or b"")
         is_large = size > self._most_bytes
         if headers or is_large or time_ms > self._allowed_ms or (key is None and self._needs_key):

@@ -85,11 +85,7 @@ class PipelineDriver:
                 self.changelog += changed
             if not outputs:
                 return
-            by_partition: defaultdict[TP, list[OutRecord]] = defaultdict(list)
-            for record in outputs:
-                by_partition[record.tp].append(record)
-            for tp, records in by_partition.items():
-                self._log(tp).extend(records)
+            self._deliver(outputs)
             self._work()
 
     def crash(self, *, stage: int | None = None) -> None:
@@ -110,6 +106,14 @@ class PipelineDriver:
     def table(self, name: str) -> dict[Any, Any]:
         """Return the rows of a table, as of the last commit where it is an operator's."""
         return dict(self._pipeline.app.tables[name].items())
+
+    def _deliver(self, outputs: Sequence[OutRecord]) -> None:
+        """Put records where they belong, those of a partition at once."""
+        by_partition: defaultdict[TP, list[OutRecord]] = defaultdict(list)
+        for record in outputs:
+            by_partition[record.tp].append(record)
+        for tp, records in by_partition.items():
+            self._log(tp).extend(records)
 
     def _log(self, tp: TP) -> Log:
         log = self._logs.get(tp)

@@ -110,12 +110,15 @@ class StageDriver:
     def _run(self, batch: RecordBatch) -> None:
         topic = self._topics[batch.tp.topic]
         chunk = decoded(batch, topic.decode_batch, topic.event_time, NEVER_MS)
-        work = self._works[batch.tp.partition]
         while chunk.at < chunk.end:
             first = chunk.values[chunk.at]
-            error = first.error if isinstance(first, Bad) else work.run(chunk, chunk.run(chunk.end))
+            error = first.error if isinstance(first, Bad) else self._work_on(chunk)
             if error is not None and not isinstance(error, Wait):
                 self._reject(chunk, error)
+
+    def _work_on(self, chunk: Chunk) -> Exception | None:
+        """Work on what is next of a chunk; return why its next record cannot be used."""
+        return self._works[chunk.tp.partition].run(chunk, chunk.run(chunk.end))
 
     def _reject(self, chunk: Chunk, error: Exception) -> None:
         rejects = self._rejects

@@ -68,7 +68,7 @@ def test_what_else_a_program_does_is_checked_too(
 
 
 def test_a_table_is_back_with_all_of_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results, "_END_S", 5.0)
+    monkeypatch.setattr(recovery, "_ANSWER_S", 5.0)
     with runs.place("sqlite://", {}) as here:
         assert recovery.of_log(here, "ours", Workload(2_000, 50))["records"] == 2_000
         with pytest.raises(ValueError, match="quix"):

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Literal
 
 from support.pipeline_recipes import Recipe, Session
 
-from streamapp.core.times import NEVER_MS
-from streamapp.engine.feed import decoded
-from streamapp.serde.codecs import Bad
 from streamapp.testing.stage_driver import StageDriver
 
 if TYPE_CHECKING:
-    from streamapp.core.batch import OutRecord, RecordBatch
+    from streamapp.core.batch import OutRecord
     from streamapp.engine.stage_work import StageWork
+    from streamapp.engine.work import Chunk
     from streamapp.state.memory import MemoryStore
     from streamapp.testing.pipeline_driver import PipelineDriver
 
@@ -33,23 +31,15 @@ class PieceStage(StageDriver):
 
     driver: PieceDriver | None = None
 
-    def _run(self, batch: RecordBatch) -> None:
-        topic = self._topics[batch.tp.topic]
-        chunk = decoded(batch, topic.decode_batch, topic.event_time, NEVER_MS)
-        work = self._works[batch.tp.partition]
-        while chunk.at < chunk.end:
-            first = chunk.values[chunk.at]
-            if isinstance(first, Bad):
-                self._reject(chunk, first.error)
-                continue
-            error = work.run(chunk, chunk.run(chunk.end), in_pieces=True)
-            if work.is_in_hand:
-                self._next[batch.tp] = chunk.position
-                self._go_on(work)
-                chunk.advance()
-                self._next[batch.tp] = batch.next_offset
-            if error is not None:
-                self._reject(chunk, error)
+    def _work_on(self, chunk: Chunk) -> Exception | None:
+        work = self._works[chunk.tp.partition]
+        error = work.run(chunk, chunk.run(chunk.end), in_pieces=True)
+        if work.is_in_hand:
+            self._next[chunk.tp] = chunk.position
+            self._go_on(work)
+            chunk.advance()
+            self._next[chunk.tp] = chunk.batch.next_offset
+        return error
 
     def commit(self, store: MemoryStore, silent_ms: int) -> tuple[list[OutRecord], list[OutRecord]]:
         for work in self._works.values():
@@ -83,8 +73,7 @@ class PieceDriver:
         what = next(self._plan, "nothing")
         if what == "commit":
             outputs, _ = StageDriver.commit(stage, self._driver._store, 0)
-            for record in outputs:
-                self._driver._log(record.tp).extend([record])
+            self._driver._deliver(outputs)
         if what == "crash":
             raise CrashError
 

@@ -108,14 +108,16 @@ def check(broker: Broker, plan: Plan, workload: Workload) -> None:
 
 
 def compare(
-    find: Callable[[], Mapping[str, int]], expected: Mapping[str, int], within_s: float = _END_S
+    find: Callable[[], Mapping[str, int]],
+    expected: Mapping[str, int],
+    within_s: float | None = None,
 ) -> None:
     """Look until a result is as expected: what is sent may come after the commit.
 
     Raises:
         WorkerFailedError: It is not in time.
     """
-    deadline = time.monotonic() + within_s
+    deadline = time.monotonic() + (_END_S if within_s is None else within_s)
     while (found := find()) != expected:
         if time.monotonic() > deadline:
             total = f"{len(found)} rows with {sum(found.values())} in all"
