@@ -74,7 +74,11 @@ def machine() -> dict[str, str]:
 
 def is_installed(engine: str, pythons: Mapping[str, str]) -> bool:
     """Tell whether an engine can be run."""
-    return engine in pythons or importlib.util.find_spec(ENGINES[engine][0]) is not None
+    module = ENGINES[engine][0]
+    # What is loaded may have no spec: Faust takes the place of its own module.
+    if engine in pythons or module in sys.modules:
+        return True
+    return importlib.util.find_spec(module) is not None
 
 
 def measure(plan: Plan, say: Callable[[str], None]) -> Iterator[list[Measured]]:

@@ -11,7 +11,7 @@ import pytest
 from streamapp.bench import end_to_end
 from streamapp.bench.engines import faust, ours, plain
 from streamapp.bench.program import Program
-from streamapp.bench.runs import Plan, measure
+from streamapp.bench.runs import Plan, is_installed, measure
 from streamapp.bench.scenarios import SCENARIOS, digest
 from streamapp.cli.main import main
 
@@ -31,6 +31,12 @@ def test_engines_agree_with_the_reference(engine: ModuleType, scenario: str) -> 
     program: Program = engine.make(scenario, events)
     program.work()
     assert digest(program.results()) == digest(chosen.reference(events))
+
+
+def test_an_engine_that_took_the_place_of_its_module_is_installed() -> None:
+    # ``import faust`` does so: it has no spec then, by which modules are found.
+    assert sys.modules["faust"].__spec__ is None
+    assert is_installed("faust", {})
 
 
 def test_what_an_engine_has_no_words_for_is_a_key_error() -> None:
