@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import repeat
 
 from streamapp.core.batch import TP, Headers, OutRecord, RecordBatch
 
@@ -13,8 +14,9 @@ class Log:
 
     def __init__(self, tp: TP) -> None:
         self._tp = tp
-        #: What was put in, piece by piece, and the offset at which each begins.
-        self._pieces: list[RecordBatch] = []
+        #: What was put in, piece by piece, and the offset at which each begins. Records that a
+        #: stage has sent become columns when somebody reads them: of many logs nobody does.
+        self._pieces: list[RecordBatch | Sequence[OutRecord]] = []
         self._starts: list[int] = []
         self._end = 0
 
@@ -35,50 +37,63 @@ class Log:
         if {len(keys), len(timestamps)} != {count}:
             msg = "keys and timestamps must be as many as the values"
             raise ValueError(msg)
-        self._append(timestamps, keys, [*values], None)
+        if count:
+            self._starts.append(self._end)
+            self._pieces.append(self._columns(self._end, timestamps, keys, [*values], None))
+            self._end += count
 
     def extend(self, records: Sequence[OutRecord]) -> None:
         """Append records of this partition."""
         if records:
-            _, keys, values, times, headers = zip(*records, strict=True)
-            self._append(times, keys, values, headers if any(headers) else None)
+            self._starts.append(self._end)
+            self._pieces.append(records)
+            self._end += len(records)
 
     def since(self, offset: int) -> RecordBatch | None:
         """Return the records from an offset on; ``None`` if there are none."""
         if offset >= self._end:
             return None
-        first, *later = self._pieces[bisect_right(self._starts, offset) - 1 :]
+        at = bisect_right(self._starts, offset) - 1
+        first, *later = map(self._batch, range(at, len(self._pieces)))
         rest = first.since(offset)
         return rest if rest is None or not later else rest.joined(*later)
 
-    def records(self) -> list[OutRecord]:
-        """Return all records."""
-        return [
-            OutRecord(self._tp, *record)
-            for piece in self._pieces
-            for record in zip(
-                piece.keys,
-                piece.values,
-                piece.timestamps,
-                piece.headers or [()] * len(piece),
-                strict=True,
-            )
-        ]
+    def forget(self, offset: int) -> None:
+        """Let go of the pieces that end at or before an offset."""
+        count = max(bisect_right(self._starts, offset) - (offset < self._end), 0)
+        del self._pieces[:count], self._starts[:count]
 
-    def _append(
+    def records(self) -> list[OutRecord]:
+        """Return all records that were not let go."""
+        found: list[OutRecord] = []
+        for piece in self._pieces:
+            if isinstance(piece, RecordBatch):
+                headers = piece.headers or repeat((), len(piece))
+                columns = piece.keys, piece.values, piece.timestamps, headers
+                found += map(OutRecord, repeat(self._tp), *columns)
+            else:
+                found += piece
+        return found
+
+    def _batch(self, number: int) -> RecordBatch:
+        piece = self._pieces[number]
+        if not isinstance(piece, RecordBatch):
+            _, keys, values, times, headers = zip(*piece, strict=True)
+            start = self._starts[number]
+            held = headers if any(headers) else None
+            piece = self._pieces[number] = self._columns(start, times, keys, values, held)
+        return piece
+
+    def _columns(
         self,
+        start: int,
         timestamps: Sequence[int],
         keys: Sequence[bytes | None],
         values: Sequence[bytes | None],
         headers: Sequence[Headers] | None,
-    ) -> None:
-        start, self._end = self._end, self._end + len(values)
-        if start == self._end:
-            return
-        offsets = range(start, self._end)
+    ) -> RecordBatch:
+        end = start + len(values)
         # Its size is what only bounds of queues ask for.
-        piece = RecordBatch(
-            self._tp, offsets, timestamps, keys, values, headers, self._end, size_bytes=0
+        return RecordBatch(
+            self._tp, range(start, end), timestamps, keys, values, headers, end, size_bytes=0
         )
-        self._pieces.append(piece)
-        self._starts.append(start)

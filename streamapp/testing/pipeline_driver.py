@@ -13,8 +13,8 @@ Example:
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from streamapp.core.batch import TP, OutRecord
@@ -37,13 +37,15 @@ DEAD_LETTERS = "dead-letters"
 class PipelineDriver:
     """Drives one pipeline; all of its topics have ``partitions`` partitions.
 
-    ``stats`` counts what the error policy has decided.
+    ``stats`` counts what the error policy has decided. Without ``keeps_read``, records that a stage
+    has read are gone, as from the memory of a worker: what was not committed then is lost for good.
     """
 
-    def __init__(self, pipeline: Pipeline, *, partitions: int = 1) -> None:
+    def __init__(self, pipeline: Pipeline, *, partitions: int = 1, keeps_read: bool = True) -> None:
         self.stats = FeedStats()
         self._pipeline = pipeline
         self._partitions = partitions
+        self._keeps_read = keeps_read
         self._store = MemoryStore()
         self._logs: dict[TP, Log] = {}
         #: What the last commit wrote to changelogs: one record for each changed row.
@@ -109,7 +111,11 @@ class PipelineDriver:
 
     def _deliver(self, outputs: Sequence[OutRecord]) -> None:
         """Put records where they belong, those of a partition at once."""
-        by_partition: defaultdict[TP, list[OutRecord]] = defaultdict(list)
+        tps = {*map(itemgetter(0), outputs)}
+        if len(tps) == 1:
+            self._log(*tps).extend(outputs)
+            return
+        by_partition: dict[TP, list[OutRecord]] = {tp: [] for tp in tps}
         for record in outputs:
             by_partition[record.tp].append(record)
         for tp, records in by_partition.items():
@@ -124,6 +130,8 @@ class PipelineDriver:
     def _work(self) -> None:
         for stage in self._stages:
             stage.work(self._logs)
+        for stage in () if self._keeps_read else self._stages:
+            stage.forget_read(self._logs)
 
 
 def _counts(plans: Sequence[StagePlan], partitions: int) -> Mapping[str, int]:

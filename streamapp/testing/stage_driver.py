@@ -85,6 +85,12 @@ class StageDriver:
                 self._next[tp] = batch.next_offset
                 self._run(batch)
 
+    def forget_read(self, logs: Mapping[TP, Log]) -> None:
+        """Let go of the records that were worked on."""
+        for tp, reached in self._next.items():
+            if tp in logs:
+                logs[tp].forget(reached)
+
     def commit(self, store: MemoryStore, silent_ms: int) -> tuple[list[OutRecord], list[OutRecord]]:
         """Bring everything to a commit and make it.
 

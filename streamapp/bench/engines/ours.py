@@ -112,7 +112,7 @@ def make(scenario: str, events: list[bytes]) -> Program:
     """Return the pipeline over the events, in a process that is set up like a worker."""
     settle_collector()
     app = streamapp.App("bench", broker="memory://bench", store="memory://")
-    driver = PipelineDriver(declare(app, scenario, "events"))
+    driver = PipelineDriver(declare(app, scenario, "events"), keeps_read=False)
 
     def work() -> None:
         for number, start in enumerate(range(0, len(events), _FETCH), 1):
