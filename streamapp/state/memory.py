@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import zlib
 from bisect import bisect_left, insort
+from itertools import islice
 from threading import Lock
-from typing import TYPE_CHECKING, Final
+from types import NoneType
+from typing import TYPE_CHECKING, Final, cast
 
 import msgspec
 
@@ -80,12 +82,17 @@ class MemoryStore:
         """Write all changes as one atomic step; see ``Store.apply``."""
         with self._guard:
             self._check_open()
-            written = {key: value for key, value in changes.items() if value is not None}
-            new = [key for key in written if key not in self._rows]
-            gone = [k for k, v in changes.items() if v is None and k in self._rows]
-            self._rows.update(written)
+            rows = self._rows
+            written = cast("Mapping[bytes, bytes]", changes)
+            if NoneType in {*map(type, changes.values())}:
+                written = {key: value for key, value in changes.items() if value is not None}
+            gone = [key for key in changes.keys() - written.keys() if key in rows]
+            before = len(rows)
+            rows.update(written)
+            # What a dict did not have is at its end now.
+            new = [*islice(reversed(rows), len(rows) - before)]
             for key in gone:
-                del self._rows[key]
+                del rows[key]
             self._note_keys(new, gone)
 
     def scan(
