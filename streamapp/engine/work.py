@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from itertools import accumulate, chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from streamapp.core.int_columns import greatest
 from streamapp.serde.codecs import Bad
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from streamapp.core.batch import TP, RecordBatch
 
 
+#: Records from one question for the event time to the next from which on those between are passed
+#: over at once.
+_FAR: Final = 64
+
+
 class Chunk:
     """A run of records of one partition.
 
@@ -32,8 +37,8 @@ class Chunk:
     """
 
     __slots__ = (
-        "_ends", "_failed_at", "_running", "at", "batch", "end", "failures", "given", "has_bad",
-        "start_ms", "times", "values",
+        "_ends", "_failed_at", "_peak_at", "_peak_ms", "_running", "at", "batch", "end", "failures",
+        "given", "has_bad", "start_ms", "times", "values",
     )  # fmt: skip
 
     def __init__(
@@ -52,7 +57,10 @@ class Chunk:
         self.start_ms = start_ms
         #: Event time of each record: by default its timestamp. ``NEVER_MS``: it has none.
         self.times: Sequence[int] = batch.timestamps if times is None else times
+        #: The event time at each record, for whom asks record by record; and at the one that was
+        #: asked for last by whom asks in strides.
         self._running: list[int] | None = None
+        self._peak_at, self._peak_ms = -1, start_ms
         self.values = values
         self.at = 0
         self.given = 0
@@ -95,9 +103,16 @@ class Chunk:
 
     def time_at(self, index: int) -> int:
         """Return the event time of the partition at a record; -1 is before the first."""
+        if index == self._peak_at:
+            return self._peak_ms
         if self._running is None:
-            if index == len(self.times) - 1:
-                return max(self.start_ms, greatest(self.times))
+            behind = index - self._peak_at
+            if behind >= _FAR or index == len(self.times) - 1:
+                if behind < 0:
+                    self._peak_at, self._peak_ms = -1, self.start_ms
+                passed = self.times[self._peak_at + 1 : index + 1]
+                self._peak_at, self._peak_ms = index, max(self._peak_ms, greatest(passed))
+                return self._peak_ms
             self._running = list(accumulate(self.times, max, initial=self.start_ms))
         return self._running[index + 1]
 
@@ -143,6 +158,7 @@ class Chunk:
         self.at, self.given, self.end = 0, self.given - done, self.end - done
         self._ends = [end - done for end in self._ends]
         self._running, self._failed_at = None, self._failed_at - done
+        self._peak_at, self._peak_ms = -1, self.start_ms
         return dropped
 
     def fail(self) -> int:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from array import array
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.feeds import batch
 
 from streamapp.core.batch import TP, OutRecord
@@ -314,6 +317,35 @@ def test_chunk_with_times_of_its_own_leaves_the_timestamps_alone() -> None:
     chunk.extend([Chunk(batch(2, [3], times=[70]), [3], 7, [6])])
     assert (list(chunk.times), chunk.time_at(2)) == ([7, NEVER_MS, 6], 7)
     assert list(chunk.batch.timestamps) == [50, 60, 70]
+
+
+@given(
+    st.lists(st.integers(-9, 999), min_size=1, max_size=400),
+    st.booleans(),
+    st.lists(st.integers(-1, 399), max_size=12),
+    st.data(),
+)
+def test_the_time_at_a_record_is_the_greatest_so_far(
+    times: list[int], is_array: bool, questions: list[int], data: st.DataObject
+) -> None:
+    count = len(times)
+    column = array("q", times) if is_array else times
+    chunk = Chunk(batch(0, [1] * count), [1] * count, 5, column)
+    gone = 0
+    for asked in questions:
+        at = min(asked, len(times) - 1)
+        assert chunk.time_at(at - gone) == max([5, *times[: at + 1]])
+        what = data.draw(st.sampled_from(("", "extend", "drop")))
+        if what == "extend":
+            chunk.extend([Chunk(batch(len(times), [1]), [1], 0, [times[0] * 2])])
+            times = [*times, times[0] * 2]
+        elif what == "drop" and at - gone >= 0:
+            # Nobody asks for what was dropped.
+            chunk.at = chunk.given = at - gone
+            gone += len(chunk.drop_done() or ())
+            break
+    rest = range(gone, len(times))
+    assert [chunk.time_at(at - gone) for at in rest] == [max([5, *times[: a + 1]]) for a in rest]
 
 
 def test_failures_count_in_a_row_only() -> None:
