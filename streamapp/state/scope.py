@@ -14,12 +14,12 @@ nobody, and the result equals some order of whole events. Never blocks, knows no
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
-from itertools import repeat
-from typing import TYPE_CHECKING, Protocol
+from itertools import filterfalse, repeat
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from streamapp.state.rows import MISSING
 
@@ -64,6 +64,18 @@ class Instant:
 
 _NO_SOURCE = Instant()
 
+#: How a row was before a write: its shard and key, the held value, whether it was dirty.
+_Row = tuple["Shard", Hashable, object, bool]
+
+
+class _Rows(NamedTuple):
+    """How many rows were before they were written at once; ``fresh`` were not dirty."""
+
+    shard: Shard
+    rows: Mapping[Hashable, object]
+    before: Sequence[object]
+    fresh: Collection[Hashable]
+
 
 class EventScope:
     """The effects of one event until it is finished or undone; reused for the next event.
@@ -90,7 +102,7 @@ class EventScope:
         self.held: list[Shard] = []
         self.tracks_always = tracks_always
         self.tracked = tracks_always
-        self.undo_list: list[tuple[Shard, Hashable, object, bool]] = []
+        self.undo_list: list[_Row | _Rows] = []
         self._overlay: dict[tuple[Shard, Hashable], object] = {}
         self._reads: dict[tuple[Shard, Hashable], object] = {}
         self._seen: list[tuple[Shard, int]] = []
@@ -158,8 +170,9 @@ class EventScope:
             self._overlay.update(((shard, key), value) for key, value in rows.items())
             return
         self._hold(shard)
-        before = map(shard.live.get, rows, repeat(MISSING))
-        self.undo_list += zip(repeat(shard), rows, before, map(shard.dirty.__contains__, rows))
+        before = [*map(shard.live.get, rows, repeat(MISSING))]
+        fresh = {*filterfalse(shard.dirty.__contains__, rows)}
+        self.undo_list.append(_Rows(shard, rows, before, fresh))
         shard.write_many(rows)
 
     def watch(self, shard: Shard) -> dict[Hashable, object]:
@@ -174,7 +187,7 @@ class EventScope:
     def before(self, shard: Shard) -> dict[Hashable, tuple[object, bool]]:
         """Return ``{key: (value before this event, was dirty then)}`` of a held shard."""
         begun: dict[Hashable, tuple[object, bool]] = {}
-        for of, key, value, was_dirty in self.undo_list:
+        for of, key, value, was_dirty in self._written():
             if of is shard:
                 begun.setdefault(key, (value, was_dirty))
         return begun
@@ -195,7 +208,7 @@ class EventScope:
 
     def undo(self) -> None:
         """Take all effects back, as if the event had not begun. Safe to repeat."""
-        for shard, key, value, was_dirty in reversed(self.undo_list):
+        for shard, key, value, was_dirty in reversed([*self._written()]):
             shard.restore(key, value, was_dirty=was_dirty)
         self.undo_list.clear()
         self.outputs.clear()
@@ -224,12 +237,21 @@ class EventScope:
         """
         used = (shard for shard in self.held if shard.touched == self.serial)
         self._seen.extend((shard, shard.changes) for shard in used)
-        for shard, key, value, was_dirty in reversed(self.undo_list):
+        for shard, key, value, was_dirty in reversed([*self._written()]):
             self._overlay.setdefault((shard, key), shard.live[key])
             shard.restore(key, value, was_dirty=was_dirty)
         self.undo_list.clear()
         self.let_go()
         self.tracked = self.tracks_always = True
+
+    def _written(self) -> Iterator[_Row]:
+        """Iterate over the rows of the undo list, oldest first."""
+        for entry in self.undo_list:
+            if isinstance(entry, _Rows):
+                for key, value in zip(entry.rows, entry.before, strict=True):
+                    yield entry.shard, key, value, key not in entry.fresh
+            else:
+                yield entry
 
     def _hold(self, shard: Shard) -> None:
         if shard.owner is not self:

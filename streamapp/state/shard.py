@@ -11,9 +11,9 @@ that did.
 from __future__ import annotations
 
 import heapq
-import operator
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from streamapp.errors import StateError
@@ -78,8 +78,8 @@ class Shard:
     """One partition of one table. Called by the event loop only; see the module's invariants."""
 
     __slots__ = (
-        "_budget", "_codec", "_store", "changes", "dirty", "live", "old", "owner", "partition",
-        "partitions", "pending", "prefix", "staged", "table", "touched",
+        "_budget", "_codec", "_pending_is", "_store", "changes", "dirty", "live", "old", "owner",
+        "partition", "partitions", "pending", "prefix", "staged", "table", "touched",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - what a shard is made of
@@ -101,6 +101,8 @@ class Shard:
         self.old: dict[Hashable, object] = {}
         self.dirty: set[Hashable] = set()
         self.pending: dict[bytes, bytes | None] = {}
+        #: What one ``take`` returned, if all that is pending is of it.
+        self._pending_is: dict[bytes, bytes | None] | None = None
         #: Rows of an operator or of results that the next commit takes as they are.
         self.staged: dict[bytes, bytes | None] = {}
         self.owner: EventScope | None = None
@@ -133,13 +135,19 @@ class Shard:
     def write_many(self, rows: Mapping[Hashable, object]) -> None:
         """Set the held values of many rows; as ``write`` for each."""
         live = self.live
-        sizes = [(key, live.get(key, MISSING)) for key, value in rows.items()
-                 if key not in live or type(value) is Packed]  # fmt: skip
+        resized = []
+        if Packed in {*map(type, rows.values())}:
+            resized = [(key, live[key]) for key in rows if key in live]
+        known = len(live)
         live.update(rows)
         self.dirty.update(rows)
         self.changes += len(rows)
-        for key, before in sizes:
+        # What a dict did not have is at its end now; accounting may begin another one.
+        new = [*islice(reversed(live), len(live) - known)]
+        for key, before in resized:
             self.account(key, before, rows[key])
+        for key in new:
+            self.account(key, MISSING, rows[key])
 
     @property
     def is_in_use(self) -> bool:
@@ -178,6 +186,7 @@ class Shard:
                 value = self.live[key] if value is MISSING else value
                 changes[self.raw_key(key)] = self._codec.pack(value)
         self.dirty = set(begun)
+        self._pending_is = None if self.pending else changes
         self.pending.update(changes)
         return changes
 
@@ -216,8 +225,7 @@ class Shard:
     def flushed(self, changes: dict[bytes, bytes | None]) -> None:
         """Forget pending rows that the store has now, unless they were written again."""
         pending = self.pending
-        held = map(pending.get, changes)
-        if len(changes) == len(pending) and all(map(operator.is_, held, changes.values())):
+        if changes is self._pending_is:
             pending.clear()
             return
         for key, value in changes.items():
@@ -309,18 +317,6 @@ def memory_key(key: Hashable) -> Hashable:
     ordered bytes, in a tuple so that they cannot be taken for a ``bytes`` key.
     """
     return key if type(key) in PLAIN_KEYS else (encode_key(key),)
-
-
-def check_keys(keys: Collection[Hashable]) -> None:
-    """Refuse keys, as memory holds them, that the commit could not write.
-
-    Raises:
-        EncodeError: A text is no valid Unicode.
-    """
-    texts = [key for key in keys if type(key) is str]
-    if not "".join(texts).isascii():
-        for text in texts:
-            encode_key(text)
 
 
 def memory_key_of(raw: bytes) -> Hashable:

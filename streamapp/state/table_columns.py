@@ -20,7 +20,7 @@ from streamapp.serde.ordered_keys import PLAIN_KEYS
 from streamapp.serde.strict_json import json_lines
 from streamapp.state.rows import KEY_ROOM, Packed
 from streamapp.state.scope import current_scope
-from streamapp.state.shard import check_keys, memory_key
+from streamapp.state.shard import memory_key
 
 if TYPE_CHECKING:
     from streamapp.core.aggregates.inputs import Ints
@@ -70,13 +70,14 @@ class WritesColumns(MutableMapping[Any, Any]):
                 self[key] += amount
             return
         sums: dict[Hashable, Any] = {}
-        seen, held_by = sums.get, self._live_rows().get
+        held_by = self._live_rows().get
         for key, amount in zip(names, each, strict=False):
-            held = seen(key)
-            if held is None:
-                held = held_by(key)
-                if type(held) is not int and type(held) is not float:
-                    held = self[key]
+            if key in sums:
+                sums[key] += amount
+                continue
+            held = held_by(key)
+            if type(held) is not int and type(held) is not float:
+                held = self[key]
             sums[key] = held + amount
         self._put_many(sums)
 
@@ -129,11 +130,10 @@ class WritesColumns(MutableMapping[Any, Any]):
         ]
 
     def _put_many(self, rows: dict[Hashable, Any]) -> None:
-        """Do ``table[key] = value`` for each."""
+        """Do ``table[key] = value`` for each; all of these rows were read, so their keys can be."""
         scope = current_scope.get()
         if scope is None:
             raise self._not_in_an_event("written")  # noqa: EM101 - a word, not a message
-        check_keys(rows)
         if not self.codec.may_share(rows.values()):
             rows = self._packed_many(rows) or {
                 key: self._held(key, value, scope) for key, value in rows.items()

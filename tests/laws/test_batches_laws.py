@@ -22,6 +22,7 @@ from streamapp.engine.batch import Batch, Origin, Schema
 from streamapp.engine.chunk_feed import ChunkFeed
 from streamapp.engine.policy import ErrorPolicy
 from streamapp.engine.window_feed import WindowFeed
+from streamapp.errors import InputError
 from streamapp.state.scope import EventScope, Instant, Outcome, current_scope
 
 #: Rows of a table are told apart by type, too; a dict takes the first three for one.
@@ -105,6 +106,17 @@ class Twins:
     def assert_same(self) -> None:
         ours, single = (repr([*bench.table.items()]) for bench in (self.ours, self.single))
         assert ours == single
+
+
+@pytest.mark.parametrize("tracked", [False, True])
+def test_a_key_that_cannot_be_stored_is_refused_and_nothing_is_written(*, tracked: bool) -> None:
+    twins = Twins(default=int)
+    with pytest.raises(InputError, match="not valid Unicode"):
+        twins.event(lambda table: table.add(["a", "\ud800"], [1, 1]), tracked=tracked)
+    orders, grown = batch_of([Order("\ud800", 1.0)]), {"n": streamapp.count()}
+    with pytest.raises(InputError, match="not valid Unicode"):
+        twins.event(lambda table: table.aggregate(orders, "user", **grown), tracked=tracked)
+    twins.assert_same()
 
 
 steps = st.sampled_from(("", "cut", "reopen", "rotate", "fail"))
