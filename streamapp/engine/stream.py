@@ -99,7 +99,7 @@ class Stream(faust.Stream):
                 for value, i in zip(values, places, strict=True)
             ]
 
-    async def batches(self, max_rows: int = 5_000, within: Any = 0) -> AsyncIterator[Batch]:
+    async def batches(self, max_rows: int = 20_000, within: Any = 0) -> AsyncIterator[Batch]:
         """Iterate over batches of up to ``max_rows`` records of one partition, as columns.
 
         A batch takes effect as one, like a list of ``take``. If it fails it is undone and handed
