@@ -173,6 +173,9 @@ def freeze_between_writes(run: Run, worker: Running) -> None:
     with (run.folder / "bus" / "write.lock").open("rb") as file:
         while True:
             worker.send(signal.SIGSTOP)
+            # A thread that waits for the lock may still get it on its way to a stop.
+            while not is_stopped(worker):
+                time.sleep(0.001)
             until = time.monotonic() + 0.2
             while time.monotonic() < until:
                 try:
@@ -184,6 +187,20 @@ def freeze_between_writes(run: Run, worker: Running) -> None:
                     return
             worker.send(signal.SIGCONT)
             time.sleep(0.01)  # for another moment of its life
+
+
+def is_stopped(worker: Running) -> bool:
+    """Tell whether no thread of a worker runs any more; on Linux, elsewhere soon after a signal."""
+    tasks = Path(f"/proc/{worker.pid}/task")
+    if not tasks.exists():
+        time.sleep(0.05)
+        return True
+    try:
+        stats = [stat.read_text() for stat in tasks.glob("*/stat")]
+    except (FileNotFoundError, ProcessLookupError):
+        return False  # a thread has ended meanwhile
+    # The state stands behind the name, which may hold whatever a name holds; Z is of the dead.
+    return all(stat.rpartition(")")[2].split()[0] in "TtZ" for stat in stats)
 
 
 def wait_for_owners_of(run: Run, worker: Running) -> None:
