@@ -50,11 +50,6 @@ class Places:
 
     def _find(self, keys: Sequence[Hashable]) -> None:
         raws = self._encode(keys)
-        if len(self._tps) == 1:
-            (only,) = self._tps
-            places = [(None, None) if raw is None else (only, raw) for raw in raws]
-            self._known.update(zip(keys, places, strict=True))
-            return
         there = [raw for raw in raws if raw is not None]
         numbers = iter(partitions_for_keys(there, len(self._tps)))
         for key, raw in zip(keys, raws, strict=True):

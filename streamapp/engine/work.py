@@ -108,8 +108,6 @@ class Chunk:
         if self._running is None:
             behind = index - self._peak_at
             if behind >= _FAR or index == len(self.times) - 1:
-                if behind < 0:
-                    self._peak_at, self._peak_ms = -1, self.start_ms
                 passed = self.times[self._peak_at + 1 : index + 1]
                 self._peak_at, self._peak_ms = index, max(self._peak_ms, greatest(passed))
                 return self._peak_ms

@@ -83,10 +83,10 @@ class MemoryStore:
         with self._guard:
             self._check_open()
             rows = self._rows
-            written = cast("Mapping[bytes, bytes]", changes)
+            written, gone = cast("Mapping[bytes, bytes]", changes), list[bytes]()
             if NoneType in {*map(type, changes.values())}:
                 written = {key: value for key, value in changes.items() if value is not None}
-            gone = [key for key in changes.keys() - written.keys() if key in rows]
+                gone = [key for key, value in changes.items() if value is None and key in rows]
             before = len(rows)
             rows.update(written)
             # What a dict did not have is at its end now.

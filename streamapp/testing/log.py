@@ -38,16 +38,12 @@ class Log:
             msg = "keys and timestamps must be as many as the values"
             raise ValueError(msg)
         if count:
-            self._starts.append(self._end)
-            self._pieces.append(self._columns(self._end, timestamps, keys, [*values], None))
-            self._end += count
+            self._append(self._columns(self._end, timestamps, keys, [*values], None))
 
     def extend(self, records: Sequence[OutRecord]) -> None:
         """Append records of this partition."""
         if records:
-            self._starts.append(self._end)
-            self._pieces.append(records)
-            self._end += len(records)
+            self._append(records)
 
     def since(self, offset: int) -> RecordBatch | None:
         """Return the records from an offset on; ``None`` if there are none."""
@@ -74,6 +70,11 @@ class Log:
             else:
                 found += piece
         return found
+
+    def _append(self, piece: RecordBatch | Sequence[OutRecord]) -> None:
+        self._starts.append(self._end)
+        self._pieces.append(piece)
+        self._end += len(piece)
 
     def _batch(self, number: int) -> RecordBatch:
         piece = self._pieces[number]

@@ -13,8 +13,8 @@ Example:
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from streamapp.core.batch import TP, OutRecord
@@ -111,11 +111,7 @@ class PipelineDriver:
 
     def _deliver(self, outputs: Sequence[OutRecord]) -> None:
         """Put records where they belong, those of a partition at once."""
-        tps = {*map(itemgetter(0), outputs)}
-        if len(tps) == 1:
-            self._log(*tps).extend(outputs)
-            return
-        by_partition: dict[TP, list[OutRecord]] = {tp: [] for tp in tps}
+        by_partition: defaultdict[TP, list[OutRecord]] = defaultdict(list)
         for record in outputs:
             by_partition[record.tp].append(record)
         for tp, records in by_partition.items():
