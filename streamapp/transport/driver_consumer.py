@@ -95,12 +95,17 @@ class Consumer(FaustConsumer):
             for topic in topics
             for partition in range(self.transport.topics.get(topic) or 0)
         }
+        taken = self._buffers.positions
+        await self._unsubscribe()
         self._assignment = tps
+        # Faust's conductor would know partition 0 alone, and end at a record of another one: an
+        # answer sent before its client had declared the topic made one of several partitions.
+        await self.app.topics.on_partitions_assigned(tps)
         self._reader = self._broker.reader()
         self._start_pump(self._reader)
         # From the start on by default: an answer may have come before its reader.
         ranges = await self._ranges(tps)
-        await self._seek_all({tp: self._initial(ranges[tp]) for tp in tps})
+        await self._seek_all({tp: taken.get(TP(*tp), self._initial(ranges[tp])) for tp in tps})
 
     def _start_pump(self, source: Member | Reader) -> None:
         self._pump = Pump(source, self._deliver, self._on_pump_failed)

@@ -143,23 +143,6 @@ async def test_state_is_recovered_by_a_new_app(broker_url: str, tmp_path: Path) 
         assert sums[-1] == total
 
 
-async def test_agent_answers_a_client(broker_url: str, tmp_path: Path) -> None:
-    (tmp_path / "data").mkdir()
-    server, client = (new_app(broker_url, tmp_path / "data") for _ in range(2))
-
-    async def double(stream: faust.Stream[int]) -> AsyncIterator[int]:
-        async for number in stream:
-            yield 2 * number
-
-    asked = client.agent(client.topic("asked", value_type=int))(double)
-    server.agent(server.topic("asked", value_type=int))(double)
-    async with server:
-        try:
-            assert await asyncio.wait_for(asked.ask(21), DEADLINE_S) == 42
-        finally:
-            await client.stop()
-
-
 def committed(broker: Broker, group: str, topic: str) -> int:
     tps = [TP(topic, p) for p in range(4)]
     return sum(position.offset for position in broker.committed(group, tps).values())
