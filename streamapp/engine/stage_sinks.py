@@ -96,9 +96,10 @@ class TopicSink:
 
     def _records(self, rows: Rows) -> list[OutRecord]:
         data = self._topic.encode_many("value", rows.values)
-        places = self._places.of(rows.keys)
-        tps = [tp or self._anywhere() for tp, _ in places]
-        records = out_records(tps, [raw for _, raw in places], data, rows.times)
+        tps, keys = self._places.of(rows.keys)
+        if not all(tps):
+            tps = [tp or self._anywhere() for tp in tps]
+        records = out_records(cast("Sequence[TP]", tps), keys, data, rows.times)
         self._way.check(records)
         return records
 
@@ -133,12 +134,12 @@ class RegroupSink:
 
     def _records(self, rows: Rows) -> list[OutRecord]:
         data = self._codec.encode_many(rows.values)
-        places: Any = self._places.of(rows.keys)  # each has a key
+        tps: Any
+        tps, keys = self._places.of(rows.keys)  # each has a key
         # A copy: after a refusal nobody has been told.
         told, records = [*self._told], []
-        for (tp, raw), value, time_ms, mark in zip(
-            places, data, rows.times, rows.marks, strict=True
-        ):
+        columns = zip(tps, keys, data, rows.times, rows.marks, strict=True)
+        for tp, raw, value, time_ms, mark in columns:
             headers: Headers = ()
             if mark > told[tp.partition]:
                 told[tp.partition] = mark
