@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 if TYPE_CHECKING:
     from streamapp.core.windows import IntArray
@@ -24,6 +24,8 @@ def ints(numbers: Sequence[object]) -> array[int]:
         TypeError: One is no whole number (a ``bool`` is one here).
         OverflowError: One does not fit 64 bits.
     """
+    if len(numbers) >= _MANY and {*map(type, numbers)} == {int}:
+        return of_numpy(as_numpy(cast("Sequence[int]", numbers)))  # in half of the time
     return array("q", numbers)  # type: ignore[arg-type] # what else there is, it refuses
 
 
