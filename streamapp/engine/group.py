@@ -333,6 +333,7 @@ class GroupFollower:
         """Drop what is not committed, and what waits for the store: it is in the changelog."""
         await self._engine.committer.reset()
         self._engine.keeper.detach()
+        self._clock.forget()
 
     def _let_go(self, tps: Iterable[TP]) -> None:
         for feed in (*self._engine.subscriptions, self._engine.timers):

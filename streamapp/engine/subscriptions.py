@@ -112,17 +112,21 @@ class Subscriptions:
         return feed
 
     def streams_of(self, task: asyncio.Task[Any] | None) -> list[Stream]:
-        """Return the streams that a task iterates over, the latest last."""
+        """Return the streams that a task and its children iterate over, the latest last."""
         return list(self._streams.get(task, ())) if task is not None else []
 
     def note_reader(self, stream: Stream, feed: Feed) -> None:
         """Note that the running task begins to iterate over a stream."""
-        task = asyncio.current_task()
+        task = stream.reader = asyncio.current_task()
         if task is None:
             return
-        others = [other for other in self.streams_of(task) if other is not stream]
-        self._streams[task] = [*others, stream]
-        if _supervised.get() is task and task not in feed.tasks:
+        agent = _supervised.get()
+        others = [other for other in self.streams_of(agent or task) if other is not stream]
+        self._streams[agent or task] = [*others, stream]
+        if agent is not None and agent not in feed.agents:
+            feed.agents.add(agent)
+            agent.add_done_callback(feed.agents.discard)
+        if agent is task and task not in feed.tasks:
             feed.tasks.add(task)
             task.add_done_callback(feed.tasks.discard)
 
@@ -201,19 +205,39 @@ def _begin_anew(streams: list[Stream]) -> bool:
     if not any(asked) or task.cancelling():
         return False
     for stream in streams:
-        stream.hand_back()
+        if not goes_on(stream):
+            stream.hand_back()
     return True
 
 
 async def fail_in_hand(streams: list[Stream], exc: Exception) -> bool:
-    """Let the event in hand of the latest stream that has one meet its policy.
+    """Let the event in hand of a stream meet its policy: of whose reader has failed, or the latest.
 
-    Events of other streams that the work has in hand are undone and handed out again.
+    Events of other streams that the work has in hand are undone and handed out again, unless a
+    child task still works on them.
     """
     has_failed = False
-    for stream in reversed(streams):
-        if has_failed:
+    latest_first = [*reversed(streams)]
+    for stream in sorted(latest_first, key=lambda stream: _own_error(stream) is None):
+        if goes_on(stream):
+            continue
+        if has_failed or (stream.reader is not None and stream.reader.cancelled()):
             stream.hand_back()
         else:
-            has_failed = await stream.fail(exc)
+            has_failed = await stream.fail(_own_error(stream) or exc)
     return has_failed
+
+
+def goes_on(stream: Stream) -> bool:
+    """Tell whether a child of the running task reads the stream, and has not ended."""
+    reader = stream.reader
+    return reader is not None and reader is not asyncio.current_task() and not reader.done()
+
+
+def _own_error(stream: Stream) -> Exception | None:
+    """Return what has ended the child task that read the stream."""
+    reader = stream.reader
+    if reader is None or not reader.done() or reader.cancelled():
+        return None
+    error = reader.exception()
+    return error if isinstance(error, Exception) else None
