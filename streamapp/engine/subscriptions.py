@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 
 from faust.agents.agent import current_agent
 
+from streamapp.core.positions import Place, Progress, progress_of
 from streamapp.engine.chunk_feed import ChunkFeed
 from streamapp.engine.feed import Feed, FeedPlan
 from streamapp.engine.policy import ErrorPolicy
@@ -48,6 +49,8 @@ class Subscriptions:
         self.paused: set[TP] = set()
         self.on_change: Callable[[], None] = lambda: None
         self._feeds: dict[tuple[str, tuple[str, ...]], Feed] = {}
+        #: Feeds of agents that have returned: only their positions count.
+        self.ended: list[Feed] = []
         self._streams: WeakKeyDictionary[asyncio.Task[Any], list[Stream]] = WeakKeyDictionary()
         self._numbers = count(1)
         self._gate = gate
@@ -135,17 +138,39 @@ class Subscriptions:
         """Names of all topics that are read."""
         return {topic for feed in self._feeds.values() for topic in feed.plan.topics}
 
-    def readers(self, topic: str) -> list[Feed]:
-        """Return the feeds of a topic."""
-        return [feed for feed in self._feeds.values() if topic in feed.plan.topics]
+    def readers(self, topic: str, *, also_ended: bool = False) -> list[Feed]:
+        """Return the feeds of a topic, also those of agents that have returned if asked to."""
+        feeds = [*self._feeds.values(), *(self.ended if also_ended else ())]
+        return [feed for feed in feeds if topic in feed.plan.topics]
+
+    def progress(self, tp: TP) -> Progress | None:
+        """Return how far the agents are in a partition; ``None`` if nobody reads it."""
+        agents: dict[str, Place] = {}
+        for feed in self.readers(tp.topic):
+            if feed.owns(tp):
+                place = feed.place(tp)
+                known = agents.setdefault(feed.name, place)
+                # One agent may read a topic twice (alone, and with others): its slower stream
+                # counts.
+                if place.offset < known.offset:
+                    agents[feed.name] = place
+        if not agents:
+            return None
+        slowest = min(place.offset for place in agents.values())
+        for feed in self.ended:
+            # An agent that has returned waits for nobody, and does not read again what it has read.
+            if feed.owns(tp) and feed.position(tp) > slowest:
+                agents.setdefault(feed.name, feed.place(tp))
+        return progress_of(agents)
 
     def __iter__(self) -> Iterator[Feed]:
         """Iterate over all feeds."""
         return iter(tuple(self._feeds.values()))
 
     def discard(self, feed: Feed) -> None:
-        """Forget a feed whose agent has ended for good: it holds no position back any more."""
+        """Take a feed away whose agent has ended for good: it holds no position back any more."""
         self._feeds = {key: value for key, value in self._feeds.items() if value is not feed}
+        self.ended.append(feed)
 
     def _partitions_of(self, topic: str) -> int:
         return self.counts[topic]

@@ -81,6 +81,38 @@ async def test_agent_that_reads_nothing_harms_nobody(
     assert "stub has ended and read nothing: write `async for" in caplog.text
 
 
+async def test_agent_that_has_returned_does_not_read_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamapp.engine.group._LAST_DRAIN_S", 0.1)
+    bench.send("in", *NUMBERS)
+    for has_restarted in (False, True):
+        app = bench.app()
+        topic = app.topic("in", value_type=int)
+        some, every = app.Table("some", default=int), app.Table("every", default=int)
+
+        @app.agent(topic, name="first")
+        async def first(stream: Any, some: Any = some) -> None:
+            async for number in stream:
+                some[number] += 1
+                if number in {9, 19}:
+                    break
+
+        @app.agent(topic, name="slow")
+        async def slow(stream: Any, every: Any = every, waits: bool = not has_restarted) -> None:
+            async for number in stream:
+                if waits and number == 5:
+                    await asyncio.sleep(3600)
+                every[number] += 1
+
+        async with running(app):
+            expected = 100 if has_restarted else 5
+            await until(lambda expected=expected: bench.position("in") == expected)
+            await until(lambda first=first: first.condition == "completed")
+    assert [*bench.rows("some").values()] == [b"1"] * 20
+    assert [*bench.rows("every").values()] == [b"1"] * 100
+
+
 # --- a loop in a child task ----------------------------------------------------------------------
 
 
