@@ -90,6 +90,10 @@ def test_overlap_of_conditions() -> None:
         ('cpu{ host = "a" , zone = "" }', {"host": "a"}, True),
         ('cpu{path="a\\"}b"}', {"path": 'a"}b'}, True),
         ('cpu{host="a.c"}', {"host": "abc"}, False),
+        (r'cpu{page=~"/item/\d+"}', {"page": "/item/42"}, True),
+        (r'cpu{page=~"/item/\\d+"}', {"page": "/item/42"}, True),
+        (r'cpu{page=~"/a\.html"}', {"page": "/aXhtml"}, False),
+        (r'cpu{path="C:\\new\dir"}', {"path": r"C:\new\dir"}, True),
     ],
 )
 def test_selectors(text: str, labels: dict[str, str], expected: bool) -> None:
