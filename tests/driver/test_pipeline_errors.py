@@ -66,3 +66,45 @@ def test_key_whose_function_raises_stop_iteration_is_a_bad_record(size: int) -> 
     put(driver, XS, size)
     assert rows(driver) == [n for n in range(200) if n % 50]
     assert driver.stats.dead_letters == 4
+
+
+def appended(state: list[Any], value: dict[str, Any]) -> list[Any]:
+    state.append(value["n"])
+    return state
+
+
+def summed(state: int, value: dict[str, Any]) -> int:
+    return state + value["m"]
+
+
+SPECS = {
+    "tumbling": streamapp.tumbling(1),
+    "hopping": streamapp.hopping(2, 1),
+    "session": streamapp.session(1),
+    "sliding": streamapp.sliding(1),
+    "count": streamapp.count_window(2),
+}
+
+
+@pytest.mark.parametrize("size", [1, 100])
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
+def test_record_that_fails_in_one_aggregate_is_in_none(spec: Any, size: int) -> None:
+    """The first one has changed its state when the second one fails."""
+
+    def run(values: list[Any]) -> tuple[list[Any], int]:
+        driver = driven(
+            lambda flow: (
+                flow.window(spec)
+                .aggregate(
+                    all=streamapp.aggregate(list, appended, lambda a, b: a + b, list),
+                    sum=streamapp.aggregate(int, summed, lambda a, b: a + b, lambda s: s),
+                )
+                .to(topic="out")
+            )
+        )
+        put(driver, values, size)
+        return rows(driver), driver.stats.dead_letters
+
+    good = [{"n": n, "m": 1, "ts": ts} for n, ts in ((1, 1), (3, 3), (4, 4), (9, 9_000))]
+    bad = {"n": 2, "m": "x", "ts": 2}
+    assert run([good[0], bad, *good[1:3], {**bad, "ts": 5}, good[3]]) == (run(good)[0], 2)

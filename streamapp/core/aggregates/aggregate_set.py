@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from itertools import groupby
+from typing import Final
 
 from streamapp.core.aggregates.columns import COLUMN_KINDS, Columns
 from streamapp.core.aggregates.inputs import Inputs
@@ -13,6 +14,9 @@ from streamapp.core.aggregates.parts import Aggregate
 from streamapp.core.aggregates.program import AddError, program
 from streamapp.core.rows import Rows
 from streamapp.errors import ConfigError
+
+#: Types of slots that nobody can change.
+_FIXED: Final = frozenset({int, float, str, bool, type(None)})
 
 
 class AggregateSet(Mapping[str, Aggregate]):
@@ -39,6 +43,8 @@ class AggregateSet(Mapping[str, Aggregate]):
         kinds = {part.kind for part, _ in self._layout.placed}
         #: Whether ``add_all`` may raise: there is an aggregate of the application.
         self.may_fail = "functions" in kinds
+        #: Whether a row that fails may have changed a state: that of the function before.
+        self._leaves_some = [part.kind for part, _ in self._layout.placed].count("functions") > 1
         self._has_columns = kinds <= COLUMN_KINDS
 
     def __getitem__(self, name: str) -> Aggregate:
@@ -72,19 +78,22 @@ class AggregateSet(Mapping[str, Aggregate]):
                 added; what others of the same origin did in this call is undone.
         """
         origins = rows.origins[start:stop] if self.may_fail else ()
-        if len({*origins}) == len(origins):
+        if not self._leaves_some and len({*origins}) == len(origins):
             self._program.add_all(accs, inputs.lists, rows.times, start, stop)
             return
-        for _, run in groupby(range(start, stop), lambda i: rows.origins[i]):
-            group = [*run]
-            mine = accs[group[0] - start : group[-1] + 1 - start]
-            before = {id(acc): (acc, deepcopy(acc)) for acc in mine}
+        before = {at: (acc, _copied(acc)) for at, acc in {id(acc): acc for acc in accs}.items()}
+        failed: AddError | None = None
+        while stop > start:
             try:
-                self._program.add_all(mine, inputs.lists, rows.times, group[0], group[-1] + 1)
-            except AddError:
+                self._program.add_all(accs, inputs.lists, rows.times, start, stop)
+                break
+            except AddError as error:
+                failed = error
+                stop = bisect_left(rows.origins, rows.origins[error.index], start, error.index)
                 for acc, kept in before.values():
-                    acc[:] = kept
-                raise
+                    acc[:] = _copied(kept)
+        if failed is not None:
+            raise failed
 
     def merge(self, into: Acc, other: Acc) -> None:
         """Add the rows of ``other``, as if they had come after those of ``into``.
@@ -112,3 +121,7 @@ class AggregateSet(Mapping[str, Aggregate]):
     def columns(self) -> Columns | None:
         """Return columns without a window; ``None`` if an aggregate has no column form."""
         return Columns(self._layout) if self._has_columns else None
+
+
+def _copied(acc: Acc) -> Acc:
+    return [slot if type(slot) in _FIXED else deepcopy(slot) for slot in acc]
