@@ -261,8 +261,8 @@ class AlignedWindows(Operator):
 
     def drain(self) -> Mapping[bytes, bytes | None]:
         """See ``Operator.drain``."""
-        is_every = self._emission.kind == "every"
-        return self._cells.drain(self._tick_ms(self._watermark) if is_every else None)
+        is_close = self._emission.kind == "close"
+        return self._cells.drain(None if is_close else self._tick_ms(self._watermark))
 
     def trim(self, rows: int) -> None:
         """See ``Operator.trim``."""

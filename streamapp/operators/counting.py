@@ -148,6 +148,13 @@ class GlobalWindow(_Counting):
         self._on_update = emission.kind == "update"
         self._unsent: dict[Hashable, None] = {}
 
+    def restore(self, watermark_ms: int) -> None:
+        """See ``Operator.restore``."""
+        super().restore(watermark_ms)
+        for held in self._stored() if self._on_update else ():
+            if not held.is_sent:
+                self._unsent[held.key] = None
+
     def dues(self, rows: Rows, side: int = 0, last_ms: int = FOREVER_MS) -> Sequence[int] | None:
         """See ``Operator.dues``: the next multiple of the interval."""
         del side, last_ms

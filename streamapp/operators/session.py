@@ -71,6 +71,13 @@ class SessionWindows(SlottedSessions):
         self._on_update = emission.kind == "update"
         self._unsent: dict[Hashable, None] = {}
 
+    def restore(self, watermark_ms: int) -> None:
+        """See ``Operator.restore``."""
+        super().restore(watermark_ms)
+        for held in self._stored() if self._on_update else ():
+            if not all(one.is_current for one in held.sessions):
+                self._unsent[held.key] = None
+
     def _new(self, key: Hashable) -> Sessions:
         return Sessions(key)
 
