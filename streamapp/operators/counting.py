@@ -59,8 +59,7 @@ class _Counting(KeyedWindows[Counted]):
 
     def _emit(self, held: Counted, kind: str, out: Emitted, at: tuple[Rows, int] | None) -> None:
         end = plus(held.last, 1)
-        results = self._aggregates.results(held.acc)
-        row = self._row(held.key, held.first, end, kind, *results)
+        row = self._result(WindowRow(held.key, held.first, end, kind), held.acc)
         if at is None:
             out.add((end, held.raw), row)
         else:

@@ -222,12 +222,10 @@ class SessionWindows(SlottedSessions):
         out.add(order, self._made(held.key, (one.first, one.last), kind, one.acc))
         one.is_current = one.is_calm = True
 
-    def _made(self, key: Hashable, span: tuple[int, int], kind: str, acc: Acc) -> WindowRow:
-        first, last = span
-        end = plus(last, self._gap)
-        return self._row(key, first, end, kind, first, last, *self._aggregates.results(acc))
+    def _made(self, key: Hashable, span: tuple[int, int], kind: str, acc: Acc) -> WindowRow | None:
+        return self._result(WindowRow(key, span[0], plus(span[1], self._gap), kind), acc, span)
 
-    def _correction(self, key: Hashable, time: int, acc: Acc) -> WindowRow:
+    def _correction(self, key: Hashable, time: int, acc: Acc) -> WindowRow | None:
         return self._made(key, (time, time), CORRECTION, acc)
 
     # State.

@@ -20,7 +20,6 @@ from streamapp.core.rows import NO_ROWS, Rows
 from streamapp.core.times import FOREVER_MS, NEVER_MS
 from streamapp.operators.buffer import BufferRows
 from streamapp.operators.fused import Fused
-from streamapp.operators.join import StreamJoin
 from streamapp.operators.limit import RateLimit
 from streamapp.operators.operator import Operator, RowError
 from streamapp.operators.pick import picked
@@ -195,6 +194,7 @@ class Task:
         for unit in self._operators:
             if unit.operator is not None:
                 self._emit(unit, self._marked(unit.operator.on_commit()))
+                self._tell_failed(unit, unit.operator)
 
     # --- from an input to the first operators ----------------------------------------------------
 
@@ -281,10 +281,12 @@ class Task:
             self._mark = max(self._mark, rows.marks[done - 1]) if done else self._mark
             self._emit(unit, exc.brought)
             self._emit_late(unit, operator)
+            self._tell_failed(unit, operator)
             raise
         self._mark = max(self._mark, rows.marks[-1])
         self._emit(unit, brought)
         self._emit_late(unit, operator)
+        self._tell_failed(unit, operator)
 
     def _emit(self, unit: Unit, rows: Rows) -> None:
         if len(rows):
@@ -315,12 +317,11 @@ class Task:
                 rows = rows.part(index + 1, len(rows))
 
     def _tell_failed(self, unit: Unit, operator: Operator) -> None:
-        if not isinstance(operator, StreamJoin):
-            return
+        """Tell of results that could not be made: they belong to no single record."""
         for failed in operator.take_failed():
             error = RowError(0)
             error.__cause__ = failed.error
-            rows = Rows((failed.key,), (failed.time_ms,), (failed.pair,), (self._mark,), (0,))
+            rows = Rows((failed.key,), (failed.time_ms,), (failed.of,), (self._mark,), (0,))
             self._on_bad_row(unit.name, rows, error)
 
     def _marked(self, rows: Rows) -> Rows:
