@@ -10,6 +10,7 @@ from support.engine_app import Bench
 
 import streamapp
 from streamapp.engine.stage_work import StageWork
+from streamapp.errors import ConfigError
 from streamapp.testing.pipeline_driver import PipelineDriver
 
 SPECS = {
@@ -80,3 +81,35 @@ def test_updates_that_a_commit_left_out_come_after_a_crash(
     assert second == []
     assert len(third) in {5, 15}
     assert said(crashes=True) == wanted
+
+
+@pytest.mark.parametrize("crashes", [False, True])
+@pytest.mark.parametrize("options", [{"count": 1}, {"every": "1s"}], ids=["count", "every"])
+def test_table_has_one_row_of_a_global_window_whose_start_moves(
+    options: dict[str, Any], *, crashes: bool
+) -> None:
+    app = Bench().app()
+    source = app.topic("in", key_type=str, value_type=dict, event_time="ts")
+    windows = app.pipeline("p").source(source).window(streamapp.global_window(**options))
+    windows.aggregate(n=streamapp.count()).to(table="all")
+    driver = PipelineDriver(app.pipelines["p"])
+    for n, ts in enumerate((1_500, 1_200, 2_500, 1_100, 9_000), 1):
+        driver.put("in", [json.dumps({"ts": ts}).encode()], keys=[b"k"])
+        if crashes:
+            driver.commit()
+            driver.crash()
+        if n == 4:
+            driver.commit()
+            assert len(driver.table("all")) == 1
+    driver.commit()
+    assert [(*key, row.n) for key, row in driver.table("all").items()] == [("k", 1_100, 5)]
+
+
+def test_table_of_count_windows_is_refused() -> None:
+    """Windows of a key may begin at one time: a table lost all but the last of them."""
+    app = Bench().app()
+    flow = app.pipeline("p").source("in").window(streamapp.count_window(2))
+    rows = flow.aggregate(n=streamapp.count())
+    with pytest.raises(ConfigError, match="count windows would lose rows"):
+        rows.filter(bool).to(table="counted")
+    rows.map(lambda row: {"n": row.n}).to(table="last")
