@@ -67,7 +67,7 @@ class AlignedWindows(Operator):
         self._late_rows: list[Rows] = []
         #: What is left of the work at a watermark that was begun.
         self._left: Iterator[list[WindowRow]] | None = None
-        self.is_immediate = self._on_late == "correct"
+        self.is_immediate = self.shifts_times = self._on_late == "correct"
 
     def restore(self, watermark_ms: int) -> None:
         """Take up the state as of a commit with this watermark; before the first row."""

@@ -111,6 +111,7 @@ class CountWindows(_Counting):
     ) -> None:
         del emission  # a window is emitted when it is full, which is when it closes
         super().__init__(aggregates, row, state, Lateness())
+        self.shifts_times = True
         self._count = spec.count
 
     def _take(self, adds: Adds, stop: int, out: Emitted) -> None:
@@ -155,6 +156,7 @@ class GlobalWindow(_Counting):
     ) -> None:
         super().__init__(aggregates, row, state, Lateness())
         self._count = spec.count or 0
+        self.shifts_times = self._count > 0
         self._every = spec.every_ms or (emission.every_ms if emission.kind == "every" else 0)
         self._on_update = emission.kind == "update"
         self._unsent: dict[Hashable, None] = {}

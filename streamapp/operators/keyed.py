@@ -151,6 +151,7 @@ class KeyedWindows(KeyedState[H]):
         self._aggregates = aggregates
         self._row: Callable[..., WindowRow] = row
         self._lateness = late
+        self.shifts_times = late.on_late == "correct"
         self._late_rows: list[Rows] = []
         #: The mark of the last row that was taken.
         self._mark = NEVER_MS

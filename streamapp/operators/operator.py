@@ -75,6 +75,9 @@ class Operator:
     #: Whether ``process`` may bring something at once (not only ``advance``).
     is_immediate = True
 
+    #: Whether what ``process`` brings may have other times than the rows that it comes from.
+    shifts_times = False
+
     #: Whether the operator can do by itself what falls due between the rows of ``process``; it
     #: does so where ``advances_itself`` is set, and brings the results, with their marks, in order.
     can_advance_itself = False

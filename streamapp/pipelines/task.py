@@ -23,6 +23,7 @@ from streamapp.operators.fused import Fused
 from streamapp.operators.limit import RateLimit
 from streamapp.operators.operator import Operator, RowError
 from streamapp.operators.pick import picked
+from streamapp.pipelines.confluence import is_confluent
 
 #: Operators that may let rows wait.
 _WAITS = (RateLimit, BufferRows)
@@ -97,8 +98,7 @@ class Task:
         self.units = units
         self.watermark_ms = watermark_ms
         self._inputs = inputs
-        # Rows that meet again must do so in the order of their records, wherever a run ends.
-        self._is_confluent = [_meets(to, set()) for to in inputs]
+        self._is_confluent = [is_confluent(to) for to in inputs]
         self._on_bad_row = on_bad_row
         self._operators = [unit for unit in units if unit.operator is not None]
         self._mark = watermark_ms
@@ -330,17 +330,6 @@ class Task:
             return NO_ROWS
         marks = [self._mark] * len(rows)
         return Rows(rows.keys, rows.times, rows.values, marks, range(len(rows)))
-
-
-def _meets(to: Sequence[tuple[Unit, int]], seen: set[int]) -> bool:
-    """Tell whether rows that go these ways come to one unit on several of them."""
-    for unit, _ in to:
-        if id(unit) in seen:
-            return True
-        seen.add(id(unit))
-        if _meets([*unit.to, *unit.late_to], seen):
-            return True
-    return False
 
 
 def _spans(origins: Sequence[int]) -> Iterator[tuple[int, int]]:
