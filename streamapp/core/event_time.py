@@ -16,7 +16,7 @@ from operator import attrgetter, index, itemgetter
 from typing import Final, NamedTuple, SupportsIndex, cast
 
 from streamapp.core.duration import to_ms
-from streamapp.core.fields import reader_of
+from streamapp.core.fields import each, reader_of
 from streamapp.core.int_columns import bounds, ints
 from streamapp.core.times import COLUMN_LIMIT_MS, NEVER_MS
 from streamapp.core.watermarks import Headway, watermark_of
@@ -130,7 +130,7 @@ class EventTime:
     def _found(self, values: Sequence[object]) -> list[object]:
         """Return what is in the field of values that are of one kind."""
         if callable(self.field):
-            return [*map(self.field, values)]
+            return each(self.field, values)
         return reader_of(str(self.field), of_dicts=isinstance(values[0], dict))(values)
 
     def _reader(self, like: object) -> Callable[[object], object]:

@@ -13,7 +13,7 @@ import msgspec
 from streamapp.core.batch import TP, OutRecord, RecordBatch
 from streamapp.engine.policy import Verdict
 from streamapp.engine.stage_sinks import Choose, ReadScope, RegroupSink, TableSink, TopicSink, Way
-from streamapp.engine.stage_work import Outputs, StageWork, read_note
+from streamapp.engine.stage_work import Note, Outputs, StageWork, read_note
 from streamapp.operators.fused import Fused
 from streamapp.pipelines.clock import RegroupedInput, SourceInput, TaskClock
 from streamapp.pipelines.codecs import StateCodec
@@ -55,13 +55,17 @@ class Builder:
         self.plan = plan
         self.partitions = partitions
         self._around = around
+        #: Each topic has a clock of its own, also where one source reads several.
+        self._inputs = plan.by_topic()
 
     def build(self, partition: int, notes: Mapping[str, str], bad_rows: BadRows) -> StageWork:
         """Return a partition as it was when the notes (by topic) were committed."""
         reader, outputs = ReadScope(), Outputs()
         read = {topic: read_note(text) for topic, text in notes.items()}
         watermark_ms = max(note.watermark_ms for note in read.values())
-        clock = TaskClock([self._input(of, read) for of in self.plan.inputs], watermark_ms)
+        clock = TaskClock(
+            [self._input(of, read[name]) for name, of in self._inputs.items()], watermark_ms
+        )
         units = [self._unit(plan, partition, outputs) for plan in self.plan.units]
         for unit, plan in zip(units, self.plan.units, strict=True):
             unit.to += [(units[at], side) for at, side in plan.to]
@@ -70,7 +74,7 @@ class Builder:
                 unit.operator.restore(watermark_ms)
         task = Task(
             units,
-            [[(units[at], side) for at, side in of.to] for of in self.plan.inputs],
+            [[(units[at], side) for at, side in of.to] for of in self._inputs.values()],
             bad_rows.of(partition, outputs),
             watermark_ms,
         )
@@ -78,7 +82,7 @@ class Builder:
         return StageWork(
             task,
             clock,
-            {name: (n, of) for n, of in enumerate(self.plan.inputs) for name in of.topic.topics},
+            {name: (n, of) for n, (name, of) in enumerate(self._inputs.items())},
             [unit.sink for unit in units if isinstance(unit.sink, RegroupSink)],
             [unit.sink for unit in units if isinstance(unit.sink, TableSink)],
             [
@@ -94,14 +98,13 @@ class Builder:
             partition,
         )
 
-    def _input(self, of: InputPlan, notes: Mapping[str, Any]) -> Input:
+    def _input(self, of: InputPlan, note: Note) -> Input:
         found: Input
         if of.is_regrouped:
             found = RegroupedInput(self._around.before[of.topic.get_topic_name()])
         else:
             found = SourceInput(of.topic.event_time)
-        for name in of.topic.topics:
-            found.restore(notes[name].of_input)
+        found.restore(note.of_input)
         return found
 
     def _unit(self, plan: UnitPlan, partition: int, outputs: Outputs) -> Unit:

@@ -39,19 +39,19 @@ if TYPE_CHECKING:
 MUCH = 10_000
 
 
-class _Note(msgspec.Struct, array_like=True):
+class Note(msgspec.Struct, array_like=True):
     """What is committed with the position of an input."""
 
     watermark_ms: int = NEVER_MS
     of_input: object = None
 
 
-def read_note(text: str) -> _Note:
+def read_note(text: str) -> Note:
     """Return a committed note; one that is none says nothing."""
     try:
-        return msgspec.json.decode(text or "[]", type=_Note)
+        return msgspec.json.decode(text or "[]", type=Note)
     except msgspec.MsgspecError:
-        return _Note()
+        return Note()
 
 
 @dataclass(slots=True)
@@ -208,7 +208,7 @@ class StageWork:
     def _noted(self) -> dict[str, str]:
         reached_ms = self.clock.headway.watermark_ms
         notes = {
-            topic: _Note(reached_ms, self.clock.inputs[index].note())
+            topic: Note(reached_ms, self.clock.inputs[index].note())
             for topic, (index, _) in self.inputs.items()
         }
         return {topic: msgspec.json.encode(note).decode() for topic, note in notes.items()}

@@ -23,12 +23,12 @@ from streamapp.operators.aligned_place import (
 )
 from streamapp.operators.aligned_results import PIECE, Results
 from streamapp.operators.aligned_rows import view_of
-from streamapp.operators.operator import AT_ONCE, Operator, RowError, StateView
+from streamapp.operators.operator import AT_ONCE, Failed, Operator, RowError, StateView
 from streamapp.operators.results import CORRECTION, FINAL, LATE, UPDATE, WindowRow
 
 _COUNTED: Final = {"drop": "dropped", "side": "side", "correct": "corrected"}
 #: Rows of the result of ``process``: with the index of the row that each is for.
-_Corrections = list[tuple[int, WindowRow]]
+_Corrections = list[tuple[int, WindowRow | Failed]]
 
 
 class AlignedWindows(Operator):
@@ -59,6 +59,7 @@ class AlignedWindows(Operator):
         self._was_many = False
         self._cells = Cells(self._grid, aggregates, state, notes_touched=emission.kind != "close")
         self._results = Results(self._grid, aggregates, self._cells, row)
+        self._failed = self._results.failed
         #: The greatest watermark seen: windows whose last instant it has reached have fired.
         self._watermark = NEVER_MS
         #: Windows that have fired and changed since, with their keys.
@@ -66,7 +67,7 @@ class AlignedWindows(Operator):
         self._late_rows: list[Rows] = []
         #: What is left of the work at a watermark that was begun.
         self._left: Iterator[list[WindowRow]] | None = None
-        self.is_immediate = self._on_late == "correct"
+        self.is_immediate = self.shifts_times = self._on_late == "correct"
 
     def restore(self, watermark_ms: int) -> None:
         """Take up the state as of a commit with this watermark; before the first row."""
@@ -116,9 +117,13 @@ class AlignedWindows(Operator):
         for index, start in placed.closed if self._on_late == "correct" else ():
             alone = self._aggregates.new()
             self._aggregates.add_all([alone], inputs, rows, index, index + 1)
-            results = ([result] for result in self._aggregates.results(alone))
-            made = self._results.rows(start, CORRECTION, [rows.keys[index]], results)
-            found += [(index, row) for row in made]
+            key = rows.keys[index]
+            try:
+                results = [[result] for result in self._aggregates.results(alone)]
+            except Exception as exc:  # noqa: BLE001 - whatever the user's function raises
+                found.append((index, self._results.failure((start, CORRECTION), key, exc)))
+                continue
+            found += [(index, row) for row in self._results.rows(start, CORRECTION, [key], results)]
         return found
 
     def _finish(self, rows: Rows, placed: Placed, corrections: _Corrections, stop: int) -> Rows:
@@ -137,13 +142,14 @@ class AlignedWindows(Operator):
         if counted:
             self.late[_COUNTED[self._on_late]] += len(counted)
         self._set_due()
-        made = [row for _, row in corrections]
+        self._failed += [row for _, row in corrections if isinstance(row, Failed)]
+        made = [(index, row) for index, row in corrections if isinstance(row, WindowRow)]
         return Rows(
-            [row.key for row in made],
-            [row.end - 1 for row in made],
-            made,
-            [rows.marks[index] for index, _ in corrections],
-            [rows.origins[index] for index, _ in corrections],
+            [row.key for _, row in made],
+            [row.end - 1 for _, row in made],
+            [row for _, row in made],
+            [rows.marks[index] for index, _ in made],
+            [rows.origins[index] for index, _ in made],
         )
 
     def take_late(self) -> Rows:
@@ -261,8 +267,8 @@ class AlignedWindows(Operator):
 
     def drain(self) -> Mapping[bytes, bytes | None]:
         """See ``Operator.drain``."""
-        is_every = self._emission.kind == "every"
-        return self._cells.drain(self._tick_ms(self._watermark) if is_every else None)
+        is_close = self._emission.kind == "close"
+        return self._cells.drain(None if is_close else self._tick_ms(self._watermark))
 
     def trim(self, rows: int) -> None:
         """See ``Operator.trim``."""

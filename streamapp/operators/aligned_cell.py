@@ -16,7 +16,8 @@ class Cell:
 
     ``changed`` and ``touched`` (since the last drain, and the last update) lack what the columns
     mark themselves. The columns know the cell by its ``number``, and note here which of their rows
-    are its own: ``count`` of those in ``spans``, the others were dropped.
+    are its own: ``count`` of those in ``spans``, the others were dropped. ``waiting``
+    are keys of which the state says that an update is due at a commit.
     """
 
     start: int
@@ -26,6 +27,7 @@ class Cell:
     accs: dict[Hashable, Acc] = field(default_factory=dict)
     changed: set[Hashable] = field(default_factory=set)
     touched: set[Hashable] = field(default_factory=set)
+    waiting: set[Hashable] = field(default_factory=set)
     count: int = 0
     spans: list[range] = field(default_factory=list)
 

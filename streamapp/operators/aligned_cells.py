@@ -14,6 +14,7 @@ from itertools import islice
 import numpy as np
 
 from streamapp.core.aggregates import Acc, AddError, AggregateSet
+from streamapp.core.times import FOREVER_MS
 from streamapp.core.windows import Grid, IntArray
 from streamapp.operators.aligned_cell import Cell
 from streamapp.operators.aligned_columns import CellColumns
@@ -237,13 +238,27 @@ class Cells:
         for cell, keys in self.columns.take_touched(self._cells.values()) if self.columns else ():
             found.setdefault(cell.start, set()).update(keys)
         self.has_touched = False
+        for cell in self._cells.values():
+            self._settle(cell)
         return found
+
+    def _settle(self, cell: Cell) -> None:
+        """Have the state say of no key any more that an update is due at a commit."""
+        self.fetch(cell, cell.waiting)
+        for key in cell.waiting:
+            row = self._row(cell, key)
+            if self.columns is not None and row is not None:
+                self.columns.mark_changed(np.array([row]))
+            else:
+                cell.changed.add(key)
+        cell.waiting.clear()
 
     def drain(self, pending_ms: int | None) -> dict[bytes, bytes | None]:
         """Return the rows that changed since the last call, as bytes; ``None`` deletes one.
 
         ``pending_ms`` is when an update is due for those that have been touched.
         """
+        pending_ms = pending_ms if self.has_touched else None
         changes: dict[bytes, bytes | None] = {**self._deleted}
         self._deleted.clear()
         for cell in self._cells.values():
@@ -252,10 +267,14 @@ class Cells:
                 packed = self._aggregates.pack(cell.accs[key])
                 changes[cell.raw(key)] = to_bytes(packed, pending)
                 cell.stored = True
+                if pending == FOREVER_MS:
+                    cell.waiting.add(key)
             cell.changed.clear()
         for changed in self.columns.take_changed(self._cells.values()) if self.columns else ():
             cell = changed.cell
             rows = all_to_bytes(changed.packed, changed.pending(pending_ms))
+            if pending_ms == FOREVER_MS:
+                cell.waiting.update(changed.waiting())
             changes.update(zip(raw_keys(cell.start, changed.keys), rows, strict=True))
             cell.stored = True
         return changes
@@ -266,7 +285,9 @@ class Cells:
             cell = self.open(start, restored=True)
             if self._notes_touched:
                 rows = rows_of(self._state, start)
-                cell.touched = {row.key for row in rows if row.is_pending(watermark_ms)}
+                pending = {row.key: row.pending_ms for row in rows if row.is_pending(watermark_ms)}
+                cell.touched = {*pending}
+                cell.waiting = {key for key, due_ms in pending.items() if due_ms == FOREVER_MS}
                 self.has_touched |= bool(cell.touched)
 
     def trim(self, limit: int) -> None:

@@ -48,8 +48,13 @@ class Changed:
         """Return for each row when an update of it is due, if one is due then for the touched."""
         if due_ms is None:
             return None
+        waiting = self.waiting()
+        return (due_ms if key in waiting else None for key in self.keys)
+
+    def waiting(self) -> set[Hashable]:
+        """Return the keys that were touched."""
         marked = zip(self.keys, self.touched, strict=True)
-        return (due_ms if is_ or key in self.cell.touched else None for key, is_ in marked)
+        return {key for key, is_ in marked if is_ or key in self.cell.touched}
 
 
 class CellColumns:

@@ -8,12 +8,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from streamapp.core.aggregates import Acc, AggregateSet
+from streamapp.core.aggregates import Acc, AddError, AggregateSet
 from streamapp.core.times import plus
 from streamapp.core.windows import Grid, IntArray
 from streamapp.operators.aligned_cell import Cell
 from streamapp.operators.aligned_cells import Cells
 from streamapp.operators.aligned_columns import CellColumns, columns_of
+from streamapp.operators.operator import Failed
 from streamapp.operators.results import WindowRow
 from streamapp.serde.ordered_keys import PLAIN_KEYS, encode_key
 
@@ -39,6 +40,8 @@ class Results:
         self._aggregates = aggregates
         self._cells = cells
         self._row: Any = row
+        #: Rows that could not be made.
+        self.failed: list[Failed] = []
 
     def of_window(
         self, start_ms: int, kind: str, some: set[Hashable] | None = None
@@ -51,7 +54,7 @@ class Results:
         columns = self._cells.columns
         few = some is not None and len(some) < _FEW_KEYS
         if columns is None or few or not any(cell.count for cell in cells):
-            found = self._by_key(cells, some)
+            found = self._by_key((start_ms, kind), cells, some)
         else:
             found = self._by_column(columns, cells, some)
         for keys, results in found:
@@ -68,17 +71,37 @@ class Results:
         start, end = plus(start_ms, 0), plus(start_ms, self._grid.size_ms)
         return [*map(self._row, keys, repeat(start), repeat(end), repeat(kind), *results)]
 
-    def _by_key(self, cells: Sequence[Cell], some: set[Hashable] | None) -> Iterator[_Found]:
+    def _by_key(
+        self, name: tuple[int, str], cells: Sequence[Cell], some: set[Hashable] | None
+    ) -> Iterator[_Found]:
         if some is None:
             some = {key for cell in cells for key in self._cells.keys(cell)}
         keys = in_order(some)
         for at in range(0, len(keys), PIECE):
             piece = keys[at : at + PIECE]
-            results = [self._aggregates.results(self._merged(cells, key)) for key in piece]
-            yield piece, zip(*results, strict=True)
+            results = {key: self._result(name, cells, key) for key in piece}
+            made = {key: one for key, one in results.items() if one is not None}
+            yield [*made], zip(*made.values(), strict=True)
 
-    def _merged(self, cells: Sequence[Cell], key: Hashable) -> Acc:
+    def _result(
+        self, name: tuple[int, str], cells: Sequence[Cell], key: Hashable
+    ) -> tuple[object, ...] | None:
+        """Return the results of a key; ``None`` if a function of the application refuses."""
         found = [acc for cell in cells if (acc := self._cells.find(cell, key)) is not None]
+        try:
+            return self._aggregates.results(self._merged(found))
+        except Exception as exc:  # noqa: BLE001 - whatever the user's function raises
+            self.failed.append(self.failure(name, key, exc))
+            return None
+
+    def failure(self, name: tuple[int, str], key: Hashable, error: Exception) -> Failed:
+        """Return the note that a window (its start and kind) has no row for a key."""
+        start, end = plus(name[0], 0), plus(name[0], self._grid.size_ms)
+        cause = error.__cause__ if isinstance(error, AddError) else None
+        failed = cause if isinstance(cause, Exception) else error
+        return Failed(key, end - 1, WindowRow(key, start, end, name[1]), failed)
+
+    def _merged(self, found: Sequence[Acc]) -> Acc:
         if len(found) == 1:
             return found[0]
         merged = self._aggregates.new()

@@ -5,7 +5,7 @@ row      bytes
 =======  =========================================================================================
 key      ordered bytes of ``(start of the cell, key)``: a cell is a range, time is the order
 value    JSON ``[2, *aggregates]``, or ``[1, pending, *aggregates]``: ``pending`` is the watermark
-         at which a change that was not emitted yet is due (emission ``every``)
+         at which a change that was not emitted yet is due (``FOREVER_MS``: at a commit)
 =======  =========================================================================================
 
 What has fired is no part of the state: it follows from the watermark.

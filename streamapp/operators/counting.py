@@ -16,17 +16,18 @@ from streamapp.core.windows import Count, Emission, Global, Lateness
 from streamapp.operators.keyed import Adds, Emitted, KeyedWindows
 from streamapp.operators.keyed_state import DATA, Held, key_of, read_body
 from streamapp.operators.operator import StateView
-from streamapp.operators.results import FINAL, UPDATE, WindowRow
+from streamapp.operators.results import FINAL, RETRACT, UPDATE, WindowRow
 
 
 class Counted(Held):
     """The window of a key: ``count`` records in ``[first, last]``, both included.
 
     ``tick_ms`` is the watermark of the next periodic update; ``is_sent``: nothing has changed since
-    the last row.
+    the last row; ``shown``: the first time, last time and packed aggregates of that row, if
+    something has.
     """
 
-    __slots__ = ("acc", "count", "first", "is_sent", "last", "tick_ms")
+    __slots__ = ("acc", "count", "first", "is_sent", "last", "shown", "tick_ms")
 
     def __init__(self, key: Hashable, acc: Acc) -> None:
         super().__init__(key)
@@ -39,6 +40,7 @@ class Counted(Held):
         self.first = self.tick_ms = FOREVER_MS
         self.last = -FOREVER_MS
         self.is_sent = True
+        self.shown: tuple[int, int, list[Any]] | None = None
 
     def add(self, time: int) -> None:
         """Count a record."""
@@ -59,24 +61,30 @@ class _Counting(KeyedWindows[Counted]):
 
     def _emit(self, held: Counted, kind: str, out: Emitted, at: tuple[Rows, int] | None) -> None:
         end = plus(held.last, 1)
-        results = self._aggregates.results(held.acc)
-        row = self._row(held.key, held.first, end, kind, *results)
-        if at is None:
-            out.add((end, held.raw), row)
-        else:
-            rows, index = at
-            out.add((end, held.raw), row, rows.marks[index], rows.origins[index])
+        made = [self._result(WindowRow(held.key, held.first, end, kind), held.acc)]
+        if held.shown is not None and held.shown[0] != held.first:
+            first, last, packed = held.shown
+            void = WindowRow(held.key, first, plus(last, 1), RETRACT)
+            made.insert(0, self._result(void, self._aggregates.unpack(packed)))
+        for row in made:
+            if at is None:
+                out.add((end, held.raw), row)
+            else:
+                rows, index = at
+                out.add((end, held.raw), row, rows.marks[index], rows.origins[index])
 
     def _pack(self, held: Counted) -> list[Any]:
         if not held.count:
             return []
         packed = self._aggregates.pack(held.acc)
-        return [held.count, held.first, held.last, held.tick_ms, held.is_sent, packed]
+        shown = () if held.shown is None else (held.shown,)
+        return [held.count, held.first, held.last, held.tick_ms, held.is_sent, packed, *shown]
 
     def _unpack(self, held: Counted, body: Sequence[Any]) -> None:
         held.reset(self._aggregates.new())
         if body:
-            held.count, held.first, held.last, held.tick_ms, held.is_sent, packed = body
+            held.count, held.first, held.last, held.tick_ms, held.is_sent, packed, *shown = body
+            held.shown = tuple(shown[0]) if shown else None
             held.acc = self._aggregates.unpack(packed)
 
     def view(self, raw: bytes, data: bytes) -> tuple[Hashable, dict[str, object]] | None:
@@ -103,6 +111,7 @@ class CountWindows(_Counting):
     ) -> None:
         del emission  # a window is emitted when it is full, which is when it closes
         super().__init__(aggregates, row, state, Lateness())
+        self.shifts_times = True
         self._count = spec.count
 
     def _take(self, adds: Adds, stop: int, out: Emitted) -> None:
@@ -129,6 +138,9 @@ class CountWindows(_Counting):
 class GlobalWindow(_Counting):
     """One window for each key, which never closes: every row of it is an ``update``.
 
+    A record before all others moves its start, which is part of the name of a row: a ``retract`` of
+    the row before comes with the next one.
+
     It emits at every ``count`` records of a key, and for the keys that have changed when the
     watermark reaches a multiple of ``every_ms`` (or of that of the emission); on ``update``, also
     once per commit.
@@ -144,9 +156,17 @@ class GlobalWindow(_Counting):
     ) -> None:
         super().__init__(aggregates, row, state, Lateness())
         self._count = spec.count or 0
+        self.shifts_times = self._count > 0
         self._every = spec.every_ms or (emission.every_ms if emission.kind == "every" else 0)
         self._on_update = emission.kind == "update"
         self._unsent: dict[Hashable, None] = {}
+
+    def restore(self, watermark_ms: int) -> None:
+        """See ``Operator.restore``."""
+        super().restore(watermark_ms)
+        for held in self._stored() if self._on_update else ():
+            if not held.is_sent:
+                self._unsent[held.key] = None
 
     def dues(self, rows: Rows, side: int = 0, last_ms: int = FOREVER_MS) -> Sequence[int] | None:
         """See ``Operator.dues``: the next multiple of the interval."""
@@ -171,6 +191,8 @@ class GlobalWindow(_Counting):
     def _stir(self, held: Counted, mark: int) -> None:
         """Note that a window is about to change."""
         self._touch(held)
+        if held.is_sent and held.count:
+            held.shown = held.first, held.last, self._aggregates.pack(held.acc)
         if self._on_update:
             self._unsent[held.key] = None
         if self._every and held.is_sent:
@@ -180,6 +202,7 @@ class GlobalWindow(_Counting):
     def _send(self, held: Counted, out: Emitted, at: tuple[Rows, int] | None = None) -> None:
         self._emit(held, UPDATE, out, at)
         held.is_sent = True
+        held.shown = None
         held.tick_ms = FOREVER_MS
 
     def _fire(self, held: Counted, watermark_ms: int, out: Emitted) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import msgspec
@@ -11,7 +10,7 @@ import msgspec
 from streamapp.core.rows import NO_ROWS, Rows
 from streamapp.core.times import NEVER_MS
 from streamapp.operators.join_state import JoinState
-from streamapp.operators.operator import Operator
+from streamapp.operators.operator import Failed, Operator
 
 LEFT: Final = 0
 RIGHT: Final = 1
@@ -31,16 +30,6 @@ class Pair(msgspec.Struct, frozen=True):
 Combine = Callable[..., object]
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """A result that could not be made: the pair, and why."""
-
-    key: Hashable
-    time_ms: int
-    pair: Pair
-    error: Exception
-
-
 class StreamJoin(Operator):
     """What joins of two streams have in common: state, and results that may fail."""
 
@@ -48,16 +37,7 @@ class StreamJoin(Operator):
         super().__init__()
         self._held = held
         self._combine = combine
-        self._failed: list[Failed] = []
         self.next_due_ms = held.next_due_ms
-
-    def take_failed(self) -> list[Failed]:
-        """Return what ``combine`` refused in ``advance`` since the last call.
-
-        No row of ``process`` is to blame for that.
-        """
-        failed, self._failed = self._failed, []
-        return failed
 
     def combined(self, pairs: Sequence[tuple[int, Hashable, Pair]]) -> Rows:
         """Return the results of ``advance``: rows of ``(time_ms, key, pair)``, in this order."""

@@ -73,6 +73,7 @@ class WindowJoin(StreamJoin):
         ]
         super().__init__(JoinState(state, codecs, (due[LEFT], due[RIGHT])), combine)
         self._codecs = codecs
+        self.shifts_times = True
 
     def process(self, rows: Rows, side: int = LEFT) -> Rows:
         """See ``Operator.process``; the pairs of one row are in the order of (time, arrival)."""

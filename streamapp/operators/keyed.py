@@ -13,7 +13,7 @@ from streamapp.core.rows import NO_ROWS, Rows, joined
 from streamapp.core.times import FOREVER_MS, NEVER_MS
 from streamapp.core.windows import Lateness
 from streamapp.operators.keyed_state import H, KeyedState, read_body
-from streamapp.operators.operator import RowError, StateView
+from streamapp.operators.operator import Failed, RowError, StateView
 from streamapp.operators.results import WindowRow
 
 _COUNTED: Final = {"drop": "dropped", "side": "side", "correct": "corrected"}
@@ -38,9 +38,11 @@ class Emitted:
         return len(self._rows)
 
     def add(
-        self, order: tuple[int, bytes], row: WindowRow, mark: int = NEVER_MS, origin: int = 0
+        self, order: tuple[int, bytes], row: WindowRow | None, mark: int = NEVER_MS, origin: int = 0
     ) -> None:
         """Add a row; ``order`` is the end and the key of the window that it is emitted for."""
+        if row is None:
+            return
         end, raw = order
         self._ends.append(end)
         self._raws.append(raw)
@@ -149,6 +151,7 @@ class KeyedWindows(KeyedState[H]):
         self._aggregates = aggregates
         self._row: Callable[..., WindowRow] = row
         self._lateness = late
+        self.shifts_times = late.on_late == "correct"
         self._late_rows: list[Rows] = []
         #: The mark of the last row that was taken.
         self._mark = NEVER_MS
@@ -215,6 +218,7 @@ class KeyedWindows(KeyedState[H]):
             for held in map(self._kept.__getitem__, dict.fromkeys(adds.rows.keys[start:stop]))
         ]
         brought, late, sided = len(out), Counter(self.late), len(self._late_rows)
+        failed = len(self._failed)
         try:
             self._take(adds, stop, out)
             adds.flush()
@@ -222,7 +226,7 @@ class KeyedWindows(KeyedState[H]):
             for held, data in before:
                 self._unpack(held, read_body(data)[1:] if data else ())
             self.late = late
-            del self._late_rows[sided:]
+            del self._late_rows[sided:], self._failed[failed:]
             out.cut(brought)
             raise RowError(adds.rows.origins[start], out.rows()) from exc.__cause__
 
@@ -242,7 +246,19 @@ class KeyedWindows(KeyedState[H]):
             self._late_rows.append(rows.part(at, at + 1))
         adds.flush(skip=1)
 
-    def _correction(self, key: Hashable, time: int, acc: Acc) -> WindowRow:
+    def _result(
+        self, window: WindowRow, acc: Acc, between: tuple[object, ...] = ()
+    ) -> WindowRow | None:
+        """Return the row of a window; ``None`` if a function of the application refuses it."""
+        key, start, end, kind = window.key, window.start, window.end, window.kind
+        try:
+            results = self._aggregates.results(acc)
+        except Exception as exc:  # noqa: BLE001 - whatever the user's function raises
+            self._failed.append(Failed(key, end - self._before_end_ms, window, exc))
+            return None
+        return self._row(key, start, end, kind, *between, *results)
+
+    def _correction(self, key: Hashable, time: int, acc: Acc) -> WindowRow | None:
         raise NotImplementedError
 
     def take_late(self) -> Rows:

@@ -7,7 +7,7 @@ nothing. Rows are JSON, ``[version, timer, *body]``.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from typing import Any, Final, Generic, TypeVar, cast
 
 import msgspec
@@ -150,6 +150,13 @@ class KeyedState(Operator, Generic[H]):
         self._is_whole = next(self._state.scan(DATA, _DATA_END), None) is None
         self._timers.restore(NEVER_MS)
         self._settle()
+
+    def _stored(self) -> Iterator[H]:
+        """Iterate over all keys of the state, as it has them."""
+        for raw, data in self._state.scan(DATA, _DATA_END):
+            held = self._new(key_of(raw[1:]))
+            self._unpack(held, read_body(data)[1:])
+            yield held
 
     def load(self, key: Hashable) -> H:
         """Return what the state has of a key."""

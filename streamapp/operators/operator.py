@@ -15,7 +15,8 @@ of an await. The contract that makes results independent of where a batch was cu
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from streamapp.core.rows import NO_ROWS, Rows
@@ -46,6 +47,16 @@ class RowError(Exception):
         self.brought = brought
 
 
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A result that could not be made: what it would have been of, and why."""
+
+    key: Hashable
+    time_ms: int
+    of: object
+    error: Exception
+
+
 #: "late" with what became of the row (dropped, side, corrected, passed), or "dropped" with why.
 SetAside = Literal["late", "dropped"]
 
@@ -64,6 +75,9 @@ class Operator:
     #: Whether ``process`` may bring something at once (not only ``advance``).
     is_immediate = True
 
+    #: Whether what ``process`` brings may have other times than the rows that it comes from.
+    shifts_times = False
+
     #: Whether the operator can do by itself what falls due between the rows of ``process``; it
     #: does so where ``advances_itself`` is set, and brings the results, with their marks, in order.
     can_advance_itself = False
@@ -72,6 +86,8 @@ class Operator:
         self.advances_itself = False
         self.next_due_ms: int = FOREVER_MS
         self.late: Counter[str] = Counter()
+        #: Results that a function of the application refused since ``take_failed``.
+        self._failed: list[Failed] = []
 
     @property
     def set_aside(self) -> Counter[tuple[SetAside, str]]:
@@ -125,6 +141,12 @@ class Operator:
     def take_late(self) -> Rows:
         """Return the rows for the side output of late data since the last call."""
         return NO_ROWS
+
+    def take_failed(self) -> Sequence[Failed]:
+        """Return the results since the last call that could not be made; no row is to blame."""
+        failed = [*self._failed]
+        self._failed.clear()
+        return failed
 
     def drain(self) -> Mapping[bytes, bytes | None]:
         """Return what changed in the state since the last call; ``None`` deletes a row.

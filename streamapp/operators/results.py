@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, cast
 
 import msgspec
 
@@ -17,7 +17,8 @@ FINAL: Final = "final"
 LATE: Final = "late"
 #: Records that came later than allowed, aggregated by themselves: to be added to the final row.
 CORRECTION: Final = "correction"
-#: The row that was emitted for this window before is void: its session became part of another.
+#: The row that was emitted for this window before is void: its session became part of another, or
+#: the start of its global window has moved.
 RETRACT: Final = "retract"
 
 #: Fields of every window row, before those of the aggregates.
@@ -35,6 +36,8 @@ class WindowRow(msgspec.Struct, frozen=True):
     start: int
     end: int
     kind: str
+    #: Whether key and start name one window; several count windows may begin at one time.
+    has_name: ClassVar[bool] = True
 
     @property
     def is_final(self) -> bool:
@@ -42,7 +45,7 @@ class WindowRow(msgspec.Struct, frozen=True):
         return self.kind in (FINAL, LATE)
 
 
-def row_type(name: str, fields: Sequence[str]) -> type[WindowRow]:
+def row_type(name: str, fields: Sequence[str], *, has_name: bool = True) -> type[WindowRow]:
     """Return the type of the rows of a pipeline, with these fields after those of every row.
 
     Raises:
@@ -54,6 +57,10 @@ def row_type(name: str, fields: Sequence[str]) -> type[WindowRow]:
             raise ConfigError(msg, hint="Take a Python name other than key, start, end and kind")
     title = "".join(part.capitalize() for part in name.replace("_", "-").split("-")) + "Row"
     made = msgspec.defstruct(
-        title, [(field, Any) for field in fields], bases=(WindowRow,), frozen=True
+        title,
+        [(field, Any) for field in fields],
+        bases=(WindowRow,),
+        frozen=True,
+        namespace={"has_name": has_name},
     )
     return cast("type[WindowRow]", made)

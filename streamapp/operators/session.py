@@ -71,6 +71,13 @@ class SessionWindows(SlottedSessions):
         self._on_update = emission.kind == "update"
         self._unsent: dict[Hashable, None] = {}
 
+    def restore(self, watermark_ms: int) -> None:
+        """See ``Operator.restore``."""
+        super().restore(watermark_ms)
+        for held in self._stored() if self._on_update else ():
+            if not all(one.is_current for one in held.sessions):
+                self._unsent[held.key] = None
+
     def _new(self, key: Hashable) -> Sessions:
         return Sessions(key)
 
@@ -215,12 +222,10 @@ class SessionWindows(SlottedSessions):
         out.add(order, self._made(held.key, (one.first, one.last), kind, one.acc))
         one.is_current = one.is_calm = True
 
-    def _made(self, key: Hashable, span: tuple[int, int], kind: str, acc: Acc) -> WindowRow:
-        first, last = span
-        end = plus(last, self._gap)
-        return self._row(key, first, end, kind, first, last, *self._aggregates.results(acc))
+    def _made(self, key: Hashable, span: tuple[int, int], kind: str, acc: Acc) -> WindowRow | None:
+        return self._result(WindowRow(key, span[0], plus(span[1], self._gap), kind), acc, span)
 
-    def _correction(self, key: Hashable, time: int, acc: Acc) -> WindowRow:
+    def _correction(self, key: Hashable, time: int, acc: Acc) -> WindowRow | None:
         return self._made(key, (time, time), CORRECTION, acc)
 
     # State.

@@ -9,17 +9,17 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Hashable, Mapping, Sequence
 from copy import deepcopy
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
-from streamapp.core.aggregates import Acc, AggregateSet
+from streamapp.core.aggregates import Acc, AddError, AggregateSet
 from streamapp.core.rows import Rows
 from streamapp.core.times import FOREVER_MS, plus
 from streamapp.core.windows import Emission, Sliding
 from streamapp.operators.keyed import Adds, Emitted, KeyedWindows
 from streamapp.operators.keyed_state import key_of, read_body
-from streamapp.operators.operator import AT_ONCE, StateView
+from streamapp.operators.operator import AT_ONCE, Failed, StateView
 from streamapp.operators.results import CORRECTION, FINAL, LATE, WindowRow
 from streamapp.operators.sliding_records import Folding, Kept
 
@@ -109,18 +109,26 @@ class SlidingWindows(KeyedWindows[Kept]):
         stop = bisect_right(held.times, watermark_ms)
         for name in sorted(held.again.union(held.names(start, stop))):
             kind = LATE if name in held.again else FINAL
-            acc = held.window(name[0], self._folding)
-            out.add((name[0], held.raw), self._made(held.key, name[0], kind, acc))
+            out.add((name[0], held.raw), self._folded(held, name[0], kind))
         held.again.clear()
         held.fired_ms = watermark_ms
         held.drop_until(watermark_ms - self._size - self._allowed)
 
-    def _made(self, key: Hashable, time: int, kind: str, acc: Acc) -> WindowRow:
-        start = plus(time, -self._size)
-        return self._row(key, start, plus(time, 1), kind, *self._aggregates.results(acc))
+    def _folded(self, held: Kept, time: int, kind: str) -> WindowRow | None:
+        window = self._window(held.key, time, kind)
+        try:
+            acc = held.window(time, self._folding)
+        except AddError as exc:
+            held.folds = None
+            self._failed.append(Failed(held.key, time, window, cast("Exception", exc.__cause__)))
+            return None
+        return self._result(window, acc)
 
-    def _correction(self, key: Hashable, time: int, acc: Acc) -> WindowRow:
-        return self._made(key, time, CORRECTION, acc)
+    def _window(self, key: Hashable, time: int, kind: str) -> WindowRow:
+        return WindowRow(key, plus(time, -self._size), plus(time, 1), kind)
+
+    def _correction(self, key: Hashable, time: int, acc: Acc) -> WindowRow | None:
+        return self._result(self._window(key, time, CORRECTION), acc)
 
     # State.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,17 @@ def check_on_late(where: str, on_late: object) -> None:
         raise ConfigError(
             msg, hint='Use "drop", "correct", or a topic: on_late=app.topic("late-orders")'
         )
+
+
+def check_word(where: str, name: str, given: object, words: Sequence[str]) -> None:
+    """Check that an option is one of its words.
+
+    Raises:
+        ConfigError: It is not; names them.
+    """
+    if given not in words:
+        msg = f"{where}({name}={given!r})"
+        raise ConfigError(msg, hint=f"Use one of {', '.join(words)}")
 
 
 def _fields(value_type: Any) -> list[str]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, get_type_hints
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
 from streamapp.core.duration import to_ms
 from streamapp.core.windows import WindowSpec
 from streamapp.operators.dedup import Dedup, dedup_view
 from streamapp.operators.fused import Filter, FlatMap, KeyBy, Map, Peek
 from streamapp.operators.join import AsOfJoin, JoinKind, Pair, TableJoin, WindowJoin, join_view
-from streamapp.pipelines.checks import check_field
+from streamapp.pipelines.checks import check_field, check_word
 from streamapp.pipelines.codecs import StateCodec
 from streamapp.pipelines.flow_paced import PacedFlow
 from streamapp.pipelines.nodes import Merge, Node, Place, Regroup
@@ -60,6 +60,7 @@ class Flow(PacedFlow):
 
     def merge(self, *others: Flow) -> Flow:
         """Go on with the records of this flow and of others, as they come."""
+        self._check_parents("merge", others)
         nodes = (self.node, *(other.node for other in others))
         same = all(other.value_type is self.value_type for other in others)
         node = self._add(Merge(self._label("merge"), nodes))
@@ -141,6 +142,7 @@ class Flow(PacedFlow):
         A record at ``t`` meets those at ``[t - before, t + after]``, both included. Rows without a
         partner (``kind`` left, outer) come when no partner can come any more.
         """
+        self._check_kind("join", kind, get_args(JoinKind))
         bounds = to_ms(before), to_ms(after)
         codecs = StateCodec(self.value_type), StateCodec(other.value_type)
         return self._stateful(
@@ -164,6 +166,7 @@ class Flow(PacedFlow):
         ``within`` is how much older that may be; ``None`` for no limit, which keeps the latest
         record of each key for good.
         """
+        self._check_kind("join_as_of", kind)
         within_ms = None if within is None else to_ms(within)
         codecs = StateCodec(self.value_type), StateCodec(other.value_type)
         return self._stateful(
@@ -182,11 +185,17 @@ class Flow(PacedFlow):
         combine: Callable[[Any, Any], Any] = Pair,
     ) -> Flow:
         """Join each record with the row of its key in a table with the same partitions."""
+        self._check_kind("join_table", kind)
 
         def make(place: Place) -> TableJoin:
             return TableJoin(lambda key: place.read(table, key), kind, combine)
 
         return self._stateful("join-table", make, (self,), _returned(combine), table)
+
+    def _check_kind(
+        self, word: str, kind: object, kinds: Sequence[str] = ("inner", "left")
+    ) -> None:
+        check_word(f"Pipeline {self.pipeline.name}: {word}", "kind", kind, kinds)
 
     # --- ends ------------------------------------------------------------------------------------
 

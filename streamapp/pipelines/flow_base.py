@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from streamapp.errors import ConfigError
@@ -57,10 +57,7 @@ class BaseFlow:
         view: View | None = _hidden,
         **traits: bool,
     ) -> Flow:
-        for parent in parents:
-            if parent.pipeline is not self.pipeline:
-                msg = f"Pipeline {self.pipeline.name}: {kind} with a flow of another pipeline"
-                raise ConfigError(msg, hint="Begin both flows with .source() of one pipeline")
+        self._check_parents(kind, parents)
         label = self._label(kind)
         table = None
         if view is not None and reads is None:
@@ -68,3 +65,9 @@ class BaseFlow:
         nodes = tuple(parent.node for parent in parents)
         node = Stateful(label, nodes, make=make, table=table, reads=reads, kind=kind, **traits)
         return self._behind(self._add(node), value_type)
+
+    def _check_parents(self, kind: str, parents: Sequence[BaseFlow]) -> None:
+        for parent in parents:
+            if parent.pipeline is not self.pipeline:
+                msg = f"Pipeline {self.pipeline.name}: {kind} with a flow of another pipeline"
+                raise ConfigError(msg, hint="Begin both flows with .source() of one pipeline")

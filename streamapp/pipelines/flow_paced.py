@@ -11,6 +11,7 @@ from streamapp.core.sizes import to_bytes
 from streamapp.errors import ConfigError
 from streamapp.operators.buffer import BufferRows, Limits, buffer_view
 from streamapp.operators.limit import RateLimit
+from streamapp.pipelines.checks import check_word
 from streamapp.pipelines.codecs import StateCodec
 from streamapp.pipelines.flow_base import BaseFlow
 
@@ -31,9 +32,16 @@ class PacedFlow(BaseFlow):
         by_key: bool = False,
         excess: Literal["drop", "delay"] = "drop",
     ) -> Flow:
-        """Let no more than ``rate`` records pass in ``per`` of wall time, in each partition."""
+        """Let no more than ``rate`` records pass in ``per`` of wall time, in each partition.
+
+        Raises:
+            ConfigError: A number is less than 1, or there is no such word for the excess.
+        """
+        where = f"Pipeline {self.pipeline.name}: rate_limit"
+        check_word(where, "excess", excess, ("drop", "delay"))
         per_ms = to_ms(per)
-        most = burst or rate
+        most = rate if burst is None else burst
+        Rate(rate, per_ms, most)  # its mistakes are told here, where it is declared
         return self._stateful(
             "rate-limit",
             lambda place: RateLimit(rate, per_ms, most, by_key, excess, place.now_ms),
@@ -73,11 +81,14 @@ class PacedFlow(BaseFlow):
         Raises:
             ConfigError: A bound is none, or there is no such policy.
         """
-        if when_full not in get_args(Excess):
-            msg = f"Pipeline {self.pipeline.name}: buffer(when_full={when_full!r})"
-            raise ConfigError(msg, hint=f"Use one of {', '.join(get_args(Excess))}")
+        where = f"Pipeline {self.pipeline.name}: buffer"
+        check_word(where, "when_full", when_full, get_args(Excess))
+        if sample_every < 1:
+            msg = f"{where}(sample_every={sample_every})"
+            raise ConfigError(msg, hint="Let it be at least 1: one of so many rows is kept")
         bounds = Bounds(items, None if size is None else to_bytes(size))
-        limits = Limits(bounds, Rate(rate, to_ms(per), burst or rate), when_full, sample_every)
+        most = Rate(rate, to_ms(per), rate if burst is None else burst)
+        limits = Limits(bounds, most, when_full, sample_every)
         codec = StateCodec(self.value_type)
         return self._stateful(
             "buffer",

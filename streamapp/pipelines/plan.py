@@ -61,6 +61,18 @@ class StagePlan:
     inputs: list[InputPlan]
     units: list[UnitPlan]
 
+    def by_topic(self) -> dict[str, InputPlan]:
+        """Return the input of each topic by its name; one that several sources read has one.
+
+        Raises:
+            ConfigError: It is read with two event times.
+        """
+        found: dict[str, InputPlan] = {}
+        for of in self.inputs:
+            for name in of.topic.topics:
+                found[name] = _joined(name, found[name], of) if name in found else of
+        return found
+
 
 def stages_of(pipeline: str, nodes: Sequence[Node]) -> list[StagePlan]:
     """Cut a graph into its stages, in the order of the flow. ``nodes`` come parents first."""
@@ -164,7 +176,8 @@ def _inputs(
     for source in sources:
         found = _input(source, index, children)
         names = tuple(source.topic.topics)
-        inputs[names] = _joined(inputs[names], found) if names in inputs else found
+        told = ", ".join(names)
+        inputs[names] = _joined(told, inputs[names], found) if names in inputs else found
     return list(inputs.values())
 
 
@@ -181,10 +194,10 @@ def _input(
     return InputPlan(source.topic, to, is_regrouped, needs_keys, requires_keys)
 
 
-def _joined(first: InputPlan, second: InputPlan) -> InputPlan:
+def _joined(name: str, first: InputPlan, second: InputPlan) -> InputPlan:
     """Return one input for two sources of one topic: a stage reads it once."""
     if first.topic is not second.topic and first.topic.event_time != second.topic.event_time:
-        msg = f"{first.topic.get_topic_name()} is read with two event times in one pipeline"
+        msg = f"{name} is read with two event times in one pipeline"
         raise ConfigError(msg, hint="Declare the topic once, and begin both flows with it")
     return replace(
         first,

@@ -55,6 +55,10 @@ def _add_table(flow: Flow, name: Any, keep: Any) -> None:
         msg = f"Pipeline {pipeline.name}: table={name!r:.80} is no name"
         raise ConfigError(msg, hint="A pipeline makes its own table: give the name of a new one")
     is_windowed = isinstance(flow.value_type, type) and issubclass(flow.value_type, WindowRow)
+    if is_windowed and not flow.value_type.has_name:
+        msg = f"Pipeline {pipeline.name}: table={name!r} of count windows would lose rows"
+        hint = "Windows of a key may have one start: send them to a topic, or .map(...) them first"
+        raise ConfigError(msg, hint=hint)
     table = pipeline.app.result_table(
         name, flow.value_type, to_ms(keep) if is_windowed else None, f"Results of {pipeline.name}"
     )

@@ -20,10 +20,10 @@ from streamapp.core.rows import NO_ROWS, Rows
 from streamapp.core.times import FOREVER_MS, NEVER_MS
 from streamapp.operators.buffer import BufferRows
 from streamapp.operators.fused import Fused
-from streamapp.operators.join import StreamJoin
 from streamapp.operators.limit import RateLimit
 from streamapp.operators.operator import Operator, RowError
 from streamapp.operators.pick import picked
+from streamapp.pipelines.confluence import is_confluent
 
 #: Operators that may let rows wait.
 _WAITS = (RateLimit, BufferRows)
@@ -98,8 +98,7 @@ class Task:
         self.units = units
         self.watermark_ms = watermark_ms
         self._inputs = inputs
-        # Rows that meet again must do so in the order of their records, wherever a run ends.
-        self._is_confluent = [_meets(to, set()) for to in inputs]
+        self._is_confluent = [is_confluent(to) for to in inputs]
         self._on_bad_row = on_bad_row
         self._operators = [unit for unit in units if unit.operator is not None]
         self._mark = watermark_ms
@@ -195,6 +194,7 @@ class Task:
         for unit in self._operators:
             if unit.operator is not None:
                 self._emit(unit, self._marked(unit.operator.on_commit()))
+                self._tell_failed(unit, unit.operator)
 
     # --- from an input to the first operators ----------------------------------------------------
 
@@ -281,10 +281,12 @@ class Task:
             self._mark = max(self._mark, rows.marks[done - 1]) if done else self._mark
             self._emit(unit, exc.brought)
             self._emit_late(unit, operator)
+            self._tell_failed(unit, operator)
             raise
         self._mark = max(self._mark, rows.marks[-1])
         self._emit(unit, brought)
         self._emit_late(unit, operator)
+        self._tell_failed(unit, operator)
 
     def _emit(self, unit: Unit, rows: Rows) -> None:
         if len(rows):
@@ -315,12 +317,11 @@ class Task:
                 rows = rows.part(index + 1, len(rows))
 
     def _tell_failed(self, unit: Unit, operator: Operator) -> None:
-        if not isinstance(operator, StreamJoin):
-            return
+        """Tell of results that could not be made: they belong to no single record."""
         for failed in operator.take_failed():
             error = RowError(0)
             error.__cause__ = failed.error
-            rows = Rows((failed.key,), (failed.time_ms,), (failed.pair,), (self._mark,), (0,))
+            rows = Rows((failed.key,), (failed.time_ms,), (failed.of,), (self._mark,), (0,))
             self._on_bad_row(unit.name, rows, error)
 
     def _marked(self, rows: Rows) -> Rows:
@@ -329,17 +330,6 @@ class Task:
             return NO_ROWS
         marks = [self._mark] * len(rows)
         return Rows(rows.keys, rows.times, rows.values, marks, range(len(rows)))
-
-
-def _meets(to: Sequence[tuple[Unit, int]], seen: set[int]) -> bool:
-    """Tell whether rows that go these ways come to one unit on several of them."""
-    for unit, _ in to:
-        if id(unit) in seen:
-            return True
-        seen.add(id(unit))
-        if _meets([*unit.to, *unit.late_to], seen):
-            return True
-    return False
 
 
 def _spans(origins: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -71,7 +71,8 @@ class Windowed:
         check_aggregates(f"Pipeline {pipeline.name}", aggregates, flow.value_type)
         merged = AggregateSet(aggregates)
         is_session = isinstance(self._spec, Session)
-        row = row_type(pipeline.name, (*(("first", "last") if is_session else ()), *aggregates))
+        fields = (*(("first", "last") if is_session else ()), *aggregates)
+        row = row_type(pipeline.name, fields, has_name=not isinstance(self._spec, Count))
         windows = Windowing(self._spec, merged, row, self._emission)
 
         def make(place: Place) -> Operator:

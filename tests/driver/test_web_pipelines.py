@@ -49,7 +49,9 @@ KINDS: dict[str, Callable[[Flow], Any]] = {
     "hopping": windowed(streamapp.hopping("1m", "10s")),
     "sliding": windowed(streamapp.sliding("1m")),
     "session": windowed(streamapp.session("1m")),
-    "count": windowed(streamapp.count_window(10)),
+    "count": lambda flow: (
+        flow.window(streamapp.count_window(10)).aggregate(**NUMBERS).to(topic="results")
+    ),
     "join": lambda flow: flow.join(flow, after="1m").to(topic="pairs"),
     "join as of": lambda flow: flow.join_as_of(flow).to(topic="pairs"),
     "join of what looks like a window": lambda flow: (

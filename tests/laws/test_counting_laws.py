@@ -6,6 +6,7 @@ from collections import defaultdict
 from functools import partial
 from typing import Any
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 from support.keyed_driver import END_MS, Run
@@ -54,6 +55,13 @@ def row_of(key: str, kind: str, held: list[tuple[int, float]]) -> Any:
     return _ROW(key, min(times), max(times) + 1, kind, n, total, total / n)
 
 
+def said_after(before: Any, row: Any) -> list[Any]:
+    """Return an update, and before it the retraction of the row before if the start has moved."""
+    if before is None or before.start == row.start:
+        return [row]
+    return [msgspec.structs.replace(before, kind="retract"), row]
+
+
 @given(_RECORDS, st.integers(1, 5))
 def test_a_row_for_every_so_many_records_of_a_key(records: Records, every: int) -> None:
     held = defaultdict(list)
@@ -76,16 +84,20 @@ def test_a_global_window_says_what_all_records_say(
 ) -> None:
     held = defaultdict(list)
     ticks: dict[str, int] = {}
+    shown: dict[str, Any] = {}
     expected = []
     run = started(Global(every, every_ms), Emission("update" if updates else "close"))
     rows, marks = taken(records)
 
     def go_to(mark: int) -> None:
         due = [key for key, tick in ticks.items() if tick <= mark]
-        brought = [row_of(key, "update", held[key]) for key in due]
-        expected.extend(sorted(brought, key=lambda row: (row.end, row.key)))
-        for key in due:
+        for key in sorted(due, key=lambda key: (row_of(key, "update", held[key]).end, key)):
+            say(key)
             del ticks[key]
+
+    def say(key: str) -> None:
+        expected.extend(said_after(shown.get(key), row_of(key, "update", held[key])))
+        shown[key] = expected[-1]
 
     for (key, time, value), mark in zip(records, rows.marks, strict=True):
         go_to(mark)
@@ -93,7 +105,7 @@ def test_a_global_window_says_what_all_records_say(
         if every_ms or updates:
             ticks.setdefault(key, (mark // every_ms + 1) * every_ms if every_ms else 10**9)
         if every and len(held[key]) % every == 0:
-            expected.append(row_of(key, "update", held[key]))
+            say(key)
             ticks.pop(key, None)
     go_to(marks[-1])
     run.driver.run(rows, marks[-1])

@@ -292,3 +292,11 @@ def test_headway(how: EventTime, time_ms: int, silent_ms: int, headway: Headway)
 def test_error_is_the_users_data() -> None:
     assert issubclass(FutureTimeError, EventTimeError)
     assert issubclass(EventTimeError, InputError)
+
+
+def test_function_that_raises_stop_iteration_is_wrong_about_one_record() -> None:
+    """``map`` took it for the end: the records behind it had no time at all."""
+    values = [Reading([1]), Reading([]), Reading([3])]
+    times = EventTime(lambda value: next(iter(value.ts))).times_of(values, [0] * 3, NOW_MS)
+    assert [*times.ms] == [1, NEVER_MS, 3]
+    assert [*times.errors] == [1]

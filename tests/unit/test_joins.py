@@ -226,7 +226,7 @@ def test_what_combine_refuses_at_a_watermark_is_told_and_the_rest_comes(join: An
     out = join.advance(1_000)
     assert list(out.values) in ([], [3.0])
     (failed,) = join.take_failed()
-    assert (failed.key, failed.pair) == ("a", Pair(1, None))
+    assert (failed.key, failed.of) == ("a", Pair(1, None))
     assert isinstance(failed.error, TypeError)
     assert join.take_failed() == []
 

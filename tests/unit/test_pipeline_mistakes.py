@@ -50,6 +50,11 @@ def windowed(**options: Any) -> Any:
     return flow_of().window(streamapp.tumbling("1m"), **options)
 
 
+def joined(word: str, **options: Any) -> Any:
+    flow = flow_of()
+    return getattr(flow, word)(flow.pipeline.source("others"), **options)
+
+
 async def asks(value: Any) -> Any:
     return value
 
@@ -75,6 +80,19 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "emit every": (lambda: windowed().emit(every=0), "every=0"),
     "text": (lambda: flow_of().filter("amount > 0"), "calls functions"),  # type: ignore[arg-type] # on purpose
     "coroutine": (lambda: flow_of().map(asks), "cannot await"),
+    "rate": (lambda: flow_of().rate_limit(0), "at least 1"),
+    "burst": (lambda: flow_of().rate_limit(5, burst=-1), "bursts of -1"),
+    "no burst": (lambda: flow_of().rate_limit(5, burst=0), "bursts of 0"),
+    "excess": (
+        lambda: flow_of().rate_limit(2, excess="block"),  # type: ignore[arg-type] # on purpose
+        "rate_limit(excess='block'). Use one of drop, delay",
+    ),
+    "sample": (lambda: flow_of().buffer(5, rate=1, sample_every=0), "buffer(sample_every=0)"),
+    "merge": (lambda: flow_of().merge(flow_of()), "merge with a flow of another pipeline"),
+    "join": (lambda: joined("join", kind="full"), "Use one of inner, left, outer"),
+    "as of": (lambda: joined("join_as_of", kind="outer"), "Use one of inner, left"),
+    "as-of": (lambda: joined("join_as_of", kind="rigth"), "join_as_of(kind='rigth')"),
+    "join table": (lambda: flow_of().join_table(None, kind="outer"), "Use one of inner, left"),  # type: ignore[arg-type] # on purpose
     "nowhere": (lambda: flow_of().to(), "without a target"),
     "number": (lambda: flow_of().to(sink=3), "3 cannot be called"),  # type: ignore[arg-type] # on purpose
 }

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from itertools import groupby
+from typing import Final
+
+from msgspec.json import encode
 
 from streamapp.core.aggregates.columns import COLUMN_KINDS, Columns
 from streamapp.core.aggregates.inputs import Inputs
 from streamapp.core.aggregates.layout import Acc, Layout
-from streamapp.core.aggregates.parts import Aggregate
+from streamapp.core.aggregates.parts import Aggregate, Functions
 from streamapp.core.aggregates.program import AddError, program
 from streamapp.core.rows import Rows
 from streamapp.errors import ConfigError
+
+#: Types of slots that nobody can change.
+_FIXED: Final = frozenset({int, float, str, bool, type(None)})
+#: Integers from here to its opposite come back from JSON as what they were.
+_LEAST_INT: Final = -(1 << 63) + 1
 
 
 class AggregateSet(Mapping[str, Aggregate]):
@@ -39,6 +47,11 @@ class AggregateSet(Mapping[str, Aggregate]):
         kinds = {part.kind for part, _ in self._layout.placed}
         #: Whether ``add_all`` may raise: there is an aggregate of the application.
         self.may_fail = "functions" in kinds
+        self._functions = {
+            slot: part.param
+            for part, slot in self._layout.placed
+            if isinstance(part.param, Functions)
+        }
         self._has_columns = kinds <= COLUMN_KINDS
 
     def __getitem__(self, name: str) -> Aggregate:
@@ -68,30 +81,73 @@ class AggregateSet(Mapping[str, Aggregate]):
         """Add each row ``i`` of ``[start, stop)`` to ``accs[i - start]``, in order.
 
         Raises:
-            AddError: A function of the application failed. Rows of earlier origins have been
-                added; what others of the same origin did in this call is undone.
+            AddError: A function of the application failed, or its state would not survive a
+                restart. Rows of earlier origins have been added; what others of the same origin
+                did in this call is undone, also what the function has changed in its argument.
         """
-        origins = rows.origins[start:stop] if self.may_fail else ()
-        if len({*origins}) == len(origins):
+        if not self.may_fail:
             self._program.add_all(accs, inputs.lists, rows.times, start, stop)
             return
-        for _, run in groupby(range(start, stop), lambda i: rows.origins[i]):
-            group = [*run]
-            mine = accs[group[0] - start : group[-1] + 1 - start]
-            before = {id(acc): (acc, deepcopy(acc)) for acc in mine}
-            try:
-                self._program.add_all(mine, inputs.lists, rows.times, group[0], group[-1] + 1)
-            except AddError:
-                for acc, kept in before.values():
-                    acc[:] = kept
-                raise
+        before = [(acc, self._saved(acc)) for acc in {id(acc): acc for acc in accs}.values()]
+        try:
+            self._program.add_all(accs, inputs.lists, rows.times, start, stop)
+            self._check([acc for acc, _ in before])
+        except AddError as error:
+            self._restore(before)
+            first = bisect_left(rows.origins, rows.origins[error.index], start, error.index)
+            if first > start:
+                self.add_all(accs[: first - start], inputs, rows, start, first)
+            raise
+        except Exception as error:
+            self._restore(before)
+            middle = bisect_left(rows.origins, rows.origins[(start + stop) // 2], start)
+            if middle == start:
+                middle = bisect_right(rows.origins, rows.origins[start], start, stop)
+            if middle == stop:
+                raise AddError(start) from error
+            self.add_all(accs[: middle - start], inputs, rows, start, middle)
+            self.add_all(accs[middle - start :], inputs, rows, middle, stop)
+
+    def _check(self, accs: Sequence[Acc]) -> None:
+        """Find out now whether states survive a restart: at a commit nobody knows which record."""
+        for slot, functions in self._functions.items():
+            for acc in accs:
+                state = acc[slot]
+                if type(state) is not int or not _LEAST_INT <= state <= -_LEAST_INT:
+                    functions.pack(state)
+
+    def _saved(self, acc: Acc) -> Acc:
+        # States of functions survive JSON, which takes a fraction of the time of a copy.
+        return [
+            one
+            if type(one) in _FIXED
+            else encode(one)
+            if slot in self._functions
+            else deepcopy(one)
+            for slot, one in enumerate(acc)
+        ]
+
+    def _restore(self, before: Sequence[tuple[Acc, Acc]]) -> None:
+        for acc, saved in before:
+            for slot, functions in self._functions.items():
+                if type(saved[slot]) is bytes:
+                    saved[slot] = functions.unpack(saved[slot])
+            acc[:] = saved
 
     def merge(self, into: Acc, other: Acc) -> None:
         """Add the rows of ``other``, as if they had come after those of ``into``.
 
-        ``other`` stays as it is. What a function of the application raises is passed on.
+        ``other`` stays as it is.
+
+        Raises:
+            AddError: A function of the application failed; ``into`` may have changed.
         """
-        self._program.merge(into, other)
+        try:
+            self._program.merge(into, other)
+        except Exception as error:
+            if self.may_fail:
+                raise AddError(0) from error
+            raise
 
     def results(self, acc: Acc) -> tuple[object, ...]:
         """Return the results in the order of ``names``; they share nothing with ``acc``."""

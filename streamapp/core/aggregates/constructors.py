@@ -130,10 +130,11 @@ def aggregate(
 ) -> Aggregate:
     """Define an aggregate over whole values by functions that only depend on their arguments.
 
-    ``merge(add(s, v), t) == add(merge(s, t), v)`` up to what you take for equal. ``add`` may fail:
-    the record goes to the error policy; it must then have left the state as it was. The state is
-    made of text, numbers, lists and dicts, or is of a type that msgspec decodes (a Struct, a
-    dataclass, a tuple): the type of ``zero()``.
+    ``merge(add(s, v), t) == add(merge(s, t), v)`` up to what you take for equal. ``add`` may fail,
+    and ``merge`` too: the record goes to the error policy, and the state is what it was before.
+    Where ``result`` fails, that row is left out and goes there. The state is made of text, numbers,
+    lists and dicts, or is of a type that msgspec decodes (a Struct, a dataclass, a tuple): the type
+    of ``zero()``. A record that makes it something else goes to the error policy too.
 
     Raises:
         UsageError: ``zero()`` would not survive a restart.

@@ -18,7 +18,7 @@ from streamapp.core.aggregates.values import Field
 
 
 class AddError(Exception):
-    """A function of the application failed at a row; ``__cause__`` is why.
+    """A function of the application failed at a row (or in a merge); ``__cause__`` is why.
 
     Rows of earlier origins are in their accumulators; no other row is.
     """

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from typing import Final, cast
 
-from streamapp.core.fields import reader_of
+from streamapp.core.fields import each, reader_of
 from streamapp.errors import InputError
 
 #: A field of a value: the name of an attribute or of a key, or a function of the value.
@@ -67,7 +67,7 @@ def read(field: Field, check: Check, values: Sequence[object]) -> list[object]:
 def column_of(field: Field, values: Sequence[object]) -> list[object]:
     """Return the field of each value, unchecked; raises whatever reading one raises."""
     if callable(field):
-        return [*map(field, values)]
+        return each(field, values)
     if values and isinstance(values[0], dict):
         return [value.get(field) for value in cast("Sequence[dict[str, object]]", values)]
     return reader_of(field, of_dicts=False)(values)
