@@ -1,0 +1,73 @@
+"""What the command line is told and cannot do is refused in one line: real processes."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+from support.programs import Ended, Programs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+WORKER = ("streamapp", "worker", "-A", "shop")
+FROM_SETTINGS = (
+    "from streamapp.settings import load_settings\n"
+    "settings = load_settings()\n"
+    "app = streamapp.App('a', broker=settings.broker, datadir=settings.datadir)\n"
+)
+
+
+@pytest.fixture(scope="module")
+def programs() -> Iterator[Programs]:
+    with closing(Programs()) as started:
+        yield started
+
+
+def said(ended: Ended, status: int = 2) -> str:
+    """Return the one line of a failure."""
+    assert ended.status == status, ended.err
+    assert "Traceback" not in ended.out + ended.err
+    (line,) = (line for line in ended.err.splitlines() if line.strip())
+    return line
+
+
+# --- flags of the worker -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("flag", "value"), [("broker", "sqlite:///b/c"), ("datadir", "other")])
+@pytest.mark.parametrize("app", ["streamapp.App('a')", "streamapp.App('a', broker='memory://b')"])
+def test_flag_that_a_plain_application_ignores(
+    programs: Programs, tmp_path: Path, flag: str, value: str, app: str
+) -> None:
+    (tmp_path / "shop.py").write_text(f"import streamapp\napp = {app}\n")
+    ended = programs.run(tmp_path, *WORKER, f"--{flag}", value)
+    assert said(ended) == (
+        f"streamapp: --{flag} has no effect: shop makes its App with a {flag} of its own. Write "
+        f"App(..., {flag}=settings.{flag}) with settings = load_settings(), or leave the flag out"
+    )
+    assert ended.out == ""
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("flags", [("--broker", "sqlite:///{0}/bus"), ("--datadir", "{0}")])
+def test_flag_reaches_an_application_made_from_the_settings(
+    programs: Programs, tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    (tmp_path / "shop.py").write_text(f"import streamapp\n{FROM_SETTINGS}")
+    (tmp_path / "used").write_text("a file: the worker ends there")
+    given = (word.format(tmp_path / "used") for word in flags)
+    ended = programs.run(tmp_path, *WORKER, *given, "-l", "warning")
+    assert "used/bus: Not a directory" in said(ended, 3)
+
+
+@pytest.mark.parametrize("flags", [("--datadir", "data"), ("--broker", "sqlite://")])
+def test_flag_that_says_the_same_is_taken(
+    programs: Programs, tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    (tmp_path / "data").write_text("a file: the worker ends there")
+    (tmp_path / "shop.py").write_text("import streamapp\napp = streamapp.App('a')\n")
+    ended = programs.run(tmp_path, *WORKER, *flags, "-l", "warning")
+    assert "cannot use data/bus: Not a directory" in said(ended, 3)
