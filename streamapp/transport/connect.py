@@ -50,9 +50,36 @@ def open_broker(url: str, datadir: Path, guarantee: str | None = None) -> Broker
 
             options = parse_options(parts, os.environ)
             return KafkaBroker(replace(options, guarantee=guarantee or options.guarantee))
-        case scheme:
-            msg = f"no broker has the scheme {scheme!r} of {url!r}"
-            raise ConfigError(msg, hint=_SCHEMES)
+        case _:
+            raise _no_broker(url)
+
+
+def check_url(url: str) -> None:
+    """Check that a URL could name a broker, without looking for it.
+
+    Raises:
+        ConfigError: As ``open_broker``.
+    """
+    parts = urlsplit(url)
+    match parts.scheme:
+        case "sqlite":
+            _folder(parts, Path())
+            _options(parts)
+        case "memory":
+            pass
+        case "kafka":
+            from streamapp.transport.kafka import parse_options  # noqa: PLC0415  # only when used
+
+            parse_options(parts, os.environ)
+        case _:
+            raise _no_broker(url)
+
+
+def _no_broker(url: str) -> ConfigError:
+    scheme = urlsplit(url).scheme
+    if not scheme and url.startswith("/"):
+        return ConfigError(f"{url!r} has no scheme", hint=f"Did you mean sqlite://{url}?")
+    return ConfigError(f"no broker has the scheme {scheme!r} of {url!r}", hint=_SCHEMES)
 
 
 def _options(parts: SplitResult) -> SqliteOptions:
