@@ -38,7 +38,8 @@ from streamapp.engine.registry import TopicRegistry, UnusedConsumer
 from streamapp.engine.replies import ReplyConsumer
 from streamapp.engine.stream import Stream
 from streamapp.engine.timers_declare import DeclaresTimers
-from streamapp.engine.topic import DeclaresTopics, Topic
+from streamapp.engine.topic import DeclaresTopics
+from streamapp.engine.topics import DeclaredTopic
 from streamapp.errors import ConfigError, UsageError
 from streamapp.pipelines.declare import DeclaresPipelines
 from streamapp.state.rows import row_codec
@@ -153,7 +154,7 @@ class App(DeclaresTopics, DeclaresTimers, DeclaresPipelines, faust.App):
             "web_bind": "127.0.0.1",
             "Stream": Stream,
             "Agent": Agent,
-            "Topic": Topic,
+            "Topic": DeclaredTopic,
             "Worker": "streamapp.engine.faust_worker:Worker",
         }
         ours = [name for name in signature(App.__init__).parameters if name != "self"]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from support.engine_app import Bench, running
 
 import streamapp
 from streamapp.errors import ConfigError
+from streamapp.transport.broker import TopicSpec
 
 
 def app() -> streamapp.App:
@@ -59,3 +63,54 @@ def test_agent_takes_what_faust_documents() -> None:
     )(handler)
     assert (agent.concurrency, agent.help, agent.channel.partitions) == (2, "Told.", 3)
     assert shop.agent("other", name="m")(handler).help == "Read."
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"retention": "xx"}, "Topic orders: retention: 'xx' is not a duration. Write"),
+        ({"retention": -1}, "Topic orders: retention: -1 is a negative duration"),
+        (
+            {"config": {"cleanup.polcy": "compact"}},
+            "Topic orders: config has no setting 'cleanup.polcy'. Did you mean 'cleanup.policy'",
+        ),
+        (
+            {"config": {"cleanup.policy": "compakt"}},
+            "Topic orders: config: cleanup.policy='compakt'. Write \"delete\"",
+        ),
+        ({"config": {"retention.ms": "1d"}}, "config: retention.ms='1d'. It must be a whole"),
+        ({"config": {"xyz": 1}}, "Supported: cleanup.policy, retention.ms, retention.bytes"),
+    ],
+)
+def test_topic_that_could_not_be_made(options: dict[str, Any], expected: str) -> None:
+    shop = app()
+    with pytest.raises(ConfigError, match=re.escape(expected)):
+        shop.topic("orders", **options)
+    with pytest.raises(ConfigError, match=re.escape(expected)):
+        _ = shop.agent("orders", name="n", **options)(handler).channel
+
+
+@pytest.mark.parametrize(
+    ("options", "spec"),
+    [
+        ({}, TopicSpec("orders", 2)),
+        ({"retention": "1h"}, TopicSpec("orders", 2, retention_ms=3_600_000)),
+        ({"retention": 1.5}, TopicSpec("orders", 2, retention_ms=1_500)),
+        ({"retention": timedelta(days=1)}, TopicSpec("orders", 2, retention_ms=86_400_000)),
+        ({"compacting": True}, TopicSpec("orders", 2, frozenset({"compact"}), None, None)),
+        (
+            {"config": {"cleanup.policy": "compact,delete", "retention.bytes": 5}},
+            TopicSpec("orders", 2, frozenset({"compact", "delete"}), retention_bytes=5),
+        ),
+        (
+            {"retention": "1h", "config": {"retention.ms": -1}},
+            TopicSpec("orders", 2, retention_ms=None),
+        ),
+    ],
+)
+async def test_topic_is_made_as_declared(options: dict[str, Any], spec: TopicSpec) -> None:
+    bench = Bench()
+    app = bench.app(topic_partitions=2)
+    app.agent(app.topic("orders", **options), name="n")(handler)
+    async with running(app):
+        assert bench.broker.topics()["orders"].spec == spec
