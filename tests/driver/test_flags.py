@@ -71,3 +71,39 @@ def test_flag_that_says_the_same_is_taken(
     (tmp_path / "shop.py").write_text("import streamapp\napp = streamapp.App('a')\n")
     ended = programs.run(tmp_path, *WORKER, *flags, "-l", "warning")
     assert "cannot use data/bus: Not a directory" in said(ended, 3)
+
+
+# --- the application's name ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("./shop", "-A ./shop is a file, no module. Write -A shop"),
+        ("shop.py", "-A shop.py is a file, no module. Write -A shop"),
+        ("shop.py:app", "-A shop.py:app is a file, no module. Write -A shop:app"),
+        ("a/shop.py", "-A a/shop.py is a file, no module. Write -A a.shop"),
+        (
+            "/a/shop.py:b",
+            "-A /a/shop.py:b is a file, no module. Go to its folder and write -A shop:b",
+        ),
+        ("../shop", "-A ../shop is a file, no module. Go to its folder and write -A shop"),
+        ("shop:", "-A shop: names no application. Write -A shop"),
+        ("", "-A names no module. Write -A MODULE, or -A MODULE:NAME"),
+        (":app", "-A names no module. Write -A MODULE"),
+        (".shop", "-A .shop is a file, no module. Write -A shop"),
+        ("shopp", "There is no module shopp in this folder. Go to the application's"),
+    ],
+)
+def test_name_that_is_no_module(
+    programs: Programs, tmp_path: Path, name: str, expected: str
+) -> None:
+    (tmp_path / "shop.py").write_text("import streamapp\napp = streamapp.App('a')\n")
+    line = said(programs.run(tmp_path, "streamapp", "worker", "-A", name))
+    assert line.startswith(f"streamapp: {expected}")
+
+
+def test_name_with_a_hyphen_is_a_module(programs: Programs, tmp_path: Path) -> None:
+    (tmp_path / "my-shop.py").write_text("app = 1\n")
+    line = said(programs.run(tmp_path, "streamapp", "worker", "-A", "my-shop"))
+    assert "app of module my-shop is no application" in line
