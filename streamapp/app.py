@@ -23,6 +23,7 @@ from streamapp.core.sizes import to_bytes
 from streamapp.engine.agent import Agent
 from streamapp.engine.declared import (
     check_agent,
+    check_broker,
     check_channel,
     check_counts,
     check_guarantee,
@@ -160,6 +161,7 @@ class App(DeclaresTopics, DeclaresTimers, DeclaresPipelines, faust.App):
         ours = [name for name in signature(App.__init__).parameters if name != "self"]
         check_known("App", options, [*ours, *faust.Settings.SETTINGS, *_NO_SETTINGS])
         check_id(id)
+        check_broker(options.get("broker"))
         super().__init__(id, **{**defaults, **options})
         self._named: dict[str, Any] = {}
         self._guarantee = guarantee

@@ -16,6 +16,7 @@ from inspect import (
     signature,
     unwrap,
 )
+from pathlib import PurePath
 from typing import Any
 
 from streamapp.core.names import NAME_HINT, is_topic_name
@@ -95,6 +96,19 @@ def check_guarantee(guarantee: str | None) -> None:
     if guarantee is not None and guarantee not in _GUARANTEES:
         msg = f"guarantee={guarantee!r} is not offered by this broker"
         raise ConfigError(msg, hint=f"Use {', '.join(map(repr, _GUARANTEES))}".replace("'", '"'))
+
+
+def check_broker(broker: object) -> None:
+    """Check that a broker is no bare path: without a scheme Faust takes it for servers of Kafka.
+
+    Raises:
+        ConfigError: It is.
+    """
+    text = str(broker)
+    if isinstance(broker, str | PurePath) and "/" in text and ":" not in text:
+        msg = f"App: broker={text!r} has no scheme"
+        absolute = text if text.startswith("/") else f"/path/to/{text.removeprefix('./')}"
+        raise ConfigError(msg, hint=f"Did you mean sqlite://{absolute}?")
 
 
 def check_schemes(broker: str, store: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -63,6 +64,17 @@ def test_agent_takes_what_faust_documents() -> None:
     )(handler)
     assert (agent.concurrency, agent.help, agent.channel.partitions) == (2, "Told.", 3)
     assert shop.agent("other", name="m")(handler).help == "Read."
+
+
+@pytest.mark.parametrize("broker", ["/a/b", Path("/a/b")])
+def test_broker_that_is_a_path(broker: object) -> None:
+    with pytest.raises(ConfigError, match=r"'/a/b' has no scheme. Did you mean sqlite:///a/b\?"):
+        streamapp.App("shop", broker=broker)
+
+
+def test_broker_that_is_a_path_from_here() -> None:
+    with pytest.raises(ConfigError, match=r"Did you mean sqlite:///path/to/bus/x\?"):
+        streamapp.App("shop", broker="./bus/x")
 
 
 @pytest.mark.parametrize(
