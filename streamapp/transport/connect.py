@@ -75,6 +75,18 @@ def check_url(url: str) -> None:
             raise _no_broker(url)
 
 
+def is_there(url: str, datadir: Path) -> bool:
+    """Tell whether a broker may be there: only a folder can be missing before it is asked."""
+    check_url(url)
+    parts = urlsplit(url)
+    if parts.scheme != "sqlite":
+        return True
+    folder = _folder(parts, datadir)
+    found = next(path for path in (folder, *folder.parents) if path.exists())
+    # A file in the way is for the broker to explain.
+    return found == folder or not found.is_dir()
+
+
 def _no_broker(url: str) -> ConfigError:
     scheme = urlsplit(url).scheme
     if not scheme and url.startswith("/"):

@@ -107,3 +107,44 @@ def test_name_with_a_hyphen_is_a_module(programs: Programs, tmp_path: Path) -> N
     (tmp_path / "my-shop.py").write_text("app = 1\n")
     line = said(programs.run(tmp_path, "streamapp", "worker", "-A", "my-shop"))
     assert "app of module my-shop is no application" in line
+
+
+# --- brokers of commands -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [("send", "t", "1"), ("topics",), ("groups",), ("tail", "t")])
+def test_broker_of_another_process(
+    programs: Programs, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    ended = programs.run(tmp_path, "streamapp", *command, "--broker", "memory://shop")
+    assert "memory://shop lives in its worker only: no command can open it. Use" in said(ended)
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("topics", "No topics yet."),
+        ("groups", "No groups yet"),
+        ("topics t", "Topic t does not exist."),
+        ("tail t", "Topic t does not exist."),
+    ],
+)
+@pytest.mark.parametrize("flags", [(), ("--broker", "sqlite:///{0}/bus"), ("--datadir", "other")])
+def test_command_that_looks_creates_nothing(
+    programs: Programs, tmp_path: Path, command: str, expected: str, flags: tuple[str, ...]
+) -> None:
+    given = (word.format(tmp_path / "none") for word in flags)
+    ended = programs.run(tmp_path, "streamapp", *command.split(), *given)
+    assert ended.status == (2 if "exist" in expected else 0), ended.err
+    assert expected in ended.out + ended.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["err", "out"]
+
+
+def test_broker_without_a_scheme(programs: Programs, tmp_path: Path) -> None:
+    ended = programs.run(tmp_path, "streamapp", "topics", "--broker", "/a/b")
+    assert "'/a/b' has no scheme. Did you mean sqlite:///a/b?" in said(ended)
+
+
+def test_restore_where_are_no_checkpoints(programs: Programs, tmp_path: Path) -> None:
+    line = said(programs.run(tmp_path, "streamapp", "checkpoints", "restore", "3"))
+    assert "No checkpoints in data. Name the folder of the worker's data with --datadir" in line
