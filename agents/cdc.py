@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from agents import topics
@@ -16,6 +17,8 @@ from tables.truncates import truncates
 if TYPE_CHECKING:
     import streamapp
 
+log = logging.getLogger(__name__)
+
 
 @app.agent(topics.customer_changes)
 async def replicate(stream: streamapp.Stream) -> None:
@@ -27,17 +30,19 @@ async def replicate(stream: streamapp.Stream) -> None:
         elif parsed.op is Op.TRUNCATE:
             _truncate(parsed)
         else:
-            _store(row_key(parsed.key), _decide(row_key(parsed.key), parsed))
+            _replicate(parsed)
 
 
-def _decide(key: str, change: Change) -> Outcome:
-    return apply_change(customers.get(key), change, floor=truncates.get(change.table))
-
-
-def _store(key: str, outcome: Outcome) -> None:
-    if outcome.is_applied:
-        customers[key] = outcome.state
+def _replicate(change: Change) -> None:
+    key = row_key(change.key)
+    outcome = _apply(key, change)
     _count(outcome.decision.value)
+    if outcome.unresolved:
+        _count("unresolved", len(outcome.unresolved))
+        log.warning(
+            "Row %s of %s lacks %s: its database sent no value, and no earlier row has one",
+            *(key, change.table, ", ".join(outcome.unresolved)),
+        )
 
 
 def _truncate(change: Change) -> None:
@@ -48,8 +53,17 @@ def _truncate(change: Change) -> None:
     """
     truncates[change.table] = raise_floor(truncates.get(change.table), change)
     for key in list(customers):
-        _store(key, _decide(key, change))
+        outcome = _apply(key, change)
+        if outcome.before is not None:
+            _count(outcome.decision.value)
 
 
-def _count(what: str) -> None:
-    change_counts[what] += 1
+def _apply(key: str, change: Change) -> Outcome:
+    outcome = apply_change(customers.get(key), change, floor=truncates.get(change.table))
+    if outcome.is_applied:
+        customers[key] = outcome.state
+    return outcome
+
+
+def _count(what: str, number: int = 1) -> None:
+    change_counts[what] += number

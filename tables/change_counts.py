@@ -1,4 +1,4 @@
-"""How many change events ended how."""
+"""How many change events ended how; and how many columns came without a value."""
 
 from app import app
 
@@ -8,5 +8,5 @@ change_counts = app.Table(
     key_type=str,
     value_type=int,
     partitions=1,
-    help="Change events by what became of them",
+    help="Change events by what became of them; unresolved counts columns without a value",
 )

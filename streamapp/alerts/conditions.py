@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 import operator
 import re
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
@@ -89,15 +90,16 @@ class Condition:
         return f"{self.operator.value} {self.low:g}{within}"
 
 
-def parse_condition(text: str, *, tolerance: float = 0.0) -> Condition:
+def parse_condition(text: str) -> Condition:
     """Read a condition from its text.
 
     Raises:
-        ConfigError: The text is no comparison, or its bounds are in the wrong order.
+        ConfigError: The text is no comparison, a bound is beyond what a float holds, or the bounds
+            are in the wrong order.
     """
     found = _TWO.fullmatch(text.strip())
     if found:
-        low, high = float(found[2]), float(found[3])
+        low, high = _bound(found[2]), _bound(found[3])
         if low > high:
             message = f"{text!r} has its larger bound first"
             raise ConfigError(message, hint=f'Write "{found[1]} {found[3]} and {found[2]}"')
@@ -107,7 +109,27 @@ def parse_condition(text: str, *, tolerance: float = 0.0) -> Condition:
     if found is None or op is None or op in (Operator.BETWEEN, Operator.OUTSIDE):
         message = f"{text!r} is not a comparison"
         raise ConfigError(message, hint=_HINT)
-    return Condition(op, float(found[2]), tolerance=tolerance)
+    return Condition(op, _bound(found[2]))
+
+
+def _bound(text: str) -> float:
+    bound = float(text)
+    if math.isfinite(bound):
+        return bound
+    message = f"{text} is beyond the largest number, {sys.float_info.max:.1e}"
+    raise ConfigError(message, hint="Write a bound that values can be on either side of")
+
+
+def with_tolerance(condition: Condition, tolerance: float) -> Condition:
+    """Return the condition with a tolerance.
+
+    Raises:
+        ConfigError: It compares with an order, which has no use for one.
+    """
+    if condition.operator not in (Operator.EQUAL, Operator.NOT_EQUAL):
+        message = f'"{condition}" takes no tolerance'
+        raise ConfigError(message, hint='Leave it out, or compare with "==" or "!="')
+    return replace(condition, tolerance=tolerance)
 
 
 def overlap(first: Condition, second: Condition) -> float | None:

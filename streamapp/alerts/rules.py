@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import math
 import tomllib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
-from streamapp.alerts.conditions import Condition, overlap, parse_condition
+from streamapp.alerts.conditions import Condition, overlap, parse_condition, with_tolerance
 from streamapp.alerts.selectors import Selector, parse_selector
 from streamapp.core.duration import to_ms
 from streamapp.errors import ConfigError
@@ -111,12 +111,17 @@ def _rule(table: Mapping[str, Any], where: str) -> Rule:
         if name not in table:
             message = f"{where}: {name} is missing"
             raise ConfigError(message, hint=f"Write {example}")
-    tolerance = _read(_tolerance, table.get("tolerance", 0), f"{where}: tolerance")
     given: dict[str, Any] = {}
     for name, (target, read) in _FIELDS.items():
         if name in table:
             given[target] = _read(read, table[name], f"{where}: {name}")
-    given["when"] = replace(given["when"], tolerance=tolerance)
+    if "tolerance" in table:
+        when = given["when"]
+        given["when"] = _read(
+            lambda value: with_tolerance(when, _tolerance(value)),
+            table["tolerance"],
+            f"{where}: tolerance",
+        )
     rule = Rule(**given)
     both = None if rule.resolve is None else overlap(rule.when, rule.resolve)
     if both is not None:

@@ -1,7 +1,8 @@
-"""Which series a rule watches: a metric's name and matchers on its labels.
+r"""Which series a rule watches: a metric's name and matchers on its labels.
 
 ``cpu_usage{host="web-1", zone!="eu", role=~"web|api"}``, as in Prometheus: regular expressions
-match the whole label, and a label that is absent counts as empty.
+match the whole label, and a label that is absent counts as empty. In the quotes ``\"`` is a quote
+and ``\\`` a backslash; every other backslash stands for itself, so ``"\d+"`` is a digit or more.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _SELECTOR = re.compile(r"\s*([^\s{}]+)\s*(?:\{(.*)\})?\s*", re.DOTALL)
 _MATCHER = re.compile(
     r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*(=~|!~|!=|=)\s*"((?:[^"\\]|\\.)*)"\s*(?:,|$)', re.ASCII
 )
-_ESCAPED = re.compile(r"\\(.)")
+_ESCAPED = re.compile(r'\\(["\\])')
 _HINT = 'Write a metric\'s name and labels such as orders_total{type="book", region=~"eu-.*"}'
 
 _IS_NEGATED: Final = {"=": False, "=~": False, "!=": True, "!~": True}

@@ -31,6 +31,7 @@ _ADDED: Final = {
         *("op", "deleted", "schema", "table", "db", "collection", "snapshot"),
         *("ts_ms", "ts_us", "ts_ns", "sequence", "lsn", "txId", "file", "pos", "row", "ord"),
         *("commit_lsn", "change_lsn", "event_serial_no", "scn", "commit_scn", "rs_id", "ssn"),
+        *("lcr_position", "lsid", "txnNumber"),
     )
 }
 

@@ -18,6 +18,8 @@ from streamapp.errors import DecodeError
 Source = Mapping[str, Any]
 
 _NUMBERS = re.compile(r"[0-9a-fA-F]+")
+#: Characters of a hexadecimal position, four times an XStream one: JSON takes no endless number.
+_LONGEST = 512
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -25,7 +27,7 @@ class Position(msgspec.Struct, frozen=True):
 
     ``order`` compares from left to right, only between positions of the same ``kind`` and the
     same side of ``streamed``. ``is_exact`` is false where two different changes may share a
-    position (times): equality then does not prove a repeat.
+    position (see ``_MAY_SHARE``): equality then does not prove a repeat.
     """
 
     kind: str
@@ -57,8 +59,8 @@ def position_of(source: Source, *, streamed: bool) -> Position | None:
 
     The kind follows from the fields that are there, so that unwrapped rows with a few of them
     work too: PostgreSQL ``sequence`` or ``lsn``, MySQL ``file, pos, row``, SQL Server
-    ``commit_lsn, change_lsn, event_serial_no``, Oracle ``commit_scn, scn``, MongoDB
-    ``ts_ms, ord``; else the commit time in the finest unit given.
+    ``commit_lsn, change_lsn, event_serial_no``, Oracle ``commit_scn, scn, rs_id, ssn`` and
+    ``lcr_position``, MongoDB ``ts_ms, ord``; else the commit time in the finest unit given.
 
     Returns:
         ``None`` when the source carries nothing that orders changes.
@@ -69,11 +71,14 @@ def position_of(source: Source, *, streamed: bool) -> Position | None:
     for kind, marker, order_of in _KINDS:
         if source.get(marker) is not None:
             try:
-                return Position(kind, streamed, order_of(source), is_exact=kind != "time")
-            except (ValueError, TypeError, KeyError) as exc:
+                order = order_of(source)
+            except (ValueError, TypeError, KeyError, AttributeError) as exc:
                 shown = {name: source.get(name) for name in (marker, *_SHOWN.get(kind, ()))}
                 message = f"The {kind} position of the change cannot be read from {shown}: {exc}"
                 raise DecodeError(message) from exc
+            may_share = _MAY_SHARE.get(kind)
+            is_exact = may_share is None or not may_share(source)
+            return Position(kind, streamed, order, is_exact=is_exact)
     return None
 
 
@@ -102,14 +107,27 @@ def _sqlserver(source: Source) -> tuple[int, ...]:
 
 
 def _oracle(source: Source) -> tuple[int, ...]:
-    # Rows of one statement share the SCN: the record set and its sequence tell them apart.
+    # Rows of one statement share the SCN: the record set and its sequence tell them apart
+    # (LogMiner), or the position of the logical change record (XStream).
     commit = _integer(source.get("commit_scn") or 0)
     record_set = _hexadecimal(source.get("rs_id") or "0.0.0", parts=3)
-    return commit, _integer(source["scn"]), *record_set, _integer(source.get("ssn") or 0)
+    lcr = source.get("lcr_position")
+    last = () if lcr is None else _hexadecimal(lcr, parts=1)
+    return commit, _integer(source["scn"]), *record_set, _integer(source.get("ssn") or 0), *last
+
+
+def _may_share_scn(source: Source) -> bool:
+    return source.get("rs_id") is None and source.get("lcr_position") is None
 
 
 def _mongodb(source: Source) -> tuple[int, ...]:
     return _integer(source["ts_ms"]), _integer(source["ord"])
+
+
+def _may_share_cluster_time(source: Source) -> bool:
+    # All changes of a transaction have the time of its commit. A source without the field (an old
+    # connector, a bare row) does not say whether there was one.
+    return source.get("lsid") is not None or source.get("txnNumber", 0) is not None
 
 
 def _time_ns(source: Source) -> tuple[int, ...]:
@@ -128,6 +146,9 @@ def _integer(value: object) -> int:
 
 
 def _hexadecimal(text: str, *, parts: int) -> tuple[int, ...]:
+    if len(text) > _LONGEST:
+        message = f"{text[:_LONGEST]!r}... is too long"
+        raise ValueError(message)
     numbers = tuple(int(digits, 16) for digits in _NUMBERS.findall(text.replace("0x", " ")))
     if len(numbers) != parts:
         message = f"{text!r} has {len(numbers)} hexadecimal parts, not {parts}"
@@ -146,10 +167,17 @@ _KINDS: tuple[tuple[str, str, Callable[[Source], tuple[int, ...]]], ...] = (
     ("time", "ts_ms", _time_ns),
 )
 
+#: Kinds whose positions may be shared by different changes, and when; the others never are.
+_MAY_SHARE: dict[str, Callable[[Source], bool]] = {
+    "oracle": _may_share_scn,
+    "mongodb": _may_share_cluster_time,
+    "time": lambda _source: True,
+}
+
 _SHOWN: dict[str, tuple[str, ...]] = {
     "mysql": ("pos", "row"),
     "sqlserver": ("change_lsn", "event_serial_no"),
-    "oracle": ("commit_scn", "rs_id", "ssn"),
+    "oracle": ("commit_scn", "rs_id", "ssn", "lcr_position"),
     "mongodb": ("ts_ms",),
     "time": ("ts_us", "ts_ns"),
 }

@@ -1,5 +1,6 @@
 """``streamapp send``: records from the command line or from standard input."""
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typer import Argument, Option
 from streamapp.cli.options import BrokerUrl, Datadir, TopicName, opened, topic_of
 from streamapp.core.batch import TP, Headers, OutRecord
 from streamapp.errors import DecodeError, UsageError
+from streamapp.serde.strict_json import check_depth
 from streamapp.transport.broker import TopicSpec
 from streamapp.transport.partitioner import partition_for_key
 
@@ -53,13 +55,14 @@ class Form:
         """Make the record of one line.
 
         Raises:
-            DecodeError: The line is not JSON, or lacks the field of the key.
+            DecodeError: The line is not JSON that a worker takes, or lacks the field of the key.
         """
         key = self.key
         if not self.is_raw:
             try:
+                check_depth(line)
                 value = msgspec.json.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except ValueError as error:
                 message = f"not JSON ({error})"
                 raise DecodeError(message) from error
             if self.key_field is not None:
@@ -97,7 +100,7 @@ def send(
             topic=topic,
             partitions=_partitions(bus, topic, partition),
             partition=partition,
-            key=None if key is None else key.encode(),
+            key=None if key is None else os.fsencode(key),
             key_field=key_field,
             headers=tuple(_header(text) for text in header or ()),
             is_raw=raw,
@@ -105,7 +108,7 @@ def send(
         count = (
             _send(bus, form, _lines(sys.stdin.buffer))
             if value is None
-            else _send_one(bus, form, value.encode())
+            else _send_one(bus, form, os.fsencode(value))
         )
     print(f"Sent {count:,} record{'' if count == 1 else 's'} to {topic}", file=sys.stderr)
 
@@ -191,4 +194,7 @@ def _header(text: str) -> tuple[str, bytes]:
     if not name or not equals:
         message = f"{text!r} is not a header"
         raise UsageError(message, hint="Write -H NAME=VALUE")
-    return name, value.encode()
+    if any("\ud800" <= character <= "\udfff" for character in name):  # no UTF-8: see os.fsdecode
+        message = f"The name of the header {text!r} is not UTF-8"
+        raise UsageError(message, hint="Only the value of a header may be any bytes")
+    return name, os.fsencode(value)

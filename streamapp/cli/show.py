@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from streamapp.serde.strict_json import check_depth
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -69,12 +71,16 @@ def readable(data: bytes | None) -> str:
 
 
 def structured(data: bytes | None) -> Any:  # noqa: ANN401 - any JSON value
-    """Return bytes as their JSON value, else as text, else as ``{"base64": ...}``."""
+    """Return bytes as their JSON value, else as text, else as ``{"base64": ...}``.
+
+    JSON that nests deeper than a worker takes is text too.
+    """
     if data is None:
         return None
     try:
+        check_depth(data)
         return msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except ValueError:
         pass
     try:
         return data.decode()

@@ -1,5 +1,6 @@
 """``streamapp tail``: the records of a topic, outside of any group."""
 
+import os
 import sys
 import time
 from collections import Counter
@@ -78,7 +79,7 @@ def tail(
 
     The last ones, oldest first; with --from, those from a place on.
     """
-    matches = Matches(None if key is None else key.encode(), _time(from_))
+    matches = Matches(None if key is None else os.fsencode(key), _time(from_))
     with opened(broker, datadir, may_create=False) as bus:
         count = topic_of(bus, topic).spec.partitions
         ranges = bus.offsets([TP(topic, partition) for partition in range(count)])

@@ -86,6 +86,13 @@ class RecordBatch:
             self.size_bytes,
         )
 
+    def part(self, start: int, stop: int) -> RecordBatch:
+        """Return the records ``[start, stop)`` of their indices, at least one."""
+        rest = self.since(self.offsets[start])
+        if rest is None or stop <= start:
+            raise IndexError(start)
+        return rest if stop == len(self) else rest.split(stop - start)[0]
+
     def joined(self, *later: RecordBatch) -> RecordBatch:
         """Return one batch of these records and those that follow them in the partition."""
         parts = (self, *later)

@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 #: Seconds before an agent that fails outside of events begins anew: first and longest.
 _PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
+_HOW_TO_READ = "write `async for value in stream` in it"
 
 
 class Agent(faust.Agent):
@@ -132,6 +133,8 @@ class Agent(faust.Agent):
             engine.stop_feeds(task)
         else:
             self.condition = "completed"
+            if not stream.is_read:
+                log.warning("Agent %s has ended and read nothing: %s", self.name, _HOW_TO_READ)
             await engine.end_feeds(task)
 
     async def _tell(self, exc: Exception) -> None:
@@ -148,6 +151,8 @@ class Agent(faust.Agent):
 
     async def _work(self, stream: Stream) -> None:
         stream.reset_processors()
+        # Before the agent's own code, which may wait, or fail: records would pass it by.
+        stream.subscribe()
         result = self.fun(stream)
         if isinstance(result, AsyncIterable):
             actor = AsyncIterableActor(self, stream, result, loop=self.loop, beacon=self.beacon)

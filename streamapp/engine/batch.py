@@ -138,9 +138,11 @@ class Batch:
             AttributeError: The declared records have no such field.
             InputError: A record has no such field, or its value is of another type.
         """
+        if kind is not None:
+            return column(fields(name, self.records), ColumnType(kind, has_gaps=True), name)
         found = self._columns.get(name)
-        if found is None or kind is not None:
-            of = self._schema.type_of(name) if kind is None else ColumnType(kind, has_gaps=True)
+        if found is None:
+            of = self._schema.type_of(name)
             found = self._columns[name] = column(fields(name, self.records), of, name)
         return found
 

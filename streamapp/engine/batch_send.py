@@ -24,6 +24,9 @@ async def send_batch(topic: Topic, batch: Batch | None, key: Any, value: Any) ->
         msg = f"{len(keys)} keys cannot go with {len(values)} values"
         raise UsageError(msg, hint="Take both columns from the same batch")
     times = None if batch is None else batch.times_ms.tolist()
+    if times is not None and len(times) != len(keys):
+        msg = f"{len(keys)} records cannot have the times of a batch of {len(times)}"
+        raise UsageError(msg, hint="Leave the batch out: send_batch(key=[...], value=[...])")
     scope = current_scope.get()
     if scope is None or (scope.partition < 0 and not scope.is_lost):
         await _send_now(topic, keys, values, times)

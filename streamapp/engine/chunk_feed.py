@@ -136,6 +136,7 @@ class ChunkFeed(Feed):
         if scope.finish() is Outcome.CONFLICT:
             self._conflicts += 1
             self._note_conflict(self._conflicts)
+            self._renew_in_hand()
             return False
         if self._conflicts:
             self._conflicts = 0
@@ -149,7 +150,12 @@ class ChunkFeed(Feed):
         """Undo the records in hand; they are handed out again."""
         if self.chunk is not None:
             self.scope.undo()
+            self._renew_in_hand()
             self.chunk.given = self.chunk.at
+
+    def _renew_in_hand(self) -> None:
+        if self.chunk is not None:
+            self._renew(self.chunk, self.chunk.at, self.chunk.given)
 
     def end(self, chunk: Chunk) -> bool:
         """All records of the chunk are done, or it was cut short.
@@ -179,6 +185,7 @@ class ChunkFeed(Feed):
             AgentStoppedError: The policy is to stop.
         """
         self.scope.undo()
+        self._renew(chunk, chunk.at, chunk.given)
         several = chunk.given - chunk.at
         if self.halves and several > 1:
             self.stats.retries += 1

@@ -29,7 +29,7 @@ from streamapp.engine.pipelines import Pipelines
 from streamapp.engine.rejects import AgentStoppedError
 from streamapp.engine.standby import Standby
 from streamapp.engine.states import EngineState, follow
-from streamapp.engine.subscriptions import Subscriptions, fail_in_hand, run_with_policy
+from streamapp.engine.subscriptions import Subscriptions, fail_in_hand, goes_on, run_with_policy
 from streamapp.engine.sweep import Sweeper
 from streamapp.engine.timers_run import TimerRunner
 from streamapp.engine.topics import Topics
@@ -47,6 +47,8 @@ _T = TypeVar("_T")
 
 #: Bytes of one partition that may wait for its slowest agent before the partition is paused.
 _BUFFER_BYTES = 8 << 20
+#: Seconds that the end of the worker waits for a start under way.
+_LAST_START_S = 5.0
 
 
 @contextmanager
@@ -89,6 +91,9 @@ class Engine(Service):
         self.intake: Intake | None = None
         self.checkpoints: CheckpointMaker | None = None
         self._following: asyncio.Task[None] | None = None
+        #: Set while no start is under way.
+        self._is_settled = asyncio.Event()
+        self._is_settled.set()
 
     # --- life ------------------------------------------------------------------------------------
 
@@ -97,8 +102,12 @@ class Engine(Service):
 
         A mistake of the user ends the worker with one clear line instead of a traceback.
         """
-        with ends_the_worker():
-            await self._start()
+        self._is_settled.clear()
+        try:
+            with ends_the_worker():
+                await self._start()
+        finally:
+            self._is_settled.set()
 
     async def _start(self) -> None:
         conf, options = self.app.conf, self.app.options
@@ -144,7 +153,14 @@ class Engine(Service):
         self.add_future(self.crash(error))
 
     async def on_stop(self) -> None:
-        """Drain: finish the events in hand, commit, leave the group, close the state."""
+        """Drain: finish the events in hand, commit, leave the group, close the state.
+
+        A start under way comes to its end first: it would join a group that nobody leaves.
+        """
+        try:
+            await asyncio.wait_for(self._is_settled.wait(), _LAST_START_S)
+        except TimeoutError:
+            log.warning("The worker ends while it waits for the broker")
         if self._following is not None:
             self.keeper.interrupt()
             self._following.cancel()
@@ -310,13 +326,16 @@ class Engine(Service):
 
     async def end_feeds(self, task: asyncio.Task[Any] | None) -> None:
         """Forget the feeds of an agent whose last instance has returned; its last event counts."""
-        for stream in self.subscriptions.streams_of(task):
+        # A child task that the agent has left behind goes on.
+        streams = [s for s in self.subscriptions.streams_of(task) if not goes_on(s)]
+        for stream in streams:
             stream.finish_in_hand()
-        # While they still have positions: what the agent did must not be committed without them.
-        await self.commit()
-        for stream in self.subscriptions.streams_of(task):
+        if self._following is not None:
+            # While they have positions: what the agent did must not be committed without them.
+            await self.commit()
+        for stream in streams:
             feed = stream.feed
-            if feed is not None and feed.tasks <= {task}:
+            if feed is not None and feed.agents <= {task}:
                 feed.stop()
                 self.subscriptions.discard(feed)
 

@@ -22,7 +22,7 @@ class EventClock:
         """Return the time up to which no agent expects records of a partition any more.
 
         It is the least of the watermarks of all agents and topics with so many ``partitions``, idle
-        ones left out, and never goes back while the worker lives; ``NEVER_MS`` at first.
+        ones left out, and never goes back until ``forget``; ``NEVER_MS`` at first.
         """
         headways = self._headways(partitions, partition)
         before = self._told.get((partitions, partition), NEVER_MS)
@@ -33,6 +33,10 @@ class EventClock:
             found = Headway(min(known, default=NEVER_MS))
         self._told[partitions, partition] = found.watermark_ms
         return found.watermark_ms
+
+    def forget(self) -> None:
+        """What was told may have been undone: begin with what was committed."""
+        self._told.clear()
 
     def _headways(self, partitions: int, partition: int) -> list[Headway]:
         counts = self._engine.topics.counts

@@ -67,11 +67,13 @@ class Feed:
         self.is_stopped = False
         #: Several records that fail are halved at once, not tried again: the agent reads batches.
         self.halves = False
+        #: The tasks that read it and can be interrupted; those of them, or of whose children.
         self.tasks: set[asyncio.Task[Any]] = set()
+        self.agents: set[asyncio.Task[Any]] = set()
         self._queue: deque[RecordBatch] = deque()
         #: Event time of each partition: the greatest of the records of batches that were opened.
         self.times: dict[TP, int] = {}
-        #: What was told of each partition's watermark: it never goes back.
+        #: What was told of each partition's watermark since its start: it never goes back.
         self._watermarks: dict[TP, int] = {}
         #: When each partition was last found with records, by the monotonic clock.
         self._busy_at: dict[TP, float] = {}
@@ -93,7 +95,7 @@ class Feed:
         self._held.discard(tp)
         self._buffered[tp] = 0
         self.times[tp] = time_ms
-        self._watermarks.setdefault(tp, NEVER_MS)
+        self._watermarks[tp] = NEVER_MS
         self._busy_at[tp] = time.monotonic()
 
     def put(self, batch: RecordBatch) -> int:
@@ -225,6 +227,16 @@ class Feed:
 
     def _decoded(self, batch: RecordBatch, start_ms: int) -> Chunk:
         return decoded(batch, self.plan.decode, self._event_time_of(batch.tp.topic), start_ms)
+
+    def _renew(self, chunk: Chunk, start: int, stop: int) -> None:
+        """Decode records again that are handed out again: the agent may have changed the values."""
+        if start < stop:
+            had = chunk.values[start:stop]
+            values = self.plan.decode(chunk.batch.part(start, stop)).values
+            # What has no event time stays bad.
+            chunk.values[start:stop] = [
+                old if old.__class__ is Bad else new for old, new in zip(had, values, strict=True)
+            ]
 
     def _event_time_of(self, topic: str) -> EventTime:  # noqa: ARG002 - for feeds of several topics
         return self.plan.event_time

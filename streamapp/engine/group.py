@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from streamapp.core.batch import TP
-from streamapp.core.positions import Place, Progress, parse_progress, progress_of
+from streamapp.core.positions import Progress, parse_progress
 from streamapp.core.times import NEVER_MS
 from streamapp.engine.commit import Cut, StoreWriter
 from streamapp.engine.event_clock import EventClock
@@ -233,7 +233,7 @@ class GroupFollower:
                     *tp, position.offset, ranges[tp].earliest - 1,
                 )  # fmt: skip
             progress = parse_progress(*position)
-            for feed in engine.subscriptions.readers(tp.topic):
+            for feed in engine.subscriptions.readers(tp.topic, also_ended=True):
                 place = progress.place_of(feed.name)
                 feed.start(tp, place.offset, place.time_ms, place.note)
             starts[tp] = progress.offset
@@ -333,9 +333,11 @@ class GroupFollower:
         """Drop what is not committed, and what waits for the store: it is in the changelog."""
         await self._engine.committer.reset()
         self._engine.keeper.detach()
+        self._clock.forget()
 
     def _let_go(self, tps: Iterable[TP]) -> None:
-        for feed in (*self._engine.subscriptions, self._engine.timers):
+        subscriptions = self._engine.subscriptions
+        for feed in (*subscriptions, *subscriptions.ended, self._engine.timers):
             feed.revoke(tps)
         self._engine.owned = self._engine.owned - frozenset(tps)
 
@@ -366,16 +368,7 @@ class GroupFollower:
 
     def progress(self, tp: TP) -> Progress | None:
         """Return how far the agents are in a partition; ``None`` if nobody reads it."""
-        agents: dict[str, Place] = {}
-        for feed in self._engine.subscriptions.readers(tp.topic):
-            if feed.owns(tp):
-                place = feed.place(tp)
-                known = agents.setdefault(feed.name, place)
-                # One agent may read a topic twice (alone, and with others): its slower stream
-                # counts.
-                if place.offset < known.offset:
-                    agents[feed.name] = place
-        return progress_of(agents) if agents else None
+        return self._engine.subscriptions.progress(tp)
 
     def now_ms(self, table: Table, partition: int) -> int:
         """Return the event time of a table's partition: the least that its events may still have.

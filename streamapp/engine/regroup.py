@@ -1,11 +1,15 @@
-"""The new key of a repartitioned stream: by a field or a function, and of which type. Pure."""
+"""Repartitioned streams: the new key, by a field or a function, and the way through a topic."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from streamapp.errors import UsageError
+
+if TYPE_CHECKING:
+    from streamapp.engine.stream import Stream
+    from streamapp.engine.topic import Topic
 
 #: Types of fields that make keys of their own type.
 _KEY_TYPES = (str, int, float, bytes)
@@ -40,3 +44,19 @@ def key_type_of(key: Any, model: Any) -> Any:
 def _field(key: Any) -> str | None:
     name = key if isinstance(key, str) else getattr(key, "field", None)
     return name if isinstance(name, str) else None
+
+
+def forwarded(source: Stream, target: Topic, choose: Callable[[Any], Any] | None) -> Stream:
+    """Send every value of a stream to a topic, under the key it has or is given, and read that."""
+
+    async def forward(source: Stream) -> None:
+        async for event in source.events():
+            key = event.key if choose is None else choose(event.value)
+            await target.send(key=key, value=event.value)
+
+    source.app.engine.run_beside(source, forward)
+    found: Stream = source.app.stream(
+        target, prefix=source.prefix, concurrency_index=source.concurrency_index
+    )
+    found._prev = source  # noqa: SLF001 - Faust's chain of streams
+    return found

@@ -21,7 +21,7 @@ from streamapp.engine.batch import Batch, Schema, origin_of
 from streamapp.engine.chunk_feed import ChunkFeed
 from streamapp.engine.feed import Feed
 from streamapp.engine.message import event_of
-from streamapp.engine.regroup import key_function, key_type_of
+from streamapp.engine.regroup import forwarded, key_function, key_type_of
 from streamapp.engine.topic import Topic
 from streamapp.engine.window_feed import WindowFeed
 from streamapp.engine.work import Chunk, Slot
@@ -46,6 +46,10 @@ class Stream(faust.Stream):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.feed: Feed | None = None
+        #: The task that iterates over the stream: of the agent, or a child of that.
+        self.reader: asyncio.Task[Any] | None = None
+        #: Whether anybody has begun to iterate.
+        self.is_read = False
         self._slot: Slot | None = None
         self._again: Slot | None = None
 
@@ -117,7 +121,7 @@ class Stream(faust.Stream):
             msg = f"There are no batches of {max_rows} records of {self.channel}"
             raise UsageError(msg, hint="Give max_rows above zero, and a topic to the agent")
         schema = Schema.of(self.channel)
-        self._subscribe().halves = True
+        self.subscribe().halves = True
         async for values, places in self._groups(max_rows, within):
             chunk, first = self._in_hand()
             yield Batch(schema, origin_of(chunk, first, places), values)
@@ -126,7 +130,11 @@ class Stream(faust.Stream):
         self, max_: int, within: Any
     ) -> AsyncIterator[tuple[list[Any], Sequence[int]]]:
         """Iterate over groups of values, with the index of each in the records in hand."""
-        feed = self._subscribe()
+        if max_ < 1:
+            msg = f"There are no lists of {max_} records"
+            raise UsageError(msg, hint="Give the most records of a list, above zero")
+        feed = self.subscribe()
+        self.is_read = True
         groups = (
             self._windowed_groups(feed, max_)
             if isinstance(feed, WindowFeed)
@@ -154,7 +162,8 @@ class Stream(faust.Stream):
         yield value
 
     def _values(self) -> AsyncIterator[Any]:
-        feed = self._subscribe()
+        feed = self.subscribe()
+        self.is_read = True
         return self._singly(feed) if isinstance(feed, WindowFeed) else self._straight(feed)
 
     async def _singly(self, feed: WindowFeed) -> AsyncIterator[Any]:
@@ -217,6 +226,7 @@ class Stream(faust.Stream):
                     break
                 if feed.finish():
                     chunk.at = chunk.given
+                chunk.given = chunk.at
                 await asyncio.sleep(0)
                 if feed.plan.gate.closed:
                     await feed.plan.gate.wait(feed)
@@ -334,7 +344,8 @@ class Stream(faust.Stream):
         if chunk is not None and chunk.is_held and feed.finish():
             chunk.at = chunk.given
 
-    def _subscribe(self) -> Any:
+    def subscribe(self) -> Any:
+        """Return the stream's feed; from now on its records wait for the running task."""
         if self.feed is None:
             self.feed = self.app.engine.subscribe(self)
         self.app.engine.subscriptions.note_reader(self, self.feed)
@@ -381,15 +392,5 @@ class Stream(faust.Stream):
 
     def _forward(self, target: Topic, choose: Callable[[Any], Any] | None) -> Stream:
         if self._next is None:
-
-            async def forward(source: Stream) -> None:
-                async for event in source.events():
-                    key = event.key if choose is None else choose(event.value)
-                    await target.send(key=key, value=event.value)
-
-            self.app.engine.run_beside(self, forward)
-            self._next = self.app.stream(
-                target, prefix=self.prefix, concurrency_index=self.concurrency_index
-            )
-            self._next._prev = self  # noqa: SLF001 - Faust's chain of streams
+            self._next = forwarded(self, target, choose)
         return cast("Stream", self._next)

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 
 from faust.agents.agent import current_agent
 
+from streamapp.core.positions import Place, Progress, progress_of
 from streamapp.engine.chunk_feed import ChunkFeed
 from streamapp.engine.feed import Feed, FeedPlan
 from streamapp.engine.policy import ErrorPolicy
@@ -48,6 +49,8 @@ class Subscriptions:
         self.paused: set[TP] = set()
         self.on_change: Callable[[], None] = lambda: None
         self._feeds: dict[tuple[str, tuple[str, ...]], Feed] = {}
+        #: Feeds of agents that have returned: only their positions count.
+        self.ended: list[Feed] = []
         self._streams: WeakKeyDictionary[asyncio.Task[Any], list[Stream]] = WeakKeyDictionary()
         self._numbers = count(1)
         self._gate = gate
@@ -112,17 +115,21 @@ class Subscriptions:
         return feed
 
     def streams_of(self, task: asyncio.Task[Any] | None) -> list[Stream]:
-        """Return the streams that a task iterates over, the latest last."""
+        """Return the streams that a task and its children iterate over, the latest last."""
         return list(self._streams.get(task, ())) if task is not None else []
 
     def note_reader(self, stream: Stream, feed: Feed) -> None:
         """Note that the running task begins to iterate over a stream."""
-        task = asyncio.current_task()
+        task = stream.reader = asyncio.current_task()
         if task is None:
             return
-        others = [other for other in self.streams_of(task) if other is not stream]
-        self._streams[task] = [*others, stream]
-        if _supervised.get() is task and task not in feed.tasks:
+        agent = _supervised.get()
+        others = [other for other in self.streams_of(agent or task) if other is not stream]
+        self._streams[agent or task] = [*others, stream]
+        if agent is not None and agent not in feed.agents:
+            feed.agents.add(agent)
+            agent.add_done_callback(feed.agents.discard)
+        if agent is task and task not in feed.tasks:
             feed.tasks.add(task)
             task.add_done_callback(feed.tasks.discard)
 
@@ -131,17 +138,39 @@ class Subscriptions:
         """Names of all topics that are read."""
         return {topic for feed in self._feeds.values() for topic in feed.plan.topics}
 
-    def readers(self, topic: str) -> list[Feed]:
-        """Return the feeds of a topic."""
-        return [feed for feed in self._feeds.values() if topic in feed.plan.topics]
+    def readers(self, topic: str, *, also_ended: bool = False) -> list[Feed]:
+        """Return the feeds of a topic, also those of agents that have returned if asked to."""
+        feeds = [*self._feeds.values(), *(self.ended if also_ended else ())]
+        return [feed for feed in feeds if topic in feed.plan.topics]
+
+    def progress(self, tp: TP) -> Progress | None:
+        """Return how far the agents are in a partition; ``None`` if nobody reads it."""
+        agents: dict[str, Place] = {}
+        for feed in self.readers(tp.topic):
+            if feed.owns(tp):
+                place = feed.place(tp)
+                known = agents.setdefault(feed.name, place)
+                # One agent may read a topic twice (alone, and with others): its slower stream
+                # counts.
+                if place.offset < known.offset:
+                    agents[feed.name] = place
+        if not agents:
+            return None
+        slowest = min(place.offset for place in agents.values())
+        for feed in self.ended:
+            # An agent that has returned waits for nobody, and does not read again what it has read.
+            if feed.owns(tp) and feed.position(tp) > slowest:
+                agents.setdefault(feed.name, feed.place(tp))
+        return progress_of(agents)
 
     def __iter__(self) -> Iterator[Feed]:
         """Iterate over all feeds."""
         return iter(tuple(self._feeds.values()))
 
     def discard(self, feed: Feed) -> None:
-        """Forget a feed whose agent has ended for good: it holds no position back any more."""
+        """Take a feed away whose agent has ended for good: it holds no position back any more."""
         self._feeds = {key: value for key, value in self._feeds.items() if value is not feed}
+        self.ended.append(feed)
 
     def _partitions_of(self, topic: str) -> int:
         return self.counts[topic]
@@ -201,19 +230,39 @@ def _begin_anew(streams: list[Stream]) -> bool:
     if not any(asked) or task.cancelling():
         return False
     for stream in streams:
-        stream.hand_back()
+        if not goes_on(stream):
+            stream.hand_back()
     return True
 
 
 async def fail_in_hand(streams: list[Stream], exc: Exception) -> bool:
-    """Let the event in hand of the latest stream that has one meet its policy.
+    """Let the event in hand of a stream meet its policy: of whose reader has failed, or the latest.
 
-    Events of other streams that the work has in hand are undone and handed out again.
+    Events of other streams that the work has in hand are undone and handed out again, unless a
+    child task still works on them.
     """
     has_failed = False
-    for stream in reversed(streams):
-        if has_failed:
+    latest_first = [*reversed(streams)]
+    for stream in sorted(latest_first, key=lambda stream: _own_error(stream) is None):
+        if goes_on(stream):
+            continue
+        if has_failed or (stream.reader is not None and stream.reader.cancelled()):
             stream.hand_back()
         else:
-            has_failed = await stream.fail(exc)
+            has_failed = await stream.fail(_own_error(stream) or exc)
     return has_failed
+
+
+def goes_on(stream: Stream) -> bool:
+    """Tell whether a child of the running task reads the stream, and has not ended."""
+    reader = stream.reader
+    return reader is not None and reader is not asyncio.current_task() and not reader.done()
+
+
+def _own_error(stream: Stream) -> Exception | None:
+    """Return what has ended the child task that read the stream."""
+    reader = stream.reader
+    if reader is None or not reader.done() or reader.cancelled():
+        return None
+    error = reader.exception()
+    return error if isinstance(error, Exception) else None

@@ -79,6 +79,8 @@ class Sweeper:
             return 0
         now_ms, ttl_ms = self._now_ms(table, partition), table.spec.ttl_ms or 0
         place = self._rounds.setdefault((table.name, partition), _Round())
+        if now_ms < place.begun_ms:  # time has gone back to what is committed
+            place.after, place.begun_ms = b"", NEVER_MS
         if not place.is_due(now_ms, ttl_ms):
             return 0
         if not place.after:

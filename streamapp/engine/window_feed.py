@@ -106,6 +106,7 @@ class WindowFeed(Feed):
                 self._skip_to(tp, done.batch.next_offset)
                 self._done_with(done.batch)
         if again is not None:
+            self._renew_slot(again)
             self._again.append(again)
             self._note_conflict(again.conflicts)
         self._arrived.set()
@@ -117,6 +118,7 @@ class WindowFeed(Feed):
             AgentStoppedError: The policy is to stop.
         """
         slot.scope.undo()
+        self._renew_slot(slot)
         several = slot.stop - slot.start
         if self.halves and several > 1:
             self.stats.retries += 1
@@ -148,8 +150,12 @@ class WindowFeed(Feed):
         if not slot.is_revoked and not slot.is_finished:
             slot.scope.undo()
             slot.task = None
+            self._renew_slot(slot)
             self._again.append(slot)
             self._arrived.set()
+
+    def _renew_slot(self, slot: Slot) -> None:
+        self._renew(slot.chunk, slot.start, slot.stop)
 
     def _hand_out_parts(self, slot: Slot, size: int) -> None:
         self._again.extend(self._windows[slot.batch.tp].split(slot, size))

@@ -219,6 +219,11 @@ class Slot:
     @property
     def now_ms(self) -> int:
         """See ``state.scope.Source``."""
+        return self.chunk.time_at(self.start)
+
+    @property
+    def reached_ms(self) -> int:
+        """Event time of the partition behind the records."""
         return self.chunk.time_at(self.stop - 1)
 
     @property
@@ -271,6 +276,6 @@ class Window:
                 head.conflicts += 1
                 return retired, head
             self.slots.popleft()
-            self.position, self.time_ms = head.next_offset, head.now_ms
+            self.position, self.time_ms = head.next_offset, head.reached_ms
             retired.append(head)
         return retired, None

@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from streamapp.errors import TooLargeError
+from streamapp.errors import DecodeError, EncodeError, TooLargeError
 from streamapp.serde.codecs import value_decoder, value_encoder
 from streamapp.serde.ordered_keys import decode_key
 
@@ -142,11 +142,33 @@ def row_codec(value_type: Any = Any, *, is_timed: bool = False) -> RowCodec:  # 
     """
     is_open = value_type in (Any, None)
     kinds = () if is_timed else _SHARED if is_open else {value_type} & _SHARED.keys()
+    encode: Callable[[Any], bytes] = value_encoder(value_type, "json")
+    decode = value_decoder(value_type, "json")
+    if not is_open and value_type not in _SHARED:
+        encode = _readable(encode, decode)
     return RowCodec(
-        value_encoder(value_type, "json"),
-        value_decoder(value_type, "json"),
+        encode,
+        decode,
         {kind: _SHARED[kind] for kind in kinds},
         value_type
         if isinstance(value_type, type) and issubclass(value_type, msgspec.Struct)
         else None,
     )
+
+
+def _readable(
+    encode: Callable[[Any], bytes], decode: Callable[[bytes], Any]
+) -> Callable[[Any], bytes]:
+    """Refuse what could be written, but not read again: nobody checks a record's fields before."""
+
+    def encode_readable(value: Any) -> bytes:  # noqa: ANN401 - any value
+        data = encode(value)
+        try:
+            decode(data)
+        except DecodeError as exc:
+            message = f"it could not be read again: {exc.message}"
+            hint = "Write what the table declares as its value_type"
+            raise EncodeError(message, hint=hint) from exc
+        return data
+
+    return encode_readable

@@ -58,7 +58,10 @@ class MetricViews:
         registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         registry.register(EngineCollector(app, offsets, lags))
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        try:
+            encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        except (TypeError, ValueError):  # what the client says of a version that is no version
+            encode, content_type = choose_encoder("")
         return data_answer(encode(registry), content_type)
 
 

@@ -2,6 +2,7 @@
 
 A scan is read in chunks; between two of them everybody else has a turn. A chunk begins after the
 last key seen, so nothing is held meanwhile: rows may change and partitions may leave in between.
+Rows that are not shown (expired ones, an operator's timers) fill chunks like all others.
 Order: partitions ascending, keys in byte order inside of each.
 """
 
@@ -28,13 +29,15 @@ if TYPE_CHECKING:
     from streamapp.engine.keeper import Keeper
     from streamapp.state.table import Table
 
-#: Rows of one chunk: about a millisecond.
+#: Rows of one chunk, hidden ones included: about a millisecond.
 _CHUNK = 100
+#: Above every raw key.
+_LAST = b"\xff" * 9
 #: Seconds that one page may take, so that a scan of expired or huge rows ends.
 _PAGE_S = 0.25
 #: Bytes of the rows of one page, bounding what a request costs in memory.
 _PAGE_BYTES = 1 << 20
-#: Rows of one chunk when they are only counted: about a millisecond too.
+#: Rows of one chunk when only keys are counted: about a millisecond too.
 _COUNT_CHUNK = 2_000
 #: Seconds that one count may take in all, and how long it is good for.
 _COUNT_S = 0.01
@@ -42,7 +45,7 @@ _COUNT_KEPT_S = 2.0
 
 
 class Cursor(NamedTuple):
-    """The last row that a page has shown; the next one begins behind it."""
+    """The last row that a page has shown or looked at; the next one begins behind it."""
 
     partition: int
     raw_key: bytes
@@ -67,7 +70,10 @@ class Cursor(NamedTuple):
 
 @dataclass(slots=True)
 class Page:
-    """Rows as JSON; ``next`` is where to go on, ``is_partial`` says that a bound cut the page."""
+    """Rows as JSON; ``next`` is where to go on, ``is_partial`` says that a bound cut the page.
+
+    A partial page may be without rows, where many in a row are hidden.
+    """
 
     rows: list[msgspec.Raw]
     next: Cursor | None = None
@@ -82,16 +88,22 @@ async def read_page(table: Table, after: Cursor | None, limit: int) -> Page:
     """
     page, size, last = Page([]), 0, after
     deadline = time.monotonic() + _PAGE_S
-    async for cursor, key, value in _walk(table, after):
-        page.is_partial = size > _PAGE_BYTES or (bool(page.rows) and time.monotonic() > deadline)
-        if page.is_partial or len(page.rows) == limit:
-            page.next = last
-            return page
-        named = shown_key(table, key)
-        row = to_json({**named, "value": value, "partition": cursor.partition})
-        page.rows.append(msgspec.Raw(row))
-        size += len(row)
-        last = cursor
+    async for chunk in _chunks(table, after):
+        page.is_partial = last is not after and time.monotonic() > deadline
+        if page.is_partial:
+            break
+        for cursor, key, value in chunk.rows:
+            page.is_partial = size > _PAGE_BYTES
+            if page.is_partial or len(page.rows) == limit:
+                page.next = last
+                return page
+            named = shown_key(table, key)
+            row = to_json({**named, "value": value, "partition": cursor.partition})
+            page.rows.append(msgspec.Raw(row))
+            size += len(row)
+            last = cursor
+        last = chunk.last or last
+    page.next = last if page.is_partial else None
     return page
 
 
@@ -107,27 +119,43 @@ async def find(table: Table, key: object) -> list[tuple[int, Any]]:
     """
     if not isinstance(table, OperatorTable):
         return list(table.find(key))
-    return [(at.partition, value) async for at, other, value in _walk(table, None) if other == key]
+    return [
+        (at.partition, value)
+        async for chunk in _chunks(table, None)
+        for at, other, value in chunk.rows
+        if other == key
+    ]
 
 
-async def _walk(table: Table, after: Cursor | None) -> AsyncIterator[tuple[Cursor, Any, Any]]:
+class _Chunk(NamedTuple):
+    """What is to be shown of the rows up to ``last``; ``None``: to the end of the partition."""
+
+    rows: list[tuple[Cursor, Any, Any]]
+    last: Cursor | None
+
+
+async def _chunks(table: Table, after: Cursor | None) -> AsyncIterator[_Chunk]:
     first, start = (after.partition, after.raw_key + b"\x00") if after else (0, b"")
     for partition in sorted(number for number in table.shards if number >= first):
         begin = start if partition == first else b""
         while partition in table.shards:
-            chunk = list(islice(table.rows(partition, begin), _CHUNK))
-            for raw, key, value in chunk:
-                yield Cursor(partition, raw), key, value
-            if len(chunk) < _CHUNK:
+            looked_at = table.shards[partition].scan(begin, _LAST)
+            raws = [raw for raw, _ in islice(looked_at, _CHUNK)]
+            last = Cursor(partition, raws[-1]) if len(raws) == _CHUNK else None
+            end = _LAST if last is None else last.raw_key + b"\x00"
+            rows = table.rows(partition, begin, end)
+            yield _Chunk([(Cursor(partition, raw), key, value) for raw, key, value in rows], last)
+            if last is None:
                 break
-            begin = chunk[-1][0] + b"\x00"
+            begin = end
             await asyncio.sleep(0)
 
 
 class Count(NamedTuple):
     """Rows of the owned partitions in the local store, which is some seconds behind.
 
-    Not ``is_all``: there are more than were counted.
+    Of an operator's rows those that are shown, as many as there was time to look at. Not
+    ``is_all``: there are more than were counted.
     """
 
     rows: int
@@ -157,15 +185,22 @@ class RowCounts:
 
 async def _count(table: Table, keeper: Keeper) -> Count:
     rows, spent_s = 0, 0.0
+    most = _CHUNK if isinstance(table, OperatorTable) else _COUNT_CHUNK
     for prefix in [shard.prefix for shard in table.shards.values()]:
         start, end = prefix, prefix_end(prefix)
         while start < end:
             if spent_s > _COUNT_S:
                 return Count(rows, is_all=False)
             begun = time.perf_counter()
-            keys = [key for key, _ in islice(keeper.store.scan(start, end), _COUNT_CHUNK)]
+            found = list(islice(keeper.store.scan(start, end), most))
+            rows += _shown(table, len(prefix), found)
             spent_s += time.perf_counter() - begun
-            rows += len(keys)
-            start = keys[-1] + b"\x00" if len(keys) == _COUNT_CHUNK else end
+            start = found[-1][0] + b"\x00" if len(found) == most else end
             await asyncio.sleep(0)
     return Count(rows, is_all=True)
+
+
+def _shown(table: Table, skip: int, found: list[tuple[bytes, bytes]]) -> int:
+    if not isinstance(table, OperatorTable):
+        return len(found)
+    return sum(table.view(key[skip:], data) is not None for key, data in found)

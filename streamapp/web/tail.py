@@ -2,6 +2,7 @@
 
 Each refresh reads on from where the last one ended, or skips ahead when more was written than is
 kept. Rows are committed ones, newest first; what an unfinished commit holds is not there yet.
+Of huge rows fewer are kept, at least the newest one of each partition.
 """
 
 from __future__ import annotations
@@ -22,11 +23,15 @@ if TYPE_CHECKING:
 
 #: Records of each changelog partition that are looked at, and rows that are shown.
 _DEPTH = 200
+#: Bytes of the rows that are kept of each partition: 200 rows of a megabyte would be a fifth of a
+#: worker's memory, for good.
+_DEPTH_BYTES = 8 << 20
 #: Seconds between two looks at the changelog, whoever asks.
 _INTERVAL_S = 0.5
 #: Seconds after which a refresh ends with what it has.
 _PATIENCE_S = 2.0
-_POLL_RECORDS = 1_000
+#: Records in hand until the bounds are kept again.
+_POLL_RECORDS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,17 +92,19 @@ class Tail:
                     self._take(batch)
                     if batch.next_offset >= ends.get(batch.tp, 0):
                         ends.pop(batch.tp, None)
+                self._trim()
         finally:
             reader.close()
-        self._trim()
 
     def _trim(self) -> None:
         """Keep the newest rows of each partition: a deletion elsewhere may bring them back up."""
         newest = sorted(self._rows.values(), key=_age, reverse=True)
-        kept = Counter[int]()
+        kept, size = Counter[int](), Counter[int]()
         for row in newest:
             kept[row.partition] += 1
-            if kept[row.partition] > self._depth:
+            size[row.partition] += len(row.raw_key) + len(row.value)
+            is_huge = size[row.partition] > _DEPTH_BYTES and kept[row.partition] > 1
+            if is_huge or kept[row.partition] > self._depth:
                 del self._rows[row.partition, row.raw_key]
 
     def _start(self, tp: TP, span: OffsetRange) -> int:

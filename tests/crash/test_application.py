@@ -164,6 +164,8 @@ def assert_replica(bus: Broker) -> None:
         outcome = apply_change(expected.get(key), change)
         expected[key] = outcome.state
         decisions[outcome.decision.value] += 1
+        if outcome.unresolved:
+            decisions["unresolved"] += len(outcome.unresolved)
     rows = [msgspec.convert(row, RowState) for row in table(bus, "customers").values()]
     by_id = {str(row.row["id"]): row for row in rows if row.row}
     assert by_id

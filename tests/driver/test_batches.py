@@ -210,6 +210,76 @@ async def test_batches_sent_outside_of_an_event_are_on_disk(bench: Bench) -> Non
             await out.send_batch(value=[Order("a")])
 
 
+async def test_records_that_are_not_of_the_batch_need_times_of_their_own(bench: Bench) -> None:
+    bench.broker.create_topic(TopicSpec("in", 1))
+    app = bench.app()
+    out = app.topic("out", key_type=str, value_type=str)
+    refused: list[str] = []
+
+    @app.agent(app.topic("in", value_type=Event))
+    async def explode(stream: Any) -> None:
+        async for batch in stream.batches():
+            items = ["tea", "cup"] * len(batch)
+            try:
+                await out.send_batch(batch, key=items, value=items)
+            except UsageError as error:
+                refused.append(error.message)
+            await out.send_batch(key=items, value=items)
+
+    async with running(app):
+        put(bench, "in", ("k", {"user": "ann", "amount": 1.0}), timestamp_ms=7)
+        await until(lambda: bench.position("in") == 1)
+    assert refused == ["2 records cannot have the times of a batch of 1"]
+    assert len(bench.log("out")) == 2
+
+
+async def test_column_of_another_type_does_not_replace_the_declared_one(bench: Bench) -> None:
+    seen: list[tuple[str, str]] = []
+
+    def look(batch: Any) -> None:
+        as_float = batch.column("count", float)
+        seen.append((str(as_float.dtype), str(batch.count.dtype)))
+
+    async with running(collect(bench, look)):
+        put(bench, "in", ("k", {"user": "ann", "amount": 1.0, "count": 2}))
+        await until(lambda: bool(seen))
+    assert seen == [("float64", "int64")]
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+async def test_row_lives_from_the_first_record_of_its_group(bench: Bench, concurrency: int) -> None:
+    bench.broker.create_topic(TopicSpec("in", 1))
+    for second in (0, 100, 200):
+        put(bench, "in", ("a", 1), timestamp_ms=second * 1_000)
+    app = bench.app()
+    sizes = app.Table("sizes", ttl=1_000)
+
+    @app.agent(app.topic("in"), concurrency=concurrency)
+    async def count(stream: Any) -> None:
+        async for group in stream.take(3, within=5):
+            sizes["n"] = len(group)
+
+    async with running(app):
+        await until(lambda: bench.position("in") == 3)
+        stamped = [value[:8] for _, value in bench.log("bench-sizes-changelog") if value]
+    assert stamped == [bytes(8)]
+
+
+@pytest.mark.parametrize("words", ["take", "take_events", "batches"])
+async def test_groups_of_nothing_are_refused(
+    bench: Bench, caplog: pytest.LogCaptureFixture, words: str
+) -> None:
+    app = bench.app()
+
+    @app.agent(app.topic("in", value_type=Event))
+    async def agent(stream: Any) -> None:
+        async for _ in getattr(stream, words)(0):
+            pass
+
+    async with running(app):
+        await until(lambda: "of 0 records" in caplog.text)
+
+
 @pytest.mark.parametrize(("module", "method"), [("polars", "to_polars"), ("pyarrow", "to_arrow")])
 async def test_frames_say_what_to_install(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, module: str, method: str

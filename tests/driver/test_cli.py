@@ -135,6 +135,14 @@ def test_raw_lines_are_not_looked_at(run: Run) -> None:
     assert shown.splitlines()[1].endswith("\\x1b[31mred")  # no escape reaches the terminal
 
 
+def test_arguments_may_be_any_bytes(run: Run) -> None:
+    no_text, shown = "\udcff", {"base64": "/w=="}  # how Python tells of an argument of the byte ff
+    header = ("-H", f"a={no_text}")
+    run("send", "t", no_text, "--raw", "-k", no_text, *header, "--create-partitions", "1")
+    (row,) = rows(run("tail", "t", "--json", "-k", no_text))
+    assert (row["key"], row["value"], row["headers"]) == (shown, shown, [["a", shown]])
+
+
 def test_line_without_the_key_field(run: Run) -> None:
     bad = run("send", "t", "--key-field", "id", "--create-partitions", "1", stdin='{"n": 1}\n')
     assert "Line 1 is without the field id of the key" in fails(bad, 1)
@@ -149,6 +157,9 @@ def test_line_without_the_key_field(run: Run) -> None:
         (("send", "orders", "{}", "--create-partitions", "3"), 2, "3"),
         (("send", "orders", "{}", "-H", "novalue"), 2, "'novalue' is not a header"),
         (("send", "orders", "{bad"), 1, "The value is not JSON"),
+        (("send", "orders", "[" * 5_000), 1, "not JSON (nested deeper than 128 levels)"),
+        (("send", "orders", "\udcff"), 1, "The value is not JSON"),
+        (("send", "orders", "{}", "-H", "\udcff=1"), 2, "name of the header '\\udcff=1' is not"),
         (("send", "orders", "{}", "--key-field", "id"), 1, "value is without the field id"),
         (("send", "orders", "{}", "-k", "a", "--key-field", "b"), 2, "--key-field goes with"),
         (("tail", "orders", "--from", "yesterday"), 2, "'yesterday' is no place in a topic"),

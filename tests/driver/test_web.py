@@ -46,6 +46,15 @@ async def test_agents_tell_of_errors() -> None:
         assert series["streamapp_dlq_records_total", ("add", "web-test")] == 1
 
 
+async def test_metrics_are_plain_for_a_scraper_of_an_unknown_format() -> None:
+    async with worker() as client:
+        for wanted in ("application/openmetrics-text; version=abc", "text/plain; version=1.x"):
+            async with client.fetch("/metrics", headers={"Accept": wanted}) as response:
+                assert response.status == 200
+                assert response.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+                assert "streamapp_build_info" in await response.text()
+
+
 async def test_partitions_tell_their_lag() -> None:
     async with worker() as client:
         await client.send("waits", "ada", -1, partition=0)

@@ -16,6 +16,7 @@ from support.web_client import free_port
 
 import streamapp
 from streamapp.transport.broker import TopicSpec
+from streamapp.web.scan import read_page
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,6 +87,49 @@ async def test_state_is_shown(kind: str) -> None:
         key, value = shown[0]
         async with session.get(f"{base}/keys", params={"key": json.dumps(key)}) as response:
             assert (await response.json(content_type=None))["value"] == value
+
+
+async def test_rows_that_are_not_shown_do_not_count_and_give_others_a_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("streamapp.web.scan._COUNT_S", 10.0)
+    bench, port = Bench(), free_port()
+    app = bench.app(web_enabled=True, web_port=port, web_host="127.0.0.1", store_interval="10ms")
+    source = app.topic("sales", key_type=str, value_type=Sale, event_time="at")
+    KINDS["session"](app.pipeline("sold").source(source))
+    (name,) = [name for name in app.tables if name.startswith("sold")]
+    bench.broker.create_topic(TopicSpec("sales", 1))
+    for number in range(300):
+        put(bench, "sales", (f"u{number}", {"user": "ann", "amount": 1.0, "at": 1_000}))
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with running(app), aiohttp.ClientSession() as session, asyncio.timeout(20):
+        about: dict[str, Any] = {}
+        while about.get("rows_at_least") != 300:
+            async with session.get(f"http://127.0.0.1:{port}/api/v1/tables/{name}") as response:
+                about = await response.json(content_type=None)
+            await asyncio.sleep(0.1)  # between two looks
+        task = asyncio.create_task(others())
+        page = await read_page(app.tables[name], None, 1_000)
+        task.cancel()
+        assert (len(page.rows), page.next) == (300, None)
+        assert turns >= 5  # beside each row lies its timer: six chunks
+
+        monkeypatch.setattr("streamapp.web.scan._PAGE_S", -1.0)
+        keys, pages, after = [], 0, None
+        while pages == 0 or after is not None:
+            page = await read_page(app.tables[name], after, 1_000)
+            assert page.is_partial is (page.next is not None)
+            keys += [json.loads(bytes(row))["key"] for row in page.rows]
+            pages, after = pages + 1, page.next
+        assert sorted(keys) == sorted(f"u{number}" for number in range(300))
+        assert pages >= 6
 
 
 async def test_the_page_shows_windows_as_times_of_day(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.tables import TableBench
 
+import streamapp
 from streamapp.errors import EncodeError, InputError, PartitionMismatchError, StateError, UsageError
 from streamapp.records import Record
 from streamapp.serde.ordered_keys import encode_key
@@ -205,6 +206,29 @@ def test_absent_row_without_default_is_a_key_error() -> None:
     bench = TableBench()
     with bench.event(), pytest.raises(KeyError):
         bench.table["k"]
+
+
+class _Order(streamapp.Record):
+    user: str
+    amount: float = 0.0
+
+
+@pytest.mark.parametrize(
+    ("value_type", "wrong"),
+    [
+        (_Order, {"usr": "ann"}),
+        (_Order, _Order(5, "much")),  # type: ignore[arg-type] # which nobody has checked
+        (list[int], None),
+        (list[int], ["a"]),
+        (dict[str, _Order], {"ann": {}}),
+    ],
+)
+def test_what_could_not_be_read_again_is_refused(value_type: Any, wrong: object) -> None:
+    bench = TableBench(value_type=value_type)
+    with bench.event(), pytest.raises(EncodeError, match="Table t, key 'k': it could not be read"):
+        bench.table["k"] = wrong
+    with bench.event():
+        assert "k" not in bench.table
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_equals_takes_a_tolerance() -> None:
     assert rule.when.holds(80.5)
     assert rule.when.holds(79.5)
     assert not rule.when.holds(80.6)
-    assert parse_condition("== 1e999").holds(float("inf"))
+    assert not rule.when.holds(float("inf"))
 
 
 def test_overlap_of_conditions() -> None:
@@ -90,6 +90,10 @@ def test_overlap_of_conditions() -> None:
         ('cpu{ host = "a" , zone = "" }', {"host": "a"}, True),
         ('cpu{path="a\\"}b"}', {"path": 'a"}b'}, True),
         ('cpu{host="a.c"}', {"host": "abc"}, False),
+        (r'cpu{page=~"/item/\d+"}', {"page": "/item/42"}, True),
+        (r'cpu{page=~"/item/\\d+"}', {"page": "/item/42"}, True),
+        (r'cpu{page=~"/a\.html"}', {"page": "/aXhtml"}, False),
+        (r'cpu{path="C:\\new\dir"}', {"path": r"C:\new\dir"}, True),
     ],
 )
 def test_selectors(text: str, labels: dict[str, str], expected: bool) -> None:
@@ -129,11 +133,15 @@ def test_identity_is_the_name_and_the_labels() -> None:
         (RULE.replace("> 80", "> eighty"), "is not a comparison"),
         (RULE.replace("> 80", "between 3"), "is not a comparison"),
         (RULE.replace("> 80", "between 3 and 1"), 'Write "between 1 and 3"'),
+        (RULE.replace("> 80", "> 1e999"), "when: 1e999 is beyond the largest number, 1.8e+308"),
+        (RULE.replace("> 80", "between -1e999 and 0"), "when: -1e999 is beyond"),
+        (RULE + 'resolve = "< 1e999"', "resolve: 1e999 is beyond"),
         (RULE.replace('"> 80"', "80"), "when: 80 is not a text"),
         (RULE + 'for = "30 bananas"', "for: '30 bananas' is not a duration"),
         (RULE + "for = -1", "negative duration"),
         (RULE + 'severity = "fatal"', "severity: 'fatal' is not a severity. Write"),
         (RULE + "labels = { a = 1 }", "labels: {'a': 1} is not a table of texts"),
+        (RULE + "tolerance = 1", 'tolerance: "> 80" takes no tolerance. Leave it out'),
         (RULE + 'tolerance = "x"', "tolerance: 'x' is not a number"),
         (RULE + "tolerance = nan", "tolerance: nan is not a number"),
         (

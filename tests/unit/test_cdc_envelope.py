@@ -93,6 +93,7 @@ def test_mysql_names_the_table_by_database() -> None:
 
 def test_mongodb_documents_are_json_texts() -> None:
     origin = {"connector": "mongodb", "db": "shop", "collection": "carts", "ts_ms": 9, "ord": 4}
+    origin |= {"lsid": None, "txnNumber": None}
     raw = encode({"op": "u", "after": json.dumps({"_id": 1, "n": 2}), "source": origin})
     parsed = change(encode({"id": "1"}), raw)
     assert (parsed.table, parsed.after) == ("shop.carts", {"_id": 1, "n": 2})

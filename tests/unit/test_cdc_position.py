@@ -1,5 +1,6 @@
 """The order of changes in the logs of the databases."""
 
+import msgspec
 import pytest
 
 from streamapp.cdc.position import Position, compare, position_of
@@ -36,6 +37,10 @@ def streamed(**source: object) -> Position:
             {"scn": "9", "commit_scn": "9", "rs_id": " 0x000026.000c7e1a.0010 "},
             {"scn": "9", "commit_scn": "9", "rs_id": " 0x000026.000c7e1b.0001 "},
         ),
+        (
+            {"scn": "9", "rs_id": None, "lcr_position": "0000000000a9000000010000000101"},
+            {"scn": "9", "rs_id": None, "lcr_position": "0000000000aa000000010000000001"},
+        ),
         ({"ts_ms": 5, "ord": 9}, {"ts_ms": 6, "ord": 1}),
         ({"ts_ms": 5}, {"ts_ms": 6}),
         ({"ts_ms": 5, "ts_us": 5_001}, {"ts_ms": 5, "ts_ns": 5_001_001}),
@@ -63,6 +68,39 @@ def test_nothing_that_orders_gives_no_position() -> None:
     assert position_of({"connector": "postgresql", "lsn": None}, streamed=True) is None
 
 
-def test_times_do_not_prove_a_repeat() -> None:
-    assert not streamed(ts_ms=1).is_exact
-    assert streamed(lsn=1).is_exact
+@pytest.mark.parametrize(
+    ("source", "is_exact"),
+    [
+        ({"ts_ms": 1}, False),
+        ({"lsn": 1}, True),
+        ({"ts_ms": 1, "ord": 1, "lsid": None, "txnNumber": None}, True),
+        ({"ts_ms": 1, "ord": 1, "lsid": '{"id":"a"}', "txnNumber": 3}, False),
+        ({"ts_ms": 1, "ord": 1}, False),
+        ({"scn": "1", "rs_id": "0x1.2.3", "lcr_position": None}, True),
+        ({"scn": "1", "rs_id": None, "lcr_position": "00a9"}, True),
+        ({"scn": "1", "rs_id": None, "lcr_position": None}, False),
+    ],
+)
+def test_what_different_changes_may_share_proves_no_repeat(
+    source: dict[str, object], is_exact: bool
+) -> None:
+    assert streamed(**source).is_exact is is_exact
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"commit_lsn": 5},
+        {"commit_lsn": "1:2"},
+        {"scn": "1", "lcr_position": 7},
+        {"scn": "1", "lcr_position": "a" * 5_000},
+    ],
+)
+def test_unreadable_positions_are_bad_input(source: dict[str, object]) -> None:
+    with pytest.raises(DecodeError, match="cannot be read"):
+        streamed(**source)
+
+
+def test_a_position_of_xstream_goes_through_json() -> None:
+    position = streamed(scn="1", lcr_position="f" * 128)
+    assert msgspec.json.decode(msgspec.json.encode(position), type=Position) == position

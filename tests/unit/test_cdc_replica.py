@@ -157,6 +157,15 @@ def test_two_changes_of_one_millisecond_both_count() -> None:
     assert run(first, second).after == {"n": 2}
 
 
+def test_all_changes_of_a_mongodb_transaction_count() -> None:
+    at = {"collection": "carts", "ts_ms": 5, "ord": 1, "lsid": "{}", "txnNumber": 3}
+    first = read(encode({"op": "c", "after": '{"n": 1}', "source": at}))
+    second = read(encode({"op": "u", "after": '{"n": 2}', "source": at}))
+    third = read(encode({"op": "d", "after": None, "source": at}))
+    assert run(first, second).after == {"n": 2}
+    assert run(first, second, third).after is None
+
+
 def test_without_the_envelope_the_tombstone_is_the_delete() -> None:
     row = read(encode({"id": 1001, "__lsn": 4}))
     assert run(row, read(None)).decision is Decision.DELETED

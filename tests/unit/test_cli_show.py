@@ -1,8 +1,8 @@
-"""How the commands write times."""
+"""How the commands write times and values."""
 
 import pytest
 
-from streamapp.cli.show import timestamp
+from streamapp.cli.show import structured, timestamp
 
 
 @pytest.mark.parametrize(
@@ -18,3 +18,19 @@ from streamapp.cli.show import timestamp
 )
 def test_every_time_can_be_written(ms: int, text: str) -> None:
     assert timestamp(ms) == text
+
+
+@pytest.mark.parametrize(
+    ("data", "shown"),
+    [
+        (None, None),
+        (b'{"n": [1]}', {"n": [1]}),
+        (b"plain", "plain"),
+        (b"\xff", {"base64": "/w=="}),
+        (b"[" * 5_000, "[" * 5_000),
+        (b"[" * 129 + b"]" * 129, "[" * 129 + "]" * 129),
+        (b"9" * 5_000, "9" * 5_000),
+    ],
+)
+def test_values_are_json_where_a_worker_takes_them_so(data: bytes | None, shown: object) -> None:
+    assert structured(data) == shown

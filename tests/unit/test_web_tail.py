@@ -74,3 +74,17 @@ def test_a_topic_made_anew_is_read_anew() -> None:
         broker.append([OutRecord(TP(TOPIC, 0), b"k%d" % n, value, n) for n in range(records)])
         tail.refresh(broker)
     assert shown(tail) == [(0, b"k0", b"new")]
+
+
+def test_of_huge_rows_only_some_megabytes_are_kept() -> None:
+    broker, tail = broker_with(2), Tail(TOPIC, 2)
+    large = [OutRecord(TP(TOPIC, 0), b"k%d" % n, b"x" * (1 << 20), n) for n in range(150)]
+    broker.append([*large, OutRecord(TP(TOPIC, 1), b"small", b"1", 0)])
+    tail.refresh(broker)
+    assert [row.raw_key for row in tail.known] == [
+        *(b"k%d" % n for n in range(149, 142, -1)),
+        b"small",
+    ]
+    broker.append([OutRecord(TP(TOPIC, 0), b"larger", b"x" * (9 << 20), 200)])
+    tail.refresh(broker)
+    assert [row.raw_key for row in tail.known] == [b"larger", b"small"]
