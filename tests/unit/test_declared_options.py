@@ -28,7 +28,7 @@ async def handler(stream: Any) -> None:
 @pytest.mark.parametrize(
     ("wrong", "meant"),
     [
-        ("concurency", "'concurrency'"),
+        ("concurrenc", "'concurrency'"),
         ("on_eror", "'on_error'"),
         ("sinks", "'sink'"),
         ("value_tpye", "'value_type'"),
@@ -83,8 +83,8 @@ def test_broker_that_is_a_path_from_here() -> None:
         ({"retention": "xx"}, "Topic orders: retention: 'xx' is not a duration. Write"),
         ({"retention": -1}, "Topic orders: retention: -1 is a negative duration"),
         (
-            {"config": {"cleanup.polcy": "compact"}},
-            "Topic orders: config has no setting 'cleanup.polcy'. Did you mean 'cleanup.policy'",
+            {"config": {"cleanup.polic": "compact"}},
+            "Topic orders: config has no setting 'cleanup.polic'. Did you mean 'cleanup.policy'",
         ),
         (
             {"config": {"cleanup.policy": "compakt"}},
