@@ -23,6 +23,7 @@ from streamapp.core.sizes import to_bytes
 from streamapp.engine.agent import Agent
 from streamapp.engine.declared import (
     check_agent,
+    check_broker,
     check_channel,
     check_counts,
     check_guarantee,
@@ -30,6 +31,7 @@ from streamapp.engine.declared import (
     check_known,
     check_schemes,
     check_table,
+    options_of,
 )
 from streamapp.engine.engine import Engine, ends_the_worker
 from streamapp.engine.garbage import settle_collector
@@ -37,7 +39,8 @@ from streamapp.engine.registry import TopicRegistry, UnusedConsumer
 from streamapp.engine.replies import ReplyConsumer
 from streamapp.engine.stream import Stream
 from streamapp.engine.timers_declare import DeclaresTimers
-from streamapp.engine.topic import DeclaresTopics, Topic
+from streamapp.engine.topic import DeclaresTopics
+from streamapp.engine.topics import DeclaredTopic
 from streamapp.errors import ConfigError, UsageError
 from streamapp.pipelines.declare import DeclaresPipelines
 from streamapp.state.rows import row_codec
@@ -49,6 +52,11 @@ if TYPE_CHECKING:
 
 #: Arguments of Faust's App that are no settings.
 _NO_SETTINGS = ("monitor", "config_source", "loop", "beacon")
+#: What an agent takes: Faust hands on what it does not know, and over a topic nobody looks at it.
+_AGENT_OPTIONS = options_of(faust.Agent.__init__, faust.App.topic, DeclaresTopics.topic) - {
+    "app",
+    "channel",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,12 +155,13 @@ class App(DeclaresTopics, DeclaresTimers, DeclaresPipelines, faust.App):
             "web_bind": "127.0.0.1",
             "Stream": Stream,
             "Agent": Agent,
-            "Topic": Topic,
+            "Topic": DeclaredTopic,
             "Worker": "streamapp.engine.faust_worker:Worker",
         }
         ours = [name for name in signature(App.__init__).parameters if name != "self"]
-        check_known(options, [*ours, *faust.Settings.SETTINGS, *_NO_SETTINGS])
+        check_known("App", options, [*ours, *faust.Settings.SETTINGS, *_NO_SETTINGS])
         check_id(id)
+        check_broker(options.get("broker"))
         super().__init__(id, **{**defaults, **options})
         self._named: dict[str, Any] = {}
         self._guarantee = guarantee
@@ -227,20 +236,23 @@ class App(DeclaresTopics, DeclaresTimers, DeclaresPipelines, faust.App):
             options: ``name``, ``concurrency``, ``sink`` and Faust's others.
 
         Raises:
-            ConfigError: No ``async def`` of one argument, or the name is taken.
+            ConfigError: No ``async def`` of one argument, an unknown option, or its name is taken.
         """
         check_channel(channel)
+        text = options.pop("help", None)
         handler = on_error if callable(on_error) else None
         policy = None if callable(on_error) else on_error
 
         def declare(fun: Any) -> Agent:
             name = options.get("name") or canonshortname(fun)
             check_agent(name, fun, self.agents)
+            check_known(f"Agent {name}", options, _AGENT_OPTIONS, "See docs/agents.md")
             check_counts(f"Agent {name}", {"concurrency": options.get("concurrency", 1)})
             make = super(App, self).agent(channel, policy=policy, **options)
             agent: Agent = make(fun)
             if handler is not None:
                 agent.add_error_handler(handler)
+            agent.help = text or agent.help
             return agent
 
         return declare

@@ -5,14 +5,17 @@ The first that names a setting wins: keyword of ``load_settings`` (a flag), ``ST
 exists, or the one that ``STREAMAPP_CONFIG`` names. All faults are reported at once.
 
 Unknown keys of the file are refused. Unknown ``STREAMAPP_*`` variables are not: an orchestrator
-puts some of its own there (``STREAMAPP_SERVICE_HOST`` for a service of that name).
+puts some of its own there (``STREAMAPP_SERVICE_HOST`` for a service of that name). One that is
+nearly a setting is warned of.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import tomllib
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -34,8 +37,12 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
+log = logging.getLogger(__name__)
+
 _FILE = Path("config/app.toml")
 _PREFIX = "STREAMAPP_"
+#: How alike a variable is to the setting that was meant: those of orchestrators are less so.
+_ALIKE = 0.8
 _T = TypeVar("_T")
 
 
@@ -117,6 +124,9 @@ def load_settings(**flags: Any) -> Settings:  # noqa: ANN401 - pydantic checks e
         ConfigError: One or more settings are wrong; each is named with its source and remedy.
     """
     given = {name: value for name, value in flags.items() if value is not None}
+    for variable in os.environ:
+        if variable.startswith(_PREFIX):
+            _warn_of(variable)
     path = _file()
     if path != _FILE and not path.is_file():
         message = f"STREAMAPP_CONFIG names {path}, which is no file"
@@ -129,6 +139,16 @@ def load_settings(**flags: Any) -> Settings:  # noqa: ANN401 - pydantic checks e
     except ValidationError as error:
         faults = [_explain(fault, given) for fault in error.errors()]
         raise ConfigError("; ".join(faults)) from error
+
+
+@cache  # once: the command and the application both read the settings
+def _warn_of(variable: str) -> None:
+    """Warn of a variable that is no setting but nearly one."""
+    # Without the prefix, which would make all of them alike.
+    name = variable.removeprefix(_PREFIX).upper()
+    close = get_close_matches(name, [*map(str.upper, Settings.model_fields), "CONFIG"], 1, _ALIKE)
+    if close and close[0] != name:
+        log.warning("%s is no setting. Did you mean %s%s?", variable, _PREFIX, close[0])
 
 
 def _file() -> Path:

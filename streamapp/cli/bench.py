@@ -1,6 +1,8 @@
 """``streamapp bench``: how fast this is here, beside what else is installed."""
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -70,6 +72,8 @@ def bench(
         runs,
         pythons,
     )
+    # Before minutes of measuring: what would end it, or leave it without a result.
+    _check(engine or [], pythons, broker or [], json_file)
     here = machine()
     print("{cpu}, Python {python}, {system}, load {load}".format(**here))
     print(f"Median of {runs}; per second of CPU, one core, from {events:,} JSON events in memory\n")
@@ -79,6 +83,50 @@ def bench(
         figures[_KEYED] = _measure_keyed(plan, broker or [])
     if json_file is not None:
         json_file.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def _check(
+    engines: list[str], pythons: dict[str, str], brokers: list[str], file: Path | None
+) -> None:
+    """Check that what was asked for can be measured, and its figures written.
+
+    Raises:
+        UsageError: An engine is not there, a broker cannot be shared by processes, or the file
+            cannot be written.
+        ConfigError: A URL names no broker.
+    """
+    from streamapp.bench.program import ENGINES  # noqa: PLC0415 - as above
+    from streamapp.bench.runs import is_installed  # noqa: PLC0415 - as above
+    from streamapp.transport.connect import check_url  # noqa: PLC0415 - as above
+
+    for engine, python in pythons.items():
+        if not _has(python, ENGINES[engine][0]):
+            message = f"--with {engine}={python}: that interpreter has no {ENGINES[engine][0]}"
+            raise UsageError(message, hint="Install it there, or name another one")
+    for engine in engines:
+        if not is_installed(engine, pythons):
+            message = f"--engine {engine}: {ENGINES[engine][0]} is not installed here"
+            raise UsageError(message, hint=f"Install it, or write --with {engine}=other/bin/python")
+    for url in brokers:
+        check_url(url)
+        if url.startswith("memory:"):
+            message = f"--broker {url}: memory:// lives in one process, and the worker is another"
+            raise UsageError(message, hint="Write sqlite:// or kafka://host:port")
+    # Not opened: a measurement that is ended early leaves no empty file.
+    if file is not None and (
+        file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK)
+    ):
+        message = f"--json {file}: no such file can be written"
+        raise UsageError(message, hint="Name a file in a folder that exists")
+
+
+def _has(python: str, module: str) -> bool:
+    """Tell whether an interpreter finds a package."""
+    look = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({module!r}) is None)"
+    try:
+        return subprocess.run([python, "-c", look], check=False).returncode == 0  # noqa: S603 - the user's choice
+    except OSError:  # a file that is no program
+        return False
 
 
 def _measure(plan: "Plan", brokers: list[str]) -> dict[str, Any]:

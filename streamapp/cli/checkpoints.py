@@ -75,7 +75,10 @@ def _home(root: Path, app_id: str | None) -> Path:
         return root / app_id
     if len(homes) == 1:
         return homes[0]
-    names = ", ".join(home.name for home in homes) or "none"
+    if not homes:
+        message = f"No checkpoints in {root}"
+        raise UsageError(message, hint="Name the folder of the worker's data with --datadir")
+    names = ", ".join(home.name for home in homes)
     message = f"{root} has checkpoints of {len(homes)} applications"
     raise UsageError(message, hint=f"Name one with --app-id; known ones: {names}")
 

@@ -46,7 +46,7 @@ class GroupRow:
 
 def groups(*, as_json: AsJson = False, broker: BrokerUrl = None, datadir: Datadir = None) -> None:
     """List the groups, their members, positions and lag."""
-    with opened(broker, datadir) as bus:
+    with opened(broker, datadir, may_create=False) as bus:
         rows = [_row(bus, group) for _, group in sorted(bus.groups().items())]
     if as_json:
         print_json(rows)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
-from streamapp.errors import UnknownTopicError
+from streamapp.errors import UnknownTopicError, UsageError
 
 if TYPE_CHECKING:
     from streamapp.settings import Settings
@@ -33,12 +33,27 @@ def settings_of(broker: str | None, datadir: Path | None) -> "Settings":
 
 
 @contextmanager
-def opened(broker: str | None, datadir: Path | None) -> Iterator["Broker"]:
-    """Open the broker that options and settings name, and close it at the end."""
-    from streamapp.transport.connect import open_broker  # noqa: PLC0415 - as above
+def opened(
+    broker: str | None, datadir: Path | None, *, may_create: bool = True
+) -> Iterator["Broker"]:
+    """Open the broker that options and settings name, and close it at the end.
+
+    A command that only looks creates nothing: where is no folder yet, it sees an empty broker.
+
+    Raises:
+        UsageError: The broker lives in another process.
+    """
+    from streamapp.transport.connect import is_there, open_broker  # noqa: PLC0415 - as above
+    from streamapp.transport.memory import MemoryBroker  # noqa: PLC0415 - as above
 
     settings = settings_of(broker, datadir)
-    bus = open_broker(settings.broker, settings.datadir)
+    if settings.broker.startswith("memory:"):
+        message = f"{settings.broker} lives in its worker only: no command can open it"
+        raise UsageError(message, hint="Use sqlite:// or kafka://host:port for both")
+    if may_create or is_there(settings.broker, settings.datadir):
+        bus: Broker = open_broker(settings.broker, settings.datadir)
+    else:
+        bus = MemoryBroker()
     try:
         yield bus
     finally:

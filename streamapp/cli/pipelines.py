@@ -62,7 +62,7 @@ def list_(
     if context.invoked_subcommand is not None:
         return
     application = find_application(app)
-    with opened(broker, datadir) as bus:
+    with opened(broker, datadir, may_create=False) as bus:
         rows = [
             _row(application, pipeline, stage, bus)
             for pipeline in application.pipelines.values()

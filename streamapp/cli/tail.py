@@ -80,7 +80,7 @@ def tail(
     The last ones, oldest first; with --from, those from a place on.
     """
     matches = Matches(None if key is None else os.fsencode(key), _time(from_))
-    with opened(broker, datadir) as bus:
+    with opened(broker, datadir, may_create=False) as bus:
         count = topic_of(bus, topic).spec.partitions
         ranges = bus.offsets([TP(topic, partition) for partition in range(count)])
         reader = bus.reader()

@@ -41,7 +41,7 @@ def topics(
     datadir: Datadir = None,
 ) -> None:
     """List the topics, or the partitions of one."""
-    with opened(broker, datadir) as bus:
+    with opened(broker, datadir, may_create=False) as bus:
         infos = [topic_of(bus, topic)] if topic else sorted(bus.topics().values(), key=_name)
         rows = [_row(bus, info) for info in infos]
     if as_json:

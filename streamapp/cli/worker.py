@@ -5,7 +5,8 @@ import os
 import socket
 import subprocess
 import sys
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Option
 
@@ -13,6 +14,9 @@ from streamapp.cli.application import AppName, find_application
 from streamapp.cli.options import BrokerUrl, Datadir
 from streamapp.cli.supervisor import Supervisor, end_with
 from streamapp.errors import ConfigError
+
+if TYPE_CHECKING:
+    import faust
 
 #: How many ports after the usual one are tried: more workers than that on one machine are rare.
 _PORTS_TRIED = 100
@@ -62,10 +66,11 @@ def worker(
     host = settings.web_host
     # A port from the command line or the platform is meant as it is.
     is_fixed = web_port is not None or not os.environ.keys().isdisjoint(_PORT_VARIABLES)
-    # The application reads the same settings by itself: flags reach it through the environment.
+    # An application made from the settings reads them by itself: flags reach it like this.
     os.environ |= {f"STREAMAPP_{n.upper()}": str(v) for n, v in flags.items() if v is not None}
     # Before an address is told: what is wrong with the application is all that there is to say.
     application = find_application(app)
+    _check_reached(app, application, broker, datadir)
     # Workers of one machine share the files: a port in one is where the search begins.
     given = getattr(application, "given_web_port", None)  # stock Faust's has none
     first = settings.web_port if is_fixed else given or settings.web_port
@@ -82,6 +87,38 @@ def worker(
     web = ["--web-port", str(port), "--web-bind", host, "--web-host", _reachable(host)]
     level = settings.log_level.replace("warning", "warn")  # Faust's word for it
     _run(["-A", app, "worker", "--loglevel", level, *web])
+
+
+def _check_reached(
+    name: str, application: "faust.App", broker: str | None, datadir: Path | None
+) -> None:
+    """Check that the application took the flags: it does if it is made from the settings.
+
+    Raises:
+        ConfigError: It has one of its own; the flag would change nothing.
+    """
+    conf = application.conf
+    wrong = [
+        *(["broker"] if broker is not None and conf.broker != _urls(broker) else []),
+        *(["datadir"] if datadir is not None and conf.datadir != datadir.expanduser() else []),
+    ]
+    for option in wrong:
+        message = f"--{option} has no effect: {name} makes its App with a {option} of its own"
+        hint = (
+            f"Write App(..., {option}=settings.{option}) with settings = load_settings(), "
+            "or leave the flag out"
+        )
+        raise ConfigError(message, hint=hint)
+
+
+def _urls(text: str) -> object:
+    """Return URLs as the configuration of an application has them; ``None`` if there is none."""
+    from faust.utils.urls import urllist  # noqa: PLC0415 - half a second
+
+    try:
+        return urllist(text)
+    except ValueError:
+        return None
 
 
 def _supervise(app: str, processes: int, host: str, port: int) -> int:

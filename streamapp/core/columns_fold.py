@@ -27,6 +27,18 @@ _MAKERS: Final[dict[Operation, Callable[[Field], Aggregate]]] = {
     "min": make.min,
     "max": make.max,
 }
+#: Aggregates that no field can grow by, by the kind of their last part.
+_OTHERS: Final[dict[str, str]] = {
+    "sum": "avg",
+    "moments": "stddev",
+    "first": "first",
+    "last": "last",
+    "frequent": "top_k",
+    "distinct": "distinct_count",
+    "quantiles": "quantile",
+    "collect": "collect",
+    "functions": "an aggregate of your own",
+}
 #: Rows below which a loop is faster than arrays, whose calls cost the same for any number of rows.
 _FEW: Final = 256
 
@@ -81,7 +93,8 @@ def fold_of(name: str, aggregate: object) -> Fold:
             for operation, like in _MAKERS.items():
                 if aggregate == like(field):
                     return Fold(operation, field)
-    message = f"The field {name!r} of a row cannot grow by {aggregate!r:.80}"
+    given = repr(aggregate)[:40] if last is None else _OTHERS.get(last.kind, "this aggregate")
+    message = f"The field {name!r} of a row cannot grow by {given}"
     raise ConfigError(message, hint="It can by count, sum, min and max; a pipeline knows the rest")
 
 

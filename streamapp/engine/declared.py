@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping
 from difflib import get_close_matches
-from inspect import isasyncgenfunction, iscoroutinefunction, isfunction, signature, unwrap
+from inspect import (
+    Parameter,
+    isasyncgenfunction,
+    iscoroutinefunction,
+    isfunction,
+    signature,
+    unwrap,
+)
+from pathlib import PurePath
 from typing import Any
 
 from streamapp.core.names import NAME_HINT, is_topic_name
@@ -41,20 +49,30 @@ def claim(owners: dict[str, str], name: str, owner: str) -> None:
         raise ConfigError(msg, hint="Rename one of them, or its group_by")
 
 
-def check_known(given: Iterable[str], known: Iterable[str]) -> None:
-    """Check that every setting is one.
+def check_known(
+    whose: str, given: Iterable[str], known: Iterable[str], otherwise: str = "See the README"
+) -> None:
+    """Check that every setting is one; ``otherwise`` is the hint where none is alike.
 
     Raises:
         ConfigError: One is not; names the one that was probably meant.
     """
-    names = list(known)
+    names = sorted(known)
     for name in given:
         if name not in names:
             close = get_close_matches(name, names, 1)
-            msg = f"App has no setting {name!r}"
-            raise ConfigError(
-                msg, hint=f"Did you mean {close[0]!r}?" if close else "See the README"
-            )
+            msg = f"{whose} has no setting {name!r}"
+            raise ConfigError(msg, hint=f"Did you mean {close[0]!r}?" if close else otherwise)
+
+
+def options_of(*functions: Callable[..., Any]) -> set[str]:
+    """Return the names that functions take by keyword only."""
+    return {
+        name
+        for function in functions
+        for name, parameter in signature(function).parameters.items()
+        if parameter.kind is Parameter.KEYWORD_ONLY
+    }
 
 
 def check_counts(whose: str, settings: Mapping[str, object], least: int = 1) -> None:
@@ -78,6 +96,19 @@ def check_guarantee(guarantee: str | None) -> None:
     if guarantee is not None and guarantee not in _GUARANTEES:
         msg = f"guarantee={guarantee!r} is not offered by this broker"
         raise ConfigError(msg, hint=f"Use {', '.join(map(repr, _GUARANTEES))}".replace("'", '"'))
+
+
+def check_broker(broker: object) -> None:
+    """Check that a broker is no bare path: without a scheme Faust takes it for servers of Kafka.
+
+    Raises:
+        ConfigError: It is.
+    """
+    text = str(broker)
+    if isinstance(broker, str | PurePath) and "/" in text and ":" not in text:
+        msg = f"App: broker={text!r} has no scheme"
+        absolute = text if text.startswith("/") else f"/path/to/{text.removeprefix('./')}"
+        raise ConfigError(msg, hint=f"Did you mean sqlite://{absolute}?")
 
 
 def check_schemes(broker: str, store: str) -> None:

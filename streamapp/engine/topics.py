@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from inspect import unwrap
 from typing import TYPE_CHECKING, Any
 
 from streamapp.core.batch import TP, OutRecord
+from streamapp.core.duration import to_ms
 from streamapp.core.limits import NO_LIMITS, Limits
+from streamapp.engine.declared import check_known
 from streamapp.engine.outlet import Outlet
-from streamapp.errors import PartitionMismatchError, UnknownTopicError
+from streamapp.engine.topic import Topic
+from streamapp.errors import ConfigError, PartitionMismatchError, UnknownTopicError
 from streamapp.state.changelog import changelog_topic
 from streamapp.transport.broker import TopicInfo, TopicSpec
+from streamapp.transport.driver_topics import kafka_config, topic_spec
 from streamapp.transport.partitioner import StickyChooser, partition_for_key
 
 if TYPE_CHECKING:
     from streamapp.app import App
     from streamapp.engine.subscriptions import Subscriptions
-    from streamapp.engine.topic import Topic
 
-_DEFAULT_RETENTION_MS = TopicSpec("any", 1).retention_ms
+#: What a topic takes under Kafka's names.
+_CONFIG = ("cleanup.policy", "retention.ms", "retention.bytes")
 
 
 class Topics:
@@ -169,15 +173,55 @@ def _is_filled(cell: Any) -> bool:
 
 
 def _spec(topic: Topic, name: str, partitions: int) -> TopicSpec:
-    cleanup = {"compact"} if topic.compacting else set()
-    if topic.deleting or not cleanup:
-        cleanup.add("delete")
-    retention = _DEFAULT_RETENTION_MS
+    options = kafka_config(None, compacting=topic.compacting, deleting=topic.deleting)
     if topic.retention is not None:
-        retention = round(
-            getattr(topic.retention, "total_seconds", lambda: topic.retention)() * 1e3
-        )
-    return TopicSpec(name, partitions, frozenset(cleanup), retention)
+        options["retention.ms"] = to_ms(topic.retention)
+    return topic_spec(name, partitions, options | dict(topic.config))
+
+
+class DeclaredTopic(Topic):
+    """A topic that the application declares: it refuses options that could not be met later."""
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        topics: Sequence[str] | None = None,
+        retention: Any = None,
+        config: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Take Faust's arguments; ``retention`` may be text ("1h").
+
+        Raises:
+            ConfigError: An option is wrong; names it and its value.
+        """
+        whose = f"Topic {', '.join(topics or ())}"
+        try:
+            if retention is not None:
+                to_ms(retention)
+        except ConfigError as exc:
+            msg = f"{whose}: retention: {exc.message}"
+            raise ConfigError(msg, hint=exc.hint) from exc
+        _check_config(f"{whose}: config", config or {})
+        super().__init__(app, topics=topics, retention=retention, config=config, **kwargs)
+
+
+def _check_config(whose: str, config: Mapping[str, Any]) -> None:
+    """Check the options of a topic that have Kafka's names.
+
+    Raises:
+        ConfigError: One is not known, or has no meaning.
+    """
+    check_known(whose, config, _CONFIG, f"Supported: {', '.join(_CONFIG)}")
+    for name, value in config.items():
+        if name == "cleanup.policy":
+            if not {*str(value).split(",")} <= {"compact", "delete"}:
+                msg = f"{whose}: {name}={value!r}"
+                raise ConfigError(msg, hint='Write "delete", "compact" or "compact,delete"')
+        elif not str(value).removeprefix("-").isdecimal():
+            msg = f"{whose}: {name}={value!r}"
+            raise ConfigError(msg, hint="It must be a whole number; -1 for no bound")
 
 
 def all_partitions(counts: dict[str, int], topics: set[str]) -> list[TP]:

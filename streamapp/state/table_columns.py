@@ -6,6 +6,7 @@ The result is that of one record after the other, bit for bit.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, MutableMapping, Sequence
+from copy import copy
 from itertools import repeat
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Protocol
@@ -56,10 +57,10 @@ class WritesColumns(MutableMapping[Any, Any]):
 
         Raises:
             KeyError: There is no such row, and the table has no default.
-            UsageError: The columns are not of one length.
+            UsageError: One is no column, or they are not of one length.
         """
-        names = listed(keys)
-        given: Sequence[Any] | None = listed(amounts) if isinstance(amounts, Iterable) else None
+        names = _listed(keys, "key")
+        given = _listed(amounts, "amount") if isinstance(amounts, Iterable) else None
         if given is not None and len(given) != len(names):
             msg = f"{len(given)} amounts cannot be added to {len(names)} keys"
             raise UsageError(msg, hint="Take both columns from the same batch")
@@ -125,7 +126,8 @@ class WritesColumns(MutableMapping[Any, Any]):
         decode = self.codec.decode
         found = iter(decode.many(packed) if isinstance(decode, Decoder) else map(decode, packed))
         return [
-            next(found) if type(one) is Packed else self[key]
+            # A default may hand out one object for all rows, and fields are set in place.
+            next(found) if type(one) is Packed else copy(self[key])
             for one, key in zip(held, keys.values(), strict=True)
         ]
 
@@ -162,6 +164,13 @@ class WritesColumns(MutableMapping[Any, Any]):
 
     def _not_in_an_event(self, done: str) -> UsageError:
         raise NotImplementedError
+
+
+def _listed(column: object, what: str) -> Sequence[Any]:
+    if isinstance(column, str | bytes):
+        msg = f"table.add: the {what}s are {column!r:.40}, which is one {what}"
+        raise UsageError(msg, hint="Give a column: table.add(batch.user, batch.amount)")
+    return listed(column)
 
 
 def _numbered(names: Sequence[Any]) -> tuple[dict[Hashable, Any], Ints]:

@@ -50,9 +50,48 @@ def open_broker(url: str, datadir: Path, guarantee: str | None = None) -> Broker
 
             options = parse_options(parts, os.environ)
             return KafkaBroker(replace(options, guarantee=guarantee or options.guarantee))
-        case scheme:
-            msg = f"no broker has the scheme {scheme!r} of {url!r}"
-            raise ConfigError(msg, hint=_SCHEMES)
+        case _:
+            raise _no_broker(url)
+
+
+def check_url(url: str) -> None:
+    """Check that a URL could name a broker, without looking for it.
+
+    Raises:
+        ConfigError: As ``open_broker``.
+    """
+    parts = urlsplit(url)
+    match parts.scheme:
+        case "sqlite":
+            _folder(parts, Path())
+            _options(parts)
+        case "memory":
+            pass
+        case "kafka":
+            from streamapp.transport.kafka import parse_options  # noqa: PLC0415  # only when used
+
+            parse_options(parts, os.environ)
+        case _:
+            raise _no_broker(url)
+
+
+def is_there(url: str, datadir: Path) -> bool:
+    """Tell whether a broker may be there: only a folder can be missing before it is asked."""
+    check_url(url)
+    parts = urlsplit(url)
+    if parts.scheme != "sqlite":
+        return True
+    folder = _folder(parts, datadir)
+    found = next(path for path in (folder, *folder.parents) if path.exists())
+    # A file in the way is for the broker to explain.
+    return found == folder or not found.is_dir()
+
+
+def _no_broker(url: str) -> ConfigError:
+    scheme = urlsplit(url).scheme
+    if not scheme and url.startswith("/"):
+        return ConfigError(f"{url!r} has no scheme", hint=f"Did you mean sqlite://{url}?")
+    return ConfigError(f"no broker has the scheme {scheme!r} of {url!r}", hint=_SCHEMES)
 
 
 def _options(parts: SplitResult) -> SqliteOptions:

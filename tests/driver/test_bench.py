@@ -10,7 +10,7 @@ import pytest
 
 from streamapp.bench import end_to_end
 from streamapp.bench.engines import faust, ours, plain
-from streamapp.bench.program import Program
+from streamapp.bench.program import ENGINES, Program
 from streamapp.bench.runs import Plan, is_installed, measure
 from streamapp.bench.scenarios import SCENARIOS, digest
 from streamapp.cli.main import main
@@ -79,6 +79,46 @@ def test_an_unknown_scenario_is_named(
     with pytest.raises(SystemExit, match="2"):
         main()
     assert "Known: filter, tumbling" in capsys.readouterr().err
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> str:
+    """An interpreter with no packages."""
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -S -I "$@"\n')
+    python.chmod(0o755)
+    return str(python)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--json {0}/no/x.json", "--json {0}/no/x.json: no such file can be written. Name"),
+        ("--json {0}", "--json {0}: no such file can be written"),
+        ("--engine nowhere", "--engine nowhere: nowhere_at_all is not installed here. Install"),
+        ("--engine plain --with polars={0}/python", "/python: that interpreter has no polars."),
+        ("--with polars={0}", "--with polars={0}: that interpreter has no polars."),
+        ("--broker foo://", "no broker has the scheme 'foo' of 'foo://'. Use sqlite://"),
+        ("--broker kafka://a?x=1", "kafka://a has the option 'x', which is unknown"),
+        ("--broker memory://a", "--broker memory://a: memory:// lives in one process"),
+    ],
+)
+@pytest.mark.usefixtures("bare")
+def test_what_cannot_be_measured_is_said_before(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: str,
+    expected: str,
+) -> None:
+    monkeypatch.setitem(ENGINES, "nowhere", ("nowhere_at_all", "an engine that nobody has"))
+    monkeypatch.setattr(sys, "argv", ["streamapp", "bench", *words.format(tmp_path).split()])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    out, err = capsys.readouterr()
+    assert expected.format(tmp_path) in err
+    assert err.count("\n") == 1
+    assert out == ""
 
 
 def test_a_worker_over_the_embedded_broker_is_right_too() -> None:

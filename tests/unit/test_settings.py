@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from streamapp import settings
 from streamapp.errors import ConfigError
 from streamapp.settings import Settings, load_settings
 
@@ -17,6 +18,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("STREAMAPP_CONFIG", "PORT"):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "config").mkdir()
+    settings._warn_of.cache_clear()  # it warns once for a process
     return tmp_path
 
 
@@ -73,6 +75,49 @@ def test_variables_of_an_orchestrator_are_left_alone(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("STREAMAPP_SERVICE_HOST", "10.0.0.1")
     monkeypatch.setenv("STREAMAPP_PORT", "tcp://10.0.0.1:80")
     assert load_settings().web_port == 6066
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("CACHE_SIZ", "CACHE_SIZE"),
+        ("COMIT_INTERVAL", "COMMIT_INTERVAL"),
+        ("CHECKPOINT_KEPT", "CHECKPOINTS_KEPT"),
+        ("BROKERS", "BROKER"),
+        ("CONFIGS", "CONFIG"),
+    ],
+)
+def test_variable_that_is_nearly_a_setting_is_warned_of_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, variable: str, meant: str
+) -> None:
+    monkeypatch.setenv(f"STREAMAPP_{variable}", "3")
+    load_settings()
+    load_settings()
+    expected = f"STREAMAPP_{variable} is no setting. Did you mean STREAMAPP_{meant}?"
+    assert caplog.messages == [expected]
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "SERVICE_HOST",
+        "SERVICE_PORT",
+        "PORT",
+        "PORT_6066_TCP_ADDR",
+        "TEST_SEED",
+        "CRASH_AT",
+        "CRASH_PLAN",
+        "KAFKA_PASSWORD",
+        "DATADIR",
+        "web_port",
+    ],
+)
+def test_other_variables_are_not_warned_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, variable: str
+) -> None:
+    monkeypatch.setenv(f"STREAMAPP_{variable}", "3")
+    load_settings()
+    assert caplog.messages == []
 
 
 def test_all_faults_at_once_each_with_its_source(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,85 @@
+"""Tables written by columns: what is refused, and whose the rows are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support.tables import TableBench
+
+import streamapp
+from streamapp.errors import ConfigError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Sums(streamapp.Record):
+    n: int = 0
+    total: float = 0.0
+
+
+class Order(streamapp.Record):
+    user: str
+    amount: float
+
+
+@dataclass
+class Orders:
+    records: Sequence[Order]
+
+    def column(self, name: str) -> object:
+        return [getattr(order, name) for order in self.records]
+
+
+ORDERS = Orders([Order("a", 1.0), Order("b", 2.0), Order("a", 3.0)])
+GROWN = {"n": streamapp.count(), "total": streamapp.sum("amount")}
+
+
+@pytest.mark.parametrize("name", ["ann", b"ann", ""])
+def test_a_name_is_no_column(name: object) -> None:
+    bench = TableBench(default=int)
+    with bench.event():
+        with pytest.raises(UsageError, match=r"ann|'', which is one key\. Give a column: table"):
+            bench.table.add(name, 5)
+        with pytest.raises(UsageError, match="which is one amount"):
+            bench.table.add(["a", "b", "c"], name)
+    assert dict(bench.table.items()) == {}
+
+
+def test_one_object_of_the_default_is_not_shared_by_rows() -> None:
+    zero = Sums()
+    bench = TableBench(value_type=Sums, default=lambda: zero)
+    with bench.event():
+        bench.table.aggregate(ORDERS, "user", **GROWN)
+    assert dict(bench.table.items()) == {"a": Sums(2, 4.0), "b": Sums(1, 2.0)}
+    assert zero == Sums()
+
+
+def test_default_of_another_class_is_not_shared_either() -> None:
+    class Plain:
+        n = 0
+
+    zero: Any = Plain()
+    bench = TableBench(default=lambda: zero)
+    with bench.event(), pytest.raises(Exception, match="Plain"):  # it has no form as bytes
+        bench.table.aggregate(ORDERS, "user", n=streamapp.count())
+    assert zero.n == 0
+
+
+@pytest.mark.parametrize(
+    ("aggregate", "name"),
+    [
+        (streamapp.avg("amount"), "avg"),
+        (streamapp.stddev("amount"), "stddev"),
+        (streamapp.top_k("user", 3), "top_k"),
+        (streamapp.last("amount"), "last"),
+        (5, "5"),
+    ],
+)
+def test_aggregate_that_needs_more_than_its_result_is_named(aggregate: object, name: str) -> None:
+    bench = TableBench(value_type=Sums, default=Sums)
+    expected = f"^The field 'n' of a row cannot grow by {name}. It can by count, sum, min and max"
+    with bench.event(), pytest.raises(ConfigError, match=expected):
+        bench.table.aggregate(ORDERS, "user", n=aggregate)
