@@ -1,6 +1,7 @@
 """Data for people (a table, safe text) and for programs (JSON); the only module that knows rich."""
 
 import base64
+import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -31,7 +32,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty:
         table.add_column(column, justify="right" if isinstance(value, int) else "left")
     for row in cells:
         table.add_row(*(_cell(value) for value in row))
-    Console(soft_wrap=True, highlight=False, markup=False).print(table)
+    # Where this is no terminal, 80 columns are nobody's.
+    width = None if sys.stdout.isatty() else 100_000
+    Console(soft_wrap=True, highlight=False, markup=False, width=width).print(table)
 
 
 def _cell(value: object) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
 from streamapp.core.duration import to_ms
 from streamapp.core.windows import WindowSpec
+from streamapp.errors import ConfigError
 from streamapp.operators.dedup import Dedup, dedup_view
 from streamapp.operators.fused import Filter, FlatMap, KeyBy, Map, Peek
 from streamapp.operators.join import AsOfJoin, JoinKind, Pair, TableJoin, WindowJoin, join_view
@@ -109,6 +110,9 @@ class Flow(PacedFlow):
         """
         from streamapp.pipelines.windowed import Windowed  # noqa: PLC0415 - its result is a Flow
 
+        if not isinstance(spec, WindowSpec):
+            msg = f"Pipeline {self.pipeline.name}: {spec!r} is no window"
+            raise ConfigError(msg, hint='Give streamapp.tumbling("1m"), hopping, session, ...')
         return Windowed(self, spec, on_late)
 
     def dedup(self, key: Field, *, within: Duration) -> Flow:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from streamapp.cli.show import structured, timestamp
+from streamapp.cli.show import print_table, structured, timestamp
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,10 @@ def test_every_time_can_be_written(ms: int, text: str) -> None:
 )
 def test_values_are_json_where_a_worker_takes_them_so(data: bytes | None, shown: object) -> None:
     assert structured(data) == shown
+
+
+def test_names_are_not_cut_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(["name", "count"], [["x" * 300, 7]], "none")
+    head, row = capsys.readouterr().out.splitlines()
+    assert head.split() == ["name", "count"]
+    assert row.split() == ["x" * 300, "7"]

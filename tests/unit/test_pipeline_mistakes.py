@@ -71,6 +71,10 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: windowed().aggregate(best=streamapp.top_k("user", 3, by="amuont")),
         "best: Order has no field 'amuont'",
     ),
+    "window": (
+        lambda: flow_of().window("1m"),  # type: ignore[arg-type] # on purpose
+        "'1m' is no window. Give streamapp.tumbling",
+    ),
     "no aggregates": (lambda: windowed().aggregate(), "aggregate() of nothing"),
     "no aggregate": (lambda: windowed().aggregate(n=len), "is no aggregate"),
     "taken name": (lambda: windowed().aggregate(start=streamapp.count()), "'start'"),
@@ -91,7 +95,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "merge": (lambda: flow_of().merge(flow_of()), "merge with a flow of another pipeline"),
     "join": (lambda: joined("join", kind="full"), "Use one of inner, left, outer"),
     "as of": (lambda: joined("join_as_of", kind="outer"), "Use one of inner, left"),
-    "as-of": (lambda: joined("join_as_of", kind="rigth"), "join_as_of(kind='rigth')"),
+    "as-of": (lambda: joined("join_as_of", kind="inwards"), "join_as_of(kind='inwards')"),
     "join table": (lambda: flow_of().join_table(None, kind="outer"), "Use one of inner, left"),  # type: ignore[arg-type] # on purpose
     "nowhere": (lambda: flow_of().to(), "without a target"),
     "number": (lambda: flow_of().to(sink=3), "3 cannot be called"),  # type: ignore[arg-type] # on purpose
