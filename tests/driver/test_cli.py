@@ -164,7 +164,7 @@ def test_line_without_the_key_field(run: Run) -> None:
         (("send", "orders", "{}", "-k", "a", "--key-field", "b"), 2, "--key-field goes with"),
         (("tail", "orders", "--from", "yesterday"), 2, "'yesterday' is no place in a topic"),
         (("topics", "--broker", "ftp://x"), 2, "ftp"),
-        (("checkpoints", "restore", "7"), 2, "has checkpoints of 0 applications. Name one"),
+        (("checkpoints", "restore", "7"), 2, "No checkpoints in "),
         (("checkpoints", "restore", "7", "--app-id", "x"), 2, "no checkpoint 7 of slot 0"),
         (("worker", "-A", "nosuch"), 2, "There is no module nosuch in this folder"),
     ],
