@@ -33,7 +33,6 @@ log = logging.getLogger(__name__)
 #: Seconds before an agent that fails outside of events begins anew: first and longest.
 _PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
-_HOW_TO_READ = "write `async for value in stream` in it"
 
 
 class Agent(faust.Agent):
@@ -134,7 +133,10 @@ class Agent(faust.Agent):
         else:
             self.condition = "completed"
             if not stream.is_read:
-                log.warning("Agent %s has ended and read nothing: %s", self.name, _HOW_TO_READ)
+                log.warning(
+                    "Agent %s has ended and read nothing: write `async for value in stream` in it",
+                    self.name,
+                )
             await engine.end_feeds(task)
 
     async def _tell(self, exc: Exception) -> None:

@@ -136,7 +136,8 @@ class ChunkFeed(Feed):
         if scope.finish() is Outcome.CONFLICT:
             self._conflicts += 1
             self._note_conflict(self._conflicts)
-            self._renew_in_hand()
+            if (chunk := self.chunk) is not None:
+                self._renew(chunk, chunk.at, chunk.given)
             return False
         if self._conflicts:
             self._conflicts = 0
@@ -148,14 +149,10 @@ class ChunkFeed(Feed):
 
     def hand_back(self) -> None:
         """Undo the records in hand; they are handed out again."""
-        if self.chunk is not None:
+        if (chunk := self.chunk) is not None:
             self.scope.undo()
-            self._renew_in_hand()
-            self.chunk.given = self.chunk.at
-
-    def _renew_in_hand(self) -> None:
-        if self.chunk is not None:
-            self._renew(self.chunk, self.chunk.at, self.chunk.given)
+            self._renew(chunk, chunk.at, chunk.given)
+            chunk.given = chunk.at
 
     def end(self, chunk: Chunk) -> bool:
         """All records of the chunk are done, or it was cut short.

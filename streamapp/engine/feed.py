@@ -67,8 +67,9 @@ class Feed:
         self.is_stopped = False
         #: Several records that fail are halved at once, not tried again: the agent reads batches.
         self.halves = False
-        #: The tasks that read it and can be interrupted; those of them, or of whose children.
+        #: The tasks that read it themselves: these can be interrupted.
         self.tasks: set[asyncio.Task[Any]] = set()
+        #: Those and the ones whose children read it: the instances of the agent.
         self.agents: set[asyncio.Task[Any]] = set()
         self._queue: deque[RecordBatch] = deque()
         #: Event time of each partition: the greatest of the records of batches that were opened.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from streamapp.core.batch import TP
-from streamapp.core.positions import Progress, parse_progress
+from streamapp.core.positions import parse_progress
 from streamapp.core.times import NEVER_MS
 from streamapp.engine.commit import Cut, StoreWriter
 from streamapp.engine.event_clock import EventClock
@@ -355,7 +355,7 @@ class GroupFollower:
                     rows.append((shard, TP(topic, number), changes))
         positions = {}
         for tp in engine.owned:
-            progress = self.progress(tp)
+            progress = engine.subscriptions.progress(tp)
             if progress is not None:
                 position = Position(progress.offset, progress.metadata())
                 if position != self.committed.get(tp):
@@ -365,10 +365,6 @@ class GroupFollower:
     def on_committed(self, cut: Cut) -> None:
         """Remember what the broker has."""
         self.committed.update(cut.positions)
-
-    def progress(self, tp: TP) -> Progress | None:
-        """Return how far the agents are in a partition; ``None`` if nobody reads it."""
-        return self._engine.subscriptions.progress(tp)
 
     def now_ms(self, table: Table, partition: int) -> int:
         """Return the event time of a table's partition: the least that its events may still have.

@@ -115,11 +115,11 @@ class Stream(faust.Stream):
                 it has what is there.
 
         Raises:
-            UsageError: The stream is not over a topic.
+            UsageError: The stream is not over a topic, or ``max_rows`` is below 1.
         """
-        if not isinstance(self.channel, Topic) or max_rows < 1:
-            msg = f"There are no batches of {max_rows} records of {self.channel}"
-            raise UsageError(msg, hint="Give max_rows above zero, and a topic to the agent")
+        if not isinstance(self.channel, Topic):
+            msg = f"There are no batches of {self.channel}"
+            raise UsageError(msg, hint="Give a topic to the agent")
         schema = Schema.of(self.channel)
         self.subscribe().halves = True
         async for values, places in self._groups(max_rows, within):

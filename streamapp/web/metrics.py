@@ -149,7 +149,7 @@ class EngineCollector(Collector):
         ends = {tp: float(span.end) for tp, span in self._ranges.items()}
         done = {}
         for tp in sorted(self._engine.owned):
-            progress = self._engine.group.progress(tp)
+            progress = self._engine.subscriptions.progress(tp)
             if progress is not None:
                 done[tp] = float(progress.offset)
         committed = {tp: float(position.offset) for tp, position in self._committed.items()}

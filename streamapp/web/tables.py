@@ -170,7 +170,7 @@ class TableViews:
         positions = {}
         for tp in sorted(engine.owned):
             if tp.partition == partition and engine.topics.counts[tp.topic] == table.partitions:
-                progress = engine.group.progress(tp)
+                progress = engine.subscriptions.progress(tp)
                 if progress is not None:
                     positions[f"{tp.topic}/{tp.partition}"] = progress.offset
         return positions

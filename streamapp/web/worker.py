@@ -226,7 +226,7 @@ def _partition(
     position = committed.get(tp)
     owned = tp in engine.owned
     start = position.offset if position else ranges[tp].earliest
-    progress = engine.group.progress(tp) if owned else None
+    progress = engine.subscriptions.progress(tp) if owned else None
     at = progress.offset if progress else start
     readers = [feed for feed in engine.subscriptions.readers(tp.topic) if feed.owns(tp)]
     return {

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 
 import pytest
 from support.engine_app import Bench, running, until
+from support.turns import counted_turns
 
 import streamapp
 from streamapp.engine import stage_work
@@ -23,19 +23,7 @@ async def test_others_have_a_turn_between_two_pieces(
     monkeypatch.setattr(stage_work, "MUCH", 10)
     for module in (aligned, aligned_results):
         monkeypatch.setattr(module, "PIECE", 5)
-    turns, seen, go_on = 0, [], StageWork.go_on
-
-    def noted(work: StageWork) -> None:
-        seen.append(turns)
-        go_on(work)
-
-    async def take_turns() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    monkeypatch.setattr(StageWork, "go_on", noted)
+    seen, go_on = [], StageWork.go_on
     bench = Bench()
     app = bench.app()
     advance = "wallclock" if way == "silence" else "no"
@@ -44,14 +32,18 @@ async def test_others_have_a_turn_between_two_pieces(
     )
     flow = app.pipeline("p").source(topic).key_by("k")
     flow.window(streamapp.tumbling("1s")).aggregate(n=streamapp.count()).to(topic="out")
-    async with running(app):
-        other = asyncio.create_task(take_turns())
+    async with running(app), counted_turns() as turns:
+
+        def noted(work: StageWork) -> None:
+            seen.append(turns())
+            go_on(work)
+
+        monkeypatch.setattr(StageWork, "go_on", noted)
         bench.send("in", *(b'{"k":"k%d","ts":1}' % number for number in range(KEYS)))
         if way == "record":
             await until(lambda: bench.position("in") == KEYS)
             bench.send("in", b'{"k":"end","ts":60000}')
         await until(lambda: len(bench.log("out")) == KEYS)
-        other.cancel()
     assert len({json.loads(value or b"")["key"] for _, value in bench.log("out")}) == KEYS
     assert len(seen) > KEYS // 5
     assert sorted(set(seen)) == seen

@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.browser import browser_tab
 from support.engine_app import Bench, running
 from support.idioms import put
+from support.turns import counted_turns
 from support.web_client import free_port
 
 import streamapp
@@ -103,25 +104,16 @@ async def test_rows_that_are_not_shown_do_not_count_and_give_others_a_turn(
     bench.broker.create_topic(TopicSpec("sales", 1))
     for number in range(300):
         put(bench, "sales", (f"u{number}", {"user": "ann", "amount": 1.0, "at": 1_000}))
-    turns = 0
-
-    async def others() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
     async with running(app), aiohttp.ClientSession() as session, asyncio.timeout(20):
         about: dict[str, Any] = {}
         while about.get("rows_at_least") != 300:
             async with session.get(f"http://127.0.0.1:{port}/api/v1/tables/{name}") as response:
                 about = await response.json(content_type=None)
             await asyncio.sleep(0.1)  # between two looks
-        task = asyncio.create_task(others())
-        page = await read_page(app.tables[name], None, 1_000)
-        task.cancel()
+        async with counted_turns() as turns:
+            page = await read_page(app.tables[name], None, 1_000)
         assert (len(page.rows), page.next) == (300, None)
-        assert turns >= 5  # beside each row lies its timer: six chunks
+        assert turns() >= 5  # beside each row lies its timer: six chunks
 
         monkeypatch.setattr("streamapp.web.scan._PAGE_S", -1.0)
         keys, pages, after = [], 0, None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
+from support.turns import counted_turns
 from support.web_app import Total
 from support.web_client import eventually, worker
 
@@ -165,19 +166,10 @@ async def test_a_page_gives_others_a_turn() -> None:
         for number in range(600):
             await client.send("orders", f"u{number}", Total(number), partition=0)
         await client.until("/api/v1/status", lambda got: got["events"] == 600)
-        turns = 0
-
-        async def others() -> None:
-            nonlocal turns
-            while True:
-                turns += 1
-                await asyncio.sleep(0)
-
-        task = asyncio.create_task(others())
-        page = await read_page(client.app.tables["totals"], None, 600)
-        task.cancel()
+        async with counted_turns() as turns:
+            page = await read_page(client.app.tables["totals"], None, 600)
         assert len(page.rows) == 600
-        assert turns >= 5
+        assert turns() >= 5
 
 
 async def test_newest_rows_come_first_and_deleted_ones_vanish() -> None:
