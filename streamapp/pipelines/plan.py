@@ -168,7 +168,9 @@ def _inputs(
 ) -> list[InputPlan]:
     sources: list[Source | Regroup] = []
     for node in group:
-        before = [p for p in node.parents if isinstance(p, Regroup) and p not in sources]
+        # A flow that is joined with itself is a parent twice.
+        parents = dict.fromkeys(node.parents)
+        before = [p for p in parents if isinstance(p, Regroup) and p not in sources]
         if cycle := next((p for p in before if p in group), None):
             raise _reads_itself(cycle)
         sources += [*before, *([node] if isinstance(node, Source) else [])]
