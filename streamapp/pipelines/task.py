@@ -161,7 +161,7 @@ class Task:
             origin = rows.origins[at] if at < len(rows) else FOREVER_MS
             failed = self._step(arrivals, origin, failed)
             done = at if failed is None else bisect_left(rows.origins, failed.origin, 0, at)
-            self._mark = rows.marks[done - 1] if done else before
+            self._mark = max(self.watermark_ms, rows.marks[done - 1] if done else before)
             if at == stop or done < at:
                 break
             self.advance(rows.marks[at])
@@ -184,6 +184,8 @@ class Task:
                 self._tell_failed(unit, operator)
                 yield
         self.watermark_ms = max(self.watermark_ms, watermark_ms)
+        # What comes next does so at this watermark, with or without a restart in between.
+        self._mark = max(self._mark, watermark_ms)
 
     def due_by(self, watermark_ms: int) -> int:
         """Return about how many results are due at this watermark; see ``Operator.due_by``."""

@@ -9,10 +9,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.engine_app import Bench
-from support.pipeline_flows import HEADS, MODELLED, STEPS
+from support.pipeline_flows import HEADS, MODELLED, PER_COMMIT, STEPS
 from support.pipeline_recipes import BOUND_MS, Given, Recipe, Session
 
 import streamapp
@@ -22,7 +22,7 @@ from streamapp.testing.pipeline_driver import PipelineDriver
 _SIZES = st.sampled_from([1, 7, 100, 10_000])
 _PLACES = st.sets(st.integers(0, 24))
 _JUMPS = st.sampled_from([0, 0, 1, 1, 2, 3, 5, 11])
-_GROUPED = ("join", "outer", "merge")
+_GROUPED = ("join", "outer", "merge", "self", "again")
 #: Steps that refuse a value whose number is a text.
 _PICKY = [
     "map", "filter", "tumbling", "hopping", "session", "lasting", "every", "sliding", "count",
@@ -115,6 +115,28 @@ def test_crashes_change_nothing_where_one_partition_says_the_order(
     history = of_sources(recipe, history)
     found = run(Session(recipe), history, size, commits, crashes)
     assert found == one_by_one(recipe, history)
+
+
+@few
+@example(
+    # What a commit brings to a window that speaks at times, which have passed since the last record.
+    recipe=Recipe("one", ("updates", "every")),
+    history=[Given("left", 0, {"k": "a", "g": 0, "n": 1, "ts": ts}) for ts in (0, 9, 14)],
+    size=1,
+    commits={2},
+)
+@given(
+    recipe=recipes(list(HEADS), [*STEPS, *PER_COMMIT], is_grouped=True),
+    history=histories(3 * BOUND_MS, 2),
+    size=_SIZES,
+    commits=_PLACES,
+)
+def test_a_restart_at_a_commit_changes_nothing_not_even_the_order(
+    recipe: Recipe, history: list[Given], size: int, commits: set[int]
+) -> None:
+    history = of_sources(recipe, history)
+    undisturbed = run(Session(recipe, 2), history, size, commits)
+    assert run(Session(recipe, 2), history, size, commits, crashes=commits) == undisturbed
 
 
 @few

@@ -154,6 +154,12 @@ STEPS: dict[str, Step] = {
     "dedup": Step(lambda flow: flow.dedup("n", within=ms(6)), None),
     "count": windows(streamapp.count_window(3)),
 }
+#: Steps whose results depend on where commits are.
+PER_COMMIT: dict[str, Step] = {
+    "updates": windows(streamapp.tumbling(ms(20), late=ms(6)), on="update"),
+    "news": windows(streamapp.session(ms(3), late=ms(6)), on="update"),
+    "so_far": windows(streamapp.global_window(count=4), on="update"),
+}
 MODELLED = [name for name, step in STEPS.items() if step.model is not None]
 
 

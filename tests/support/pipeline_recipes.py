@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from support.engine_app import Bench
-from support.pipeline_flows import HEADS, SOURCES, STEPS, Event, Value, ms
+from support.pipeline_flows import HEADS, PER_COMMIT, SOURCES, STEPS, Event, Value, ms
 
 import streamapp
 from streamapp.testing.pipeline_driver import DEAD_LETTERS, PipelineDriver
@@ -47,7 +47,7 @@ class Recipe:
             flows = {name: flow.group_by("k") for name, flow in flows.items()}
         flow = HEADS[self.head].declare(flows["left"], flows.get("right", flows["left"]))
         for name in self.steps:
-            flow = STEPS[name].declare(flow)
+            flow = {**STEPS, **PER_COMMIT}[name].declare(flow)
         flow.to(topic="out")
 
     def model(self, given: Sequence[Given]) -> Counter[str]:
