@@ -119,7 +119,7 @@ def test_crashes_change_nothing_where_one_partition_says_the_order(
 
 @few
 @example(
-    # What a commit brings to a window that speaks at times, which have passed since the last record.
+    # What a commit brings to a window that speaks at times, one of which has passed by then.
     recipe=Recipe("one", ("updates", "every")),
     history=[Given("left", 0, {"k": "a", "g": 0, "n": 1, "ts": ts}) for ts in (0, 9, 14)],
     size=1,
