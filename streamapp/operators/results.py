@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Final, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 import msgspec
 
@@ -21,6 +21,12 @@ CORRECTION: Final = "correction"
 #: the start of its global window has moved.
 RETRACT: Final = "retract"
 
+if TYPE_CHECKING:
+    Key = Any
+else:
+    #: What a key may be, so that the tuple of a ``group_by`` by several fields comes back as one.
+    Key = str | int | float | bool | tuple[Any, ...] | None
+
 #: Fields of every window row, before those of the aggregates.
 WINDOW_FIELDS: Final = ("key", "start", "end", "kind")
 
@@ -32,7 +38,7 @@ class WindowRow(msgspec.Struct, frozen=True):
     ``correction``, ``retract``.
     """
 
-    key: Any
+    key: Key
     start: int
     end: int
     kind: str

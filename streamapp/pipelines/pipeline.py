@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from streamapp.core.names import NAME_HINT, is_topic_name
 from streamapp.errors import ConfigError
 from streamapp.pipelines.flow import Flow
+from streamapp.pipelines.kept_keys import check_kept_keys
 from streamapp.pipelines.nodes import Node, Source, ToTable, ToTopic
 from streamapp.pipelines.pace import check_pace
 from streamapp.pipelines.plan import StagePlan, stages_of
@@ -62,6 +63,7 @@ class Pipeline:
                 msg, hint="End it with .to(table=...), .to(topic=...) or .to(sink=...)"
             )
         check_pace(self.name, self.nodes)
+        check_kept_keys(self.name, self.nodes)
         return stages_of(self.name, self.nodes)
 
     # --- what flows use --------------------------------------------------------------------------
