@@ -35,6 +35,7 @@ from streamapp.engine.declared import (
 )
 from streamapp.engine.engine import Engine, ends_the_worker
 from streamapp.engine.garbage import settle_collector
+from streamapp.engine.message import Event
 from streamapp.engine.registry import TopicRegistry, UnusedConsumer
 from streamapp.engine.replies import ReplyConsumer
 from streamapp.engine.stream import Stream
@@ -153,6 +154,7 @@ class App(DeclaresTopics, DeclaresTimers, DeclaresPipelines, faust.App):
             "topic_partitions": 4,
             "web_host": "127.0.0.1",
             "web_bind": "127.0.0.1",
+            "Event": Event,
             "Stream": Stream,
             "Agent": Agent,
             "Topic": DeclaredTopic,

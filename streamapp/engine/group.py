@@ -372,7 +372,10 @@ class GroupFollower:
         A row whose life is over by then is expired for all of them.
         """
         watermark = self.watermark_ms(table.partitions, partition)
-        return watermark if watermark == NEVER_MS else watermark + 1
+        if watermark == NEVER_MS:
+            return watermark
+        first_ms = self._engine.timers.first_ms(table.partitions, partition, watermark)
+        return min(watermark + 1, first_ms)
 
     def watermark_ms(self, partitions: int, partition: int) -> int:
         """See ``EventClock.watermark_ms``."""

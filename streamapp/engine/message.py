@@ -5,12 +5,35 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import faust
+from faust.events import USE_EXISTING_KEY, USE_EXISTING_VALUE
 from faust.types.tuples import ConsumerMessage
+
+from streamapp.engine.topic import Topic
 
 if TYPE_CHECKING:
     from streamapp.core.batch import RecordBatch
-    from streamapp.engine.topic import Topic
     from streamapp.engine.work import Chunk
+
+
+class Event(faust.Event):
+    """An event whose record can be sent on as it is, also to a topic that declares types."""
+
+    async def forward(
+        self,
+        channel: Any,
+        key: Any = USE_EXISTING_KEY,
+        value: Any = USE_EXISTING_VALUE,
+        *args: Any,
+        **options: Any,
+    ) -> Any:
+        """Send the bytes of the record on; what is given instead is encoded. See Faust's."""
+        if isinstance(channel, Topic):
+            if key is not USE_EXISTING_KEY:
+                key = channel.encode("key", key, options.pop("key_serializer", None))
+            if value is not USE_EXISTING_VALUE:
+                value = channel.encode("value", value, options.pop("value_serializer", None))
+            channel = channel.of_bytes
+        return await super().forward(channel, key, value, *args, **options)
 
 
 def message_of(batch: RecordBatch, index: int) -> ConsumerMessage:

@@ -46,6 +46,24 @@ def _field(key: Any) -> str | None:
     return name if isinstance(name, str) else None
 
 
+def regrouped(
+    source: Stream, key: Any, name: str | None, topic: Any, partitions: int | None
+) -> tuple[Topic, Callable[[Any], Any]]:
+    """Return where the records of a stream go by another key, and the function that makes it.
+
+    Arguments as of ``Stream.group_by``, which says more.
+    """
+    choose, label = key_function(key)
+    if topic is None:
+        topic = source.app.engine.repartition_topic(
+            source.channel, source.prefix, name or label, partitions
+        )
+        declared = key_type_of(key, source.channel.value_type)
+        if declared is not None:
+            topic = topic.derive_topic(key_type=declared, value_type=topic.value_type)
+    return topic, choose
+
+
 def forwarded(source: Stream, target: Topic, choose: Callable[[Any], Any] | None) -> Stream:
     """Send every value of a stream to a topic, under the key it has or is given, and read that."""
 

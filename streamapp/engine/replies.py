@@ -102,6 +102,9 @@ class ReplyConsumer(FaustReplyConsumer):
 
     def _fulfil(self, topic: Topic, batch: RecordBatch) -> None:
         for reply in topic.decode_batch(batch).values:
-            if reply.__class__ is not Bad:
-                for promise in self._waiting[reply.correlation_id]:
+            if reply.__class__ is Bad:
+                continue
+            # The first answer to a question counts: an agent may yield several.
+            for promise in self._waiting.pop(reply.correlation_id, ()):
+                if not promise.done():  # whoever has asked may have given up
                     promise.fulfill(reply.correlation_id, reply.value)

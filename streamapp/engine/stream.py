@@ -21,7 +21,7 @@ from streamapp.engine.batch import Batch, Schema, origin_of
 from streamapp.engine.chunk_feed import ChunkFeed
 from streamapp.engine.feed import Feed
 from streamapp.engine.message import event_of
-from streamapp.engine.regroup import forwarded, key_function, key_type_of
+from streamapp.engine.regroup import forwarded, regrouped
 from streamapp.engine.topic import Topic
 from streamapp.engine.window_feed import WindowFeed
 from streamapp.engine.work import Chunk, Slot
@@ -52,13 +52,19 @@ class Stream(faust.Stream):
         self.is_read = False
         self._slot: Slot | None = None
         self._again: Slot | None = None
+        #: Whether filters and the like are those of an agent that has begun anew since.
+        self._is_stale = False
 
     # --- iteration -------------------------------------------------------------------------------
 
     def __aiter__(self) -> AsyncIterator[Any]:
         if not isinstance(self.channel, Topic):
             return cast("AsyncIterator[Any]", self._py_aiter())
-        events = self._values()
+        if self._next is None:
+            self._drop_stale()
+        feed = self.subscribe()
+        self.is_read = True
+        events = self._singly(feed) if isinstance(feed, WindowFeed) else self._straight(feed)
         return self._processed(events) if self._processors else events
 
     async def events(self) -> AsyncIterator[Any]:
@@ -133,6 +139,7 @@ class Stream(faust.Stream):
         if max_ < 1:
             msg = f"There are no lists of {max_} records"
             raise UsageError(msg, hint="Give the most records of a list, above zero")
+        self._drop_stale()
         feed = self.subscribe()
         self.is_read = True
         groups = (
@@ -161,18 +168,13 @@ class Stream(faust.Stream):
             return
         yield value
 
-    def _values(self) -> AsyncIterator[Any]:
-        feed = self.subscribe()
-        self.is_read = True
-        return self._singly(feed) if isinstance(feed, WindowFeed) else self._straight(feed)
-
     async def _singly(self, feed: WindowFeed) -> AsyncIterator[Any]:
         async for slot in self._windowed(feed, 1):
             yield slot.value
 
     async def _straight(self, feed: ChunkFeed) -> AsyncIterator[Any]:  # noqa: C901 - the hot loop
         gate = feed.plan.gate
-        self._finish_left_over(feed)
+        self.finish_in_hand()
         while True:
             chunk = feed.chunk or await feed.begin()
             scope, values = feed.scope, chunk.values
@@ -208,7 +210,7 @@ class Stream(faust.Stream):
     async def _grouped(
         self, feed: ChunkFeed, most: int, patience_s: float
     ) -> AsyncIterator[list[Any]]:
-        self._finish_left_over(feed)
+        self.finish_in_hand()
         while True:
             chunk = feed.chunk or await feed.begin()
             current_scope.set(feed.scope)
@@ -234,8 +236,7 @@ class Stream(faust.Stream):
             await asyncio.sleep(0)
 
     async def _windowed(self, feed: WindowFeed, most: int) -> AsyncIterator[Slot]:
-        if self._slot is not None:
-            feed.finish(self._slot)
+        self.finish_in_hand()
         turn = perf_counter() + _TURN_S
         while True:
             self._slot = None
@@ -273,17 +274,32 @@ class Stream(faust.Stream):
         return False
 
     def finish_in_hand(self) -> None:
-        """Let the event in hand take effect: the agent has returned."""
-        if isinstance(self.feed, ChunkFeed):
-            self._finish_left_over(self.feed)
-        elif isinstance(self.feed, WindowFeed) and self._slot is not None:
-            self.feed.finish(self._slot)
+        """Let the event in hand take effect: the agent has returned, or left the loop."""
+        feed = self.feed
+        chunk = feed.chunk if isinstance(feed, ChunkFeed) else None
+        if isinstance(feed, WindowFeed) and self._slot is not None:
+            feed.finish(self._slot)
+        elif chunk is not None and chunk.is_held and cast("ChunkFeed", feed).finish():
+            chunk.at = chunk.given
 
     def reset_processors(self) -> None:
-        """Forget filters and the like: the agent begins anew and declares them again."""
-        self._processors.clear()
+        """Let filters and the like be replaced: the agent begins anew and declares them again.
+
+        Until it does, what is sent on to another topic still goes through those of before.
+        """
+        self._is_stale = True
         if self._next is not None:
             cast("Stream", self._next).reset_processors()
+
+    def add_processor(self, processor: Any) -> None:
+        """See Faust's ``Stream``."""
+        self._drop_stale()
+        super().add_processor(processor)
+
+    def _drop_stale(self) -> None:
+        if self._is_stale:
+            self._is_stale = False
+            self._processors.clear()
 
     def hand_back(self) -> None:
         """Leave the event in hand: it is undone, and handed out again if it is still ours."""
@@ -298,14 +314,12 @@ class Stream(faust.Stream):
         """Whether the record in hand may have headers; cheaper than asking its event."""
         if not isinstance(self.channel, Topic):
             return True
-        feed = self.feed
-        if isinstance(feed, ChunkFeed) and feed.chunk is not None:
-            headers = feed.chunk.batch.headers
-            return headers is not None and feed.chunk.is_held and bool(headers[feed.chunk.at])
-        if self._slot is None:
+        try:
+            chunk, index = self._in_hand()
+        except UsageError:
             return False
-        headers = self._slot.batch.headers
-        return headers is not None and bool(headers[self._slot.start])
+        headers = chunk.batch.headers
+        return headers is not None and bool(headers[index])
 
     @property
     def current_event(self) -> Any:
@@ -338,12 +352,6 @@ class Stream(faust.Stream):
             raise UsageError(msg, hint="Ask for it inside of `async for ... in stream`")
         return chunk, chunk.at
 
-    def _finish_left_over(self, feed: ChunkFeed) -> None:
-        # The agent left the loop with `break` and now goes on: the event before has succeeded.
-        chunk = feed.chunk
-        if chunk is not None and chunk.is_held and feed.finish():
-            chunk.at = chunk.given
-
     def subscribe(self) -> Any:
         """Return the stream's feed; from now on its records wait for the running task."""
         if self.feed is None:
@@ -375,15 +383,7 @@ class Stream(faust.Stream):
             topic: Use this topic instead.
             partitions: Partitions of the new topic; by default as many as the source has.
         """
-        choose, label = key_function(key)
-        if topic is None:
-            topic = self.app.engine.repartition_topic(
-                self.channel, self.prefix, name or label, partitions
-            )
-            declared = key_type_of(key, self.channel.value_type)
-            if declared is not None:
-                topic = topic.derive_topic(key_type=declared, value_type=topic.value_type)
-        return self._forward(topic, choose)
+        return self._forward(*regrouped(self, key, name, topic, partitions))
 
     def through(self, channel: Any) -> Stream:
         """Send every value to a topic and go on with the topic's stream."""
@@ -391,6 +391,7 @@ class Stream(faust.Stream):
         return self._forward(target, None)
 
     def _forward(self, target: Topic, choose: Callable[[Any], Any] | None) -> Stream:
+        self._drop_stale()
         if self._next is None:
             self._next = forwarded(self, target, choose)
         return cast("Stream", self._next)

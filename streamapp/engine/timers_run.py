@@ -10,6 +10,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from streamapp.core.times import FOREVER_MS
 from streamapp.engine.rejects import AgentStoppedError, FeedStats, Rejects
 from streamapp.engine.timers_burst import Burst
 from streamapp.errors import StateError
@@ -111,6 +112,23 @@ class TimerRunner:
         if clock_ms is not None:
             return clock_ms()
         return self._engine.group.watermark_ms(timers.table.partitions, partition)
+
+    def first_ms(self, partitions: int, partition: int, watermark_ms: int) -> int:
+        """Return when the first timer by event time is due that has yet to fire at a watermark.
+
+        ``FOREVER_MS`` if there is none; one that its policy has stopped holds nothing back.
+
+        Raises:
+            StateError: The store failed.
+        """
+        first_ms = FOREVER_MS
+        for timers in self._engine.app.timers.values():
+            table = timers.table
+            fires = timers.spec.clock_ms is None and timers.name not in self._stopped
+            if fires and table.partitions == partitions and partition in table.shards:
+                due = timers.waiting(partition).first(watermark_ms)
+                first_ms = first_ms if due is None else min(first_ms, due.at_ms)
+        return first_ms
 
     def source(self, timers: Timers, partition: int, due: Due) -> Source:
         """Return where (in time) the event of a timer takes place."""

@@ -7,6 +7,7 @@ replayed event never leaves a second one; outside of events it goes to the broke
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import cached_property
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,12 @@ class Topic(faust.Topic):
         topic: Topic = super().derive_topic(**options)
         topic.event_time = self.event_time
         return topic
+
+    @cached_property
+    def of_bytes(self) -> Topic:
+        """The same topic, for who sends bytes as they are."""
+        schema = faust.Schema()  # Faust would change the one of this topic
+        return self.derive_topic(key_type=bytes, value_type=bytes, schema=schema)
 
     # --- records in ------------------------------------------------------------------------------
 

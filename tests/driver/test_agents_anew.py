@@ -114,6 +114,30 @@ async def test_agent_that_has_returned_does_not_read_again(
     assert [*bench.rows("every").values()] == [b"1"] * 100
 
 
+async def test_what_is_sent_on_stays_filtered_while_the_agent_begins_anew(bench: Bench) -> None:
+    app = bench.app()
+    beginnings: list[int] = []
+    counts = app.Table("counts", default=int)
+
+    @app.agent(app.topic("in", value_type=int))
+    async def count(stream: Any) -> None:
+        beginnings.append(1)
+        if len(beginnings) > 1:
+            # Such as opening a connection again; records flow meanwhile.
+            bench.send("in", b"1", b"3", b"6")
+            await until(lambda: bench.position("in") == 4)
+        evens = stream.filter(lambda number: number % 2 == 0)
+        async for number in evens.group_by(str, name="text"):
+            counts[f"{number}"] += 1
+            if len(beginnings) == 1:
+                raise ConnectionError
+
+    async with running(app):
+        bench.send("in", b"2")
+        await until(lambda: b"@6" in bench.rows("counts"))
+    assert bench.rows("counts") == {b"@2": b"1", b"@6": b"1"}
+
+
 # --- a loop in a child task ----------------------------------------------------------------------
 
 

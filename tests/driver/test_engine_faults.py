@@ -187,6 +187,36 @@ async def test_answers_come_although_the_broker_failed_when_they_were_to_be_read
         assert await asyncio.wait_for(agent.ask(2), DEADLINE_S) == 4
 
 
+async def test_answers_come_however_many_are_given_and_whoever_has_given_up() -> None:
+    app = (bench := Bench()).app()
+    may_go_on = asyncio.Event()
+    make_reader = bench.broker.reader
+
+    def slowly() -> Reader:
+        time.sleep(0.3)  # the first answer would be there before
+        return make_reader()
+
+    @app.agent(app.topic("asked", value_type=int))
+    async def multiply(stream: streamapp.Stream) -> AsyncIterator[int]:
+        async for number in stream:
+            if number < 0:
+                await may_go_on.wait()
+            yield number * 2
+            yield number * 3
+
+    async with running(app):
+        bench.broker.reader = slowly  # type: ignore[method-assign]
+        many = await asyncio.wait_for(multiply.join(range(1_500)), DEADLINE_S)
+        assert many == [number * 2 for number in range(1_500)]
+        # The exceptions keep alive what waits for answers.
+        gone = [asyncio.create_task(asyncio.wait_for(multiply.ask(-n), 0.2)) for n in (1, 2)]
+        given_up = await asyncio.gather(*gone, return_exceptions=True)
+        assert [*map(type, given_up)] == [TimeoutError, TimeoutError]
+        asked = asyncio.gather(*map(multiply.ask, (4, 5)))
+        may_go_on.set()
+        assert await asyncio.wait_for(asked, DEADLINE_S) == [8, 10]
+
+
 @pytest.mark.parametrize("concurrency", [1, 2])
 async def test_event_whose_partition_is_taken_away_sends_nothing_more(concurrency: int) -> None:
     bench = Bench()

@@ -81,6 +81,27 @@ async def test_tombstones_headers_and_messages(bench: Bench) -> None:
     assert seen == [("k", 7, {"h": b"1", "i": b"2"}, 0, 7), ("k", None, {}, 1, None)]
 
 
+async def test_record_is_sent_on_as_it_is(bench: Bench) -> None:
+    app = bench.app()
+    typed = app.topic("typed", key_type=str, value_type=dict[str, int])
+
+    @app.agent(app.topic("in", key_type=str, value_type=dict[str, int]))
+    async def pass_on(stream: Any) -> None:
+        async for event in stream.events():
+            await event.forward(typed)
+            await event.forward("untyped")
+            await event.forward(typed, key=f"{event.key}!")
+            await event.forward(typed, value={"a": 2})
+            await typed.send(key=event.key, value=event.value)
+
+    async with running(app):
+        bench.send("in", b'{"a":  1}')
+        await until(lambda: bench.position("in") == 1)
+    keys, data = [b"k", b"k!", b"k", b"k"], [b'{"a":  1}', b'{"a":  1}', b'{"a":2}', b'{"a":1}']
+    assert bench.log("typed") == [*zip(keys, data, strict=True)]
+    assert bench.log("untyped") == [(b"k", b'{"a":  1}')]
+
+
 # --- streams -------------------------------------------------------------------------------------
 
 

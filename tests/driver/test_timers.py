@@ -137,6 +137,34 @@ async def test_many_timers_fire_while_records_flow_and_neither_starves(bench: Be
     assert 0 < at_last_record[0] < 5_000
 
 
+async def test_rows_live_until_the_timers_of_their_time_have_fired(bench: Bench) -> None:
+    app = bench.app()
+    rows = app.Table("rows", default=int, ttl="2s")
+    seen: list[int] = []
+
+    @app.on_timer("due")
+    async def due(timer: Timer) -> None:
+        # Expired when this timer is due, so it is deleted while that waits.
+        await until(lambda: bench.rows("rows")[b"@old"] is None)
+        seen.append(rows[timer.key])
+
+    @app.agent(app.topic("in", key_type=str, value_type=int))
+    async def work(stream: Any) -> None:
+        async for key, value in stream.items():
+            rows[key] = value
+            if key == "a":
+                due.set(key, after="1s")
+
+    async with running(app):
+        put(bench, "in", ("old", 1), timestamp_ms=0)
+        put(bench, "in", ("a", 2), timestamp_ms=1_990)
+        put(bench, "in", ("b", 3), timestamp_ms=1_000_000)
+        await until(lambda: len(seen) > 0)
+        # Then time goes on.
+        await until(lambda: bench.rows("rows")[b"@a"] is None)
+    assert seen == [2]
+
+
 # --- stops, restarts, several workers ------------------------------------------------------------
 
 
