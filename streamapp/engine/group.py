@@ -154,9 +154,19 @@ class GroupFollower:
         await self._forget()
         if engine.intake is not None:
             await engine.call(engine.intake.stop)
+        self._drop_stale()
         member, self.member = self.member, None
         engine.committer.member = engine.outbox.send = None
         await engine.call(member.leave)
+
+    def _drop_stale(self) -> None:
+        """Forget what the member that leaves has still told: it is not true of the next one."""
+        events = [self._events.get_nowait() for _ in range(self._events.qsize())]
+        for event in events:
+            if isinstance(event, StreamappError | str):
+                self._events.put_nowait(event)
+            else:
+                self._pressing -= _ends_restore(event)
 
     def rejoin_soon(self) -> None:
         """Join again with the topics that agents read by now."""
