@@ -34,8 +34,8 @@ class ResultTable(Table):
     def __delitem__(self, key: Hashable) -> None:
         raise self._read_only()
 
-    def _put_many(self, rows: dict[Hashable, object]) -> None:
-        del rows
+    def _put_many(self, rows: dict[Hashable, object], *, is_readable: bool = False) -> None:
+        del rows, is_readable
         raise self._read_only()
 
     def _read_only(self) -> UsageError:
