@@ -159,11 +159,14 @@ class App(DeclaresTopics, DeclaresTimers, DeclaresPipelines, faust.App):
             "Agent": Agent,
             "Topic": DeclaredTopic,
             "Worker": "streamapp.engine.faust_worker:Worker",
+            "Router": "streamapp.web.router:Router",
         }
         ours = [name for name in signature(App.__init__).parameters if name != "self"]
         check_known("App", options, [*ours, *faust.Settings.SETTINGS, *_NO_SETTINGS])
         check_id(id)
         check_broker(options.get("broker"))
+        # What an event sends is in its commit: Faust's own way there would never end.
+        options["stream_publish_on_commit"] = False
         super().__init__(id, **{**defaults, **options})
         self._named: dict[str, Any] = {}
         self._guarantee = guarantee

@@ -20,6 +20,7 @@ from streamapp.engine.event_clock import EventClock
 from streamapp.engine.intake import Intake
 from streamapp.engine.progress import describe_end, show
 from streamapp.engine.restore import RestoreProgress, RestoreStoppedError
+from streamapp.engine.signals import GroupSignals
 from streamapp.engine.states import EngineState
 from streamapp.errors import (
     StateCorruptError,
@@ -88,6 +89,7 @@ class GroupFollower:
         self._events: asyncio.Queue[_Event] = asyncio.Queue()
         self._rejoin: asyncio.TimerHandle | None = None
         self._clock = EventClock(engine)
+        self._signals = GroupSignals(engine)
 
     def put(self, event: Any) -> None:
         """Queue an event. What makes a running restore pointless ends it."""
@@ -109,6 +111,7 @@ class GroupFollower:
             if isinstance(event, Assigned):
                 await self._on_assigned(event)
             elif isinstance(event, Revoking):
+                await self._signals.revoked(event.tps)
                 await self._on_revoking(event)
             elif isinstance(event, Lost):
                 await self._on_lost(event)
@@ -118,6 +121,7 @@ class GroupFollower:
                 await self._on_rejoin()
             else:
                 await self._on_failure(event)
+            await self._signals.assigned()
 
     # --- membership ------------------------------------------------------------------------------
 
@@ -154,9 +158,19 @@ class GroupFollower:
         await self._forget()
         if engine.intake is not None:
             await engine.call(engine.intake.stop)
+        self._drop_stale()
         member, self.member = self.member, None
         engine.committer.member = engine.outbox.send = None
         await engine.call(member.leave)
+
+    def _drop_stale(self) -> None:
+        """Forget what the member that leaves has still told: it is not true of the next one."""
+        events = [self._events.get_nowait() for _ in range(self._events.qsize())]
+        for event in events:
+            if isinstance(event, StreamappError | str):
+                self._events.put_nowait(event)
+            else:
+                self._pressing -= _ends_restore(event)
 
     def rejoin_soon(self) -> None:
         """Join again with the topics that agents read by now."""
@@ -165,6 +179,7 @@ class GroupFollower:
 
     async def _on_rejoin(self) -> None:
         self._rejoin = None
+        await self._signals.revoked(self._engine.owned)
         await self._engine.topics.declare(self._engine.subscriptions)
         await self.leave()
         await self.join()
@@ -266,9 +281,11 @@ class GroupFollower:
     async def _on_lost(self, event: Lost) -> None:
         engine = self._engine
         log.warning("The group went on without this worker (%s): it starts anew", event.reason)
-        self._let_go(engine.owned | event.tps)
+        lost = engine.owned | event.tps
+        self._let_go(lost)
         await self._forget()
         engine.become(EngineState.JOINING)
+        await self._signals.revoked(lost)
 
     async def _on_fenced(self, event: Fenced) -> None:
         # The member may have told before, and may have partitions again: nobody would assign them

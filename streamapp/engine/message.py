@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import faust
+from faust import streams
 from faust.events import USE_EXISTING_KEY, USE_EXISTING_VALUE
 from faust.types.tuples import ConsumerMessage
 
@@ -64,3 +66,9 @@ def event_of(topic: Topic, value: Any, chunk: Chunk, index: int) -> Any:
     event = topic.app.create_event(key, value, headers, message_of(batch, index))
     event.event_time_ms = chunk.times[index]
     return event
+
+
+def let_find(find: Callable[[], Any]) -> None:
+    """Let ``faust.current_event()`` of the running task ask this function."""
+    # Faust keeps a weak reference there, and calls it.
+    streams._current_event.set(find)  # noqa: SLF001 - it has no other way

@@ -20,7 +20,7 @@ from streamapp.core.duration import to_ms
 from streamapp.engine.batch import Batch, Schema, origin_of
 from streamapp.engine.chunk_feed import ChunkFeed
 from streamapp.engine.feed import Feed
-from streamapp.engine.message import event_of
+from streamapp.engine.message import event_of, let_find
 from streamapp.engine.regroup import forwarded, regrouped
 from streamapp.engine.topic import Topic
 from streamapp.engine.window_feed import WindowFeed
@@ -357,6 +357,7 @@ class Stream(faust.Stream):
         if self.feed is None:
             self.feed = self.app.engine.subscribe(self)
         self.app.engine.subscriptions.note_reader(self, self.feed)
+        let_find(lambda: self.current_event)
         return self.feed
 
     # --- derived streams -------------------------------------------------------------------------

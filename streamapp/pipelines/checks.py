@@ -37,6 +37,17 @@ def check_aggregates(where: str, aggregates: Mapping[str, Aggregate], value_type
             check_field(f"{where}: {name}", part.by, value_type)
 
 
+def check_topic(where: str, given: object) -> None:
+    """Check that this is a topic, or the name of one.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    if not isinstance(given, str) and not hasattr(given, "topics"):
+        msg = f"{where}: {given!r:.80} is no topic"
+        raise ConfigError(msg, hint='Give app.topic("orders"), or its name')
+
+
 def check_on_late(where: str, on_late: object) -> None:
     """Check that a topic's name is no policy that was misspelt.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from streamapp.core.duration import to_ms
 from streamapp.errors import ConfigError
 from streamapp.operators.results import WindowRow
+from streamapp.pipelines.checks import check_topic
 from streamapp.pipelines.nodes import ToTable, ToTopic
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def _add_table(flow: Flow, name: Any, keep: Any) -> None:
 
 def _add_topic(flow: Flow, topic: Any) -> None:
     pipeline = flow.pipeline
+    check_topic(f"Pipeline {pipeline.name}: .to", topic)
     if isinstance(topic, str):
         topic = pipeline.app.topic(topic, value_type=flow.value_type)
     pipeline.add(ToTopic(pipeline.label("topic"), (flow.node,), topic=topic))

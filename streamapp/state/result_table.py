@@ -7,6 +7,7 @@ from collections.abc import Hashable, Sequence
 import msgspec
 
 from streamapp.errors import UsageError
+from streamapp.serde.codecs import decode_batch
 from streamapp.serde.coders import MAX_BYTES
 from streamapp.serde.strict_json import json_lines
 from streamapp.state.table import Table
@@ -24,7 +25,9 @@ class ResultTable(Table):
         declared = self.spec.value_type
         if isinstance(declared, type) and issubclass(declared, msgspec.Struct):
             lines = json_lines(values)
-            if max(map(len, lines), default=0) <= MAX_BYTES:
+            # Rows of windows are ours; a function may have put anything into a record of its own.
+            is_known = self.holds_windows or not decode_batch(self.codec.decode, lines).has_bad
+            if is_known and max(map(len, lines), default=0) <= MAX_BYTES:
                 return lines
         return [*map(self.codec.encode, values)]
 
@@ -34,8 +37,8 @@ class ResultTable(Table):
     def __delitem__(self, key: Hashable) -> None:
         raise self._read_only()
 
-    def _put_many(self, rows: dict[Hashable, object]) -> None:
-        del rows
+    def _put_many(self, rows: dict[Hashable, object], *, is_readable: bool = False) -> None:
+        del rows, is_readable
         raise self._read_only()
 
     def _read_only(self) -> UsageError:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Final, cast
+from types import NoneType, UnionType
+from typing import Any, Final, Union, cast, get_args, get_origin
 
 import msgspec
 
@@ -73,6 +74,8 @@ class RowCodec:
     atoms: Mapping[type, Callable[[Any], bool]]
     #: The declared record, if it is one: many of them are encoded at once.
     record: type[msgspec.Struct] | None = None
+    #: Types of numbers that a field of the record can be read again with, where that is known.
+    numbers: Mapping[str, Collection[type]] = field(default_factory=dict)
 
     def hold(self, value: object) -> object:
         """Return the form in which memory keeps a value; encodes one that it may not share now.
@@ -146,14 +149,21 @@ def row_codec(value_type: Any = Any, *, is_timed: bool = False) -> RowCodec:  # 
     decode = value_decoder(value_type, "json")
     if not is_open and value_type not in _SHARED:
         encode = _readable(encode, decode)
-    return RowCodec(
-        encode,
-        decode,
-        {kind: _SHARED[kind] for kind in kinds},
-        value_type
-        if isinstance(value_type, type) and issubclass(value_type, msgspec.Struct)
-        else None,
-    )
+    atoms = {kind: _SHARED[kind] for kind in kinds}
+    if isinstance(value_type, type) and issubclass(value_type, msgspec.Struct):
+        return RowCodec(encode, decode, atoms, value_type, _numbers_of(value_type))
+    return RowCodec(encode, decode, atoms)
+
+
+def _numbers_of(record: type[msgspec.Struct]) -> dict[str, Collection[type]]:
+    numbers: dict[str, Collection[type]] = {}
+    for one in msgspec.structs.fields(record):
+        is_union = get_origin(one.type) in (Union, UnionType)
+        kinds = get_args(one.type) if is_union else (one.type,)
+        if all(kind in (int, float, NoneType) for kind in kinds):
+            # An integer is a fine float.
+            numbers[one.name] = {*kinds, int} if float in kinds else {*kinds}
+    return numbers
 
 
 def _readable(

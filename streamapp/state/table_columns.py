@@ -96,6 +96,7 @@ class WritesColumns(MutableMapping[Any, Any]):
 
         Raises:
             ConfigError: Another aggregate is given.
+            EncodeError: A field of the rows cannot hold the result.
             InputError: A record has no such field, or it is no number.
             KeyError: There is no such row, and the table has no default.
         """
@@ -103,11 +104,13 @@ class WritesColumns(MutableMapping[Any, Any]):
         keys, slots = _numbered(listed(batch.column(key) if isinstance(key, str) else key))
         if not keys:
             return
-        rows = self._get_many(keys)
+        rows, is_readable = self._get_many(keys), True
         for name, fold in folds.items():
             held = [*map(_getter(rows, name), rows)]
-            rows = _with(rows, name, fold.grow(held, slots, fold.values(batch.records)))
-        self._put_many(dict(zip(keys, rows, strict=True)))
+            grown = fold.grow(held, slots, fold.values(batch.records))
+            is_readable &= {*map(type, grown)} <= {*self.codec.numbers.get(name, ())}
+            rows = _with(rows, name, grown)
+        self._put_many(dict(zip(keys, rows, strict=True)), is_readable=is_readable)
 
     # --- many rows at once; keys are as memory holds them ---
 
@@ -131,15 +134,17 @@ class WritesColumns(MutableMapping[Any, Any]):
             for one, key in zip(held, keys.values(), strict=True)
         ]
 
-    def _put_many(self, rows: dict[Hashable, Any]) -> None:
-        """Do ``table[key] = value`` for each; all of these rows were read, so their keys can be."""
+    def _put_many(self, rows: dict[Hashable, Any], *, is_readable: bool = False) -> None:
+        """Do ``table[key] = value`` for each; all of these rows were read, so their keys can be.
+
+        ``is_readable``: what is new in records is of the declared types.
+        """
         scope = current_scope.get()
         if scope is None:
             raise self._not_in_an_event("written")  # noqa: EM101 - a word, not a message
         if not self.codec.may_share(rows.values()):
-            rows = self._packed_many(rows) or {
-                key: self._held(key, value, scope) for key, value in rows.items()
-            }
+            packed = self._packed_many(rows) if is_readable else None
+            rows = packed or {key: self._held(key, value, scope) for key, value in rows.items()}
         scope.write_many(self._shard(scope), rows)
 
     def _packed_many(self, rows: dict[Hashable, Any]) -> dict[Hashable, Packed] | None:

@@ -42,6 +42,8 @@ NAMES = {
         "App._on_partitions_revoked",
         "App._on_partitions_assigned",
     ],
+    "faust.streams": ["_current_event", "current_event"],
+    "faust.app.router": ["Router._route_req"],
     "faust.types.enums": ["ProcessingGuarantee.EXACTLY_ONCE"],
     "faust.exceptions": ["ProducerSendError"],
     "faust.types.tuples": ["ConsumerMessage", "FutureMessage", "RecordMetadata", "TP"],

@@ -13,6 +13,7 @@ from support.engine_app import DEADLINE_S, Bench, running, until
 import streamapp
 from streamapp.core.batch import TP
 from streamapp.engine.group import Fenced
+from streamapp.engine.states import EngineState
 from streamapp.errors import BrokerError, BrokerFullError, StateError, UnknownTopicError
 
 if TYPE_CHECKING:
@@ -357,3 +358,31 @@ async def test_headers_are_the_same_in_an_event_and_outside() -> None:
     assert {h for b in reader.poll(0, 10) for h in b.headers or ()} == {
         (("a", b"text"), ("a", b"bytes"))
     }
+
+
+async def test_worker_that_joins_anew_twice_in_a_row_counts_once() -> None:
+    bench = Bench()
+    app = bench.app()
+    counts = app.Table("counts", key_type=str, value_type=int, default=int)
+    in_hand, goes_on = asyncio.Event(), asyncio.Event()
+
+    @app.agent(app.topic("in", key_type=str, value_type=int), on_error="dead_letter")
+    async def count(stream: streamapp.Stream) -> None:
+        async for _ in stream:
+            in_hand.set()
+            await goes_on.wait()
+            await asyncio.sleep(0.01)  # the event is still in hand when the worker has joined
+            counts["all"] += 1
+
+    async with running(app):
+        group = app.engine.group
+        bench.send("in", *[b"1"] * 10)
+        await in_hand.wait()
+        # As a stream does that is first read now; the second while the first waits for the event.
+        group.put("rejoin")
+        await until(lambda: app.engine.phase is EngineState.DRAINING)
+        group.put("rejoin")
+        goes_on.set()
+        await until(lambda: bench.position("in") == 10)
+        assert total(bench) == 10
+        assert app.engine.subscriptions.readers("in")[0].stats.errors == {}

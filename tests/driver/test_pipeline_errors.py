@@ -212,3 +212,20 @@ def test_record_that_makes_a_state_that_is_not_kept_is_a_bad_record(spec: Any, s
     put(drivers[1], [bad, *good[:2], bad, *good[2:]], size)
     assert rows(drivers[1]) == rows(drivers[0])
     assert dead(drivers[1]) == [bad, bad]
+
+
+class Cents(streamapp.Record):
+    n: int
+
+
+@pytest.mark.parametrize("size", [1, 100])
+def test_row_of_another_type_than_its_table_is_a_bad_record(size: int) -> None:
+    """It was written, and the table could not be read from then on."""
+
+    def build(flow: Any) -> None:
+        flow.map(lambda value: Cents(value["n"]), into=Cents).to(table="cents")
+
+    driver = driven(build)
+    put(driver, [{"n": 7, "ts": 0}, {"n": 0.5, "ts": 1}], size)
+    assert driver.table("cents") == {"k": Cents(7)}
+    assert driver.stats.errors == {"EncodeError": 1}

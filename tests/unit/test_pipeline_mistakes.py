@@ -97,6 +97,13 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "as of": (lambda: joined("join_as_of", kind="outer"), "Use one of inner, left"),
     "as-of": (lambda: joined("join_as_of", kind="inwards"), "join_as_of(kind='inwards')"),
     "join table": (lambda: flow_of().join_table(None, kind="outer"), "Use one of inner, left"),  # type: ignore[arg-type] # on purpose
+    "joined topic": (lambda: flow_of().join(3), "join with 3, which is no flow"),  # type: ignore[arg-type] # on purpose
+    "as of topic": (lambda: flow_of().join_as_of("o"), "join_as_of with 'o', which is no flow"),  # type: ignore[arg-type] # on purpose
+    "merged topic": (lambda: flow_of().merge("o"), "Begin one with it: pipeline.source(topic)"),  # type: ignore[arg-type] # on purpose
+    "table by name": (lambda: flow_of().join_table("users"), "'users', which is no table"),  # type: ignore[arg-type] # on purpose
+    "source": (lambda: flow_of().pipeline.source(5), "source: 5 is no topic"),  # type: ignore[arg-type] # on purpose
+    "target": (lambda: flow_of().to(topic=5), "5 is no topic"),
+    "branch": (lambda: flow_of().branch(large=5), "calls functions"),  # type: ignore[arg-type] # on purpose
     "nowhere": (lambda: flow_of().to(), "without a target"),
     "number": (lambda: flow_of().to(sink=3), "3 cannot be called"),  # type: ignore[arg-type] # on purpose
 }

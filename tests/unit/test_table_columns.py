@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import pytest
 from support.tables import TableBench
 
 import streamapp
-from streamapp.errors import ConfigError, UsageError
+from streamapp.errors import ConfigError, EncodeError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,3 +84,28 @@ def test_aggregate_that_needs_more_than_its_result_is_named(aggregate: object, n
     expected = f"^The field 'n' of a row cannot grow by {name}. It can by count, sum, min and max"
     with bench.event(), pytest.raises(ConfigError, match=expected):
         bench.table.aggregate(ORDERS, "user", n=aggregate)
+
+
+class Odd(streamapp.Record):
+    n: int = 0
+    total: int = 0
+    few: Annotated[int, msgspec.Meta(lt=2)] = 0
+    tags: list[int] | None = None
+
+
+@pytest.mark.parametrize(
+    "grown",
+    [
+        {"total": streamapp.sum("amount")},  # a float
+        {"few": streamapp.count()},  # too many
+        {"tags": streamapp.count()},
+        {"n": streamapp.count(), "total": streamapp.max("amount")},
+    ],
+)
+def test_a_row_that_could_not_be_read_again_is_refused(grown: dict[str, Any]) -> None:
+    bench = TableBench(value_type=Odd, default=Odd)
+    with bench.event(), pytest.raises(EncodeError, match="it could not be read again"):
+        bench.table.aggregate(ORDERS, "user", **grown)
+    with bench.event():
+        bench.table.aggregate(ORDERS, "user", n=streamapp.count())
+    assert dict(bench.table.items()) == {"a": Odd(2), "b": Odd(1)}
