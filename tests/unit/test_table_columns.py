@@ -9,7 +9,7 @@ import pytest
 from support.tables import TableBench
 
 import streamapp
-from streamapp.errors import ConfigError, UsageError
+from streamapp.errors import ConfigError, EncodeError, InputError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,3 +83,23 @@ def test_aggregate_that_needs_more_than_its_result_is_named(aggregate: object, n
     expected = f"^The field 'n' of a row cannot grow by {name}. It can by count, sum, min and max"
     with bench.event(), pytest.raises(ConfigError, match=expected):
         bench.table.aggregate(ORDERS, "user", n=aggregate)
+
+
+def test_a_field_that_grows_into_another_type_is_refused() -> None:
+    bench = TableBench(value_type=Sums, default=Sums)
+    with (
+        bench.event(),
+        pytest.raises(EncodeError, match=r"Table t, key 'a': it could not be read again"),
+    ):
+        bench.table.aggregate(ORDERS, "user", n=streamapp.sum("amount"))
+    assert dict(bench.table.items()) == {}
+
+
+def test_a_key_that_is_not_of_the_declared_type_is_refused() -> None:
+    bench = TableBench(key_type=str, value_type=Sums, default=Sums)
+    with bench.event():
+        with pytest.raises(InputError, match=r"A list cannot be a key of this table: \['a'\]"):
+            bench.table[["a"]] = Sums()  # type: ignore[index]  # that is the mistake
+        with pytest.raises(InputError, match="A list cannot be a key"):
+            bench.table.aggregate(ORDERS, [["a"]] * 3, **GROWN)
+    assert dict(bench.table.items()) == {}
