@@ -9,18 +9,18 @@ from streamapp.core.duration import to_ms
 from streamapp.core.windows import WindowSpec
 from streamapp.errors import ConfigError
 from streamapp.operators.dedup import Dedup, dedup_view
-from streamapp.operators.fused import Filter, FlatMap, KeyBy, Map, Peek
+from streamapp.operators.fused import Filter, FlatMap, KeyBy, Map, Peek, function_of
 from streamapp.operators.join import AsOfJoin, JoinKind, Pair, TableJoin, WindowJoin, join_view
 from streamapp.pipelines.checks import check_field, check_word
 from streamapp.pipelines.codecs import StateCodec
 from streamapp.pipelines.flow_paced import PacedFlow
 from streamapp.pipelines.nodes import Merge, Node, Place, Regroup
 from streamapp.pipelines.sinks import add_sink
+from streamapp.state.table import Table
 
 if TYPE_CHECKING:
     from streamapp.pipelines.windowed import Windowed
     from streamapp.pipelines.words import Duration
-    from streamapp.state.table import Table
 
 Field = str | Callable[[Any], Any]
 
@@ -54,6 +54,8 @@ class Flow(PacedFlow):
     def branch(self, **predicates: Callable[[Any], Any]) -> dict[str, Flow]:
         """Split by predicates: each record goes to the first that is true, the rest nowhere."""
         tests = list(predicates.values())
+        for test in tests:
+            function_of(Filter(test))  # its mistakes are told here, where it is declared
         return {
             name: self.filter(_first_true(tests[:n], test))
             for n, (name, test) in enumerate(predicates.items())
@@ -147,6 +149,7 @@ class Flow(PacedFlow):
         partner (``kind`` left, outer) come when no partner can come any more.
         """
         self._check_kind("join", kind, get_args(JoinKind))
+        self._check_parents("join", (other,))
         bounds = to_ms(before), to_ms(after)
         codecs = StateCodec(self.value_type), StateCodec(other.value_type)
         return self._stateful(
@@ -171,6 +174,7 @@ class Flow(PacedFlow):
         record of each key for good.
         """
         self._check_kind("join_as_of", kind)
+        self._check_parents("join_as_of", (other,))
         within_ms = None if within is None else to_ms(within)
         codecs = StateCodec(self.value_type), StateCodec(other.value_type)
         return self._stateful(
@@ -190,6 +194,9 @@ class Flow(PacedFlow):
     ) -> Flow:
         """Join each record with the row of its key in a table with the same partitions."""
         self._check_kind("join_table", kind)
+        if not isinstance(table, Table):
+            msg = f"Pipeline {self.pipeline.name}: join_table with {table!r:.80}, which is no table"
+            raise ConfigError(msg, hint='Give users = app.Table("users", ...), not its name')
 
         def make(place: Place) -> TableJoin:
             return TableJoin(lambda key: place.read(table, key), kind, combine)

@@ -66,8 +66,11 @@ class BaseFlow:
         node = Stateful(label, nodes, make=make, table=table, reads=reads, kind=kind, **traits)
         return self._behind(self._add(node), value_type)
 
-    def _check_parents(self, kind: str, parents: Sequence[BaseFlow]) -> None:
+    def _check_parents(self, kind: str, parents: Sequence[object]) -> None:
         for parent in parents:
+            if not isinstance(parent, BaseFlow):
+                msg = f"Pipeline {self.pipeline.name}: {kind} with {parent!r:.80}, which is no flow"
+                raise ConfigError(msg, hint="Give a flow, as pipeline.source(topic) is one")
             if parent.pipeline is not self.pipeline:
                 msg = f"Pipeline {self.pipeline.name}: {kind} with a flow of another pipeline"
                 raise ConfigError(msg, hint="Begin both flows with .source() of one pipeline")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamapp.core.names import NAME_HINT, is_topic_name
 from streamapp.errors import ConfigError
+from streamapp.pipelines.checks import check_topic
 from streamapp.pipelines.flow import Flow
 from streamapp.pipelines.nodes import Node, Source, ToTable, ToTopic
 from streamapp.pipelines.pace import check_pace
@@ -47,6 +48,7 @@ class Pipeline:
     def source(self, topic: Topic | str) -> Flow:
         """Begin with the records of a topic (or its name)."""
         source = self.app.topic(topic) if isinstance(topic, str) else topic
+        check_topic(f"Pipeline {self.name}: source", source)
         node = self.add(Source(self.label("source"), topic=source))
         return Flow(self, node, source.value_type)
 

@@ -6,7 +6,7 @@ a stage neighbouring stateless steps are one unit. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -188,8 +188,8 @@ def _input(
     to = [place for child in below for place in _arrivals(child, source, index, children)]
     is_regrouped = isinstance(source, Regroup)
     needs_keys, requires_keys = (
-        is_regrouped or any(_reaches(child, kinds, children) for child in below)
-        for kinds in ((Stateful, *SINKS), (Stateful, ToTable))
+        is_regrouped or any(_reaches(child, asks, children) for child in below)
+        for asks in (_asks_for_key, _needs_key)
     )
     return InputPlan(source.topic, to, is_regrouped, needs_keys, requires_keys)
 
@@ -212,10 +212,16 @@ def _reads_itself(node: Regroup) -> ConfigError:
     return ConfigError(msg, hint="Begin one of the two with another .source() of the same topic")
 
 
-def _reaches(node: Node, kinds: tuple[type[Node], ...], children: dict[int, list[Node]]) -> bool:
-    """Tell whether the key that records come with gets to a node of these kinds."""
+def _asks_for_key(node: Node) -> bool:
+    return isinstance(node, (Stateful, *SINKS))
+
+
+def _needs_key(node: Node) -> bool:
+    return isinstance(node, ToTable) or (isinstance(node, Stateful) and node.needs_key)
+
+
+def _reaches(node: Node, asks: Callable[[Node], bool], children: dict[int, list[Node]]) -> bool:
+    """Tell whether the key that records come with gets to a node that asks for it."""
     if isinstance(node, Stateless) and isinstance(node.step, KeyBy):
         return False
-    return isinstance(node, kinds) or any(
-        _reaches(child, kinds, children) for child in children[id(node)]
-    )
+    return asks(node) or any(_reaches(child, asks, children) for child in children[id(node)])

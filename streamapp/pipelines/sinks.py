@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from streamapp.core.duration import to_ms
 from streamapp.errors import ConfigError
 from streamapp.operators.results import WindowRow
+from streamapp.pipelines.checks import check_topic
 from streamapp.pipelines.nodes import ToTable, ToTopic
 
 if TYPE_CHECKING:
@@ -70,4 +71,5 @@ def _add_topic(flow: Flow, topic: Any) -> None:
     pipeline = flow.pipeline
     if isinstance(topic, str):
         topic = pipeline.app.topic(topic, value_type=flow.value_type)
+    check_topic(f"Pipeline {pipeline.name}: .to(topic=...)", topic)
     pipeline.add(ToTopic(pipeline.label("topic"), (flow.node,), topic=topic))

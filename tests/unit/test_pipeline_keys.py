@@ -35,8 +35,25 @@ def test_topic_gets_records_with_and_without_keys() -> None:
 
 @pytest.mark.parametrize(
     "declare",
+    [lambda flow: flow.rate_limit(9), lambda flow: flow.buffer(9, rate=9)],
+    ids=["rate_limit", "buffer"],
+)
+def test_a_pace_for_all_needs_no_key(declare: Callable[[Flow], Flow]) -> None:
+    driver = driver_of(lambda flow: declare(flow).to(topic="out"))
+    driver.put("in", [b"1", b"2"], keys=[None, b"k"])
+    driver.commit()
+    assert [(each.key, each.value) for each in driver.records("out")] == [
+        (None, b"1"),
+        (b"k", b"2"),
+    ]
+    assert driver.stats.dead_letters == 0
+
+
+@pytest.mark.parametrize(
+    "declare",
     [
         lambda flow: flow.to(table="t"),
+        lambda flow: flow.rate_limit(9, by_key=True).to(topic="out"),
         lambda flow: (
             flow.window(streamapp.count_window(1)).aggregate(n=streamapp.count()).to(topic="out")
         ),

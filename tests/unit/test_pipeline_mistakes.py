@@ -97,6 +97,33 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "as of": (lambda: joined("join_as_of", kind="outer"), "Use one of inner, left"),
     "as-of": (lambda: joined("join_as_of", kind="inwards"), "join_as_of(kind='inwards')"),
     "join table": (lambda: flow_of().join_table(None, kind="outer"), "Use one of inner, left"),  # type: ignore[arg-type] # on purpose
+    "session's own": (
+        lambda: flow_of().window(streamapp.session("1m")).aggregate(last=streamapp.last("user")),
+        "an aggregate cannot be called 'last'. Take another Python name: rows have key, start",
+    ),
+    "Python's own": (lambda: windowed().aggregate(__slots__=streamapp.count()), "'__slots__'"),
+    "no field": (
+        lambda: windowed().aggregate(n=streamapp.sum(None)),  # type: ignore[arg-type] # on purpose
+        "is None, neither a name nor a function",
+    ),
+    "share": (lambda: streamapp.quantile("amount", "0.5"), "'0.5', not a share"),  # type: ignore[arg-type] # on purpose
+    "rows once": (
+        lambda: flow_of().window(streamapp.count_window(3)).emit("update"),
+        "leaves when it is complete",
+    ),
+    "rows once, too": (
+        lambda: flow_of().window(streamapp.sliding("1m")).emit(every="1s"),
+        "leaves when it is complete",
+    ),
+    "no side": (lambda: windowed(on_late=None), "on_late: None is no topic"),
+    "parts of records": (lambda: flow_of().rate_limit(1.5), "cannot be 1.5"),  # type: ignore[arg-type] # on purpose
+    "joined name": (lambda: flow_of().join("others"), "join with 'others', which is no flow"),  # type: ignore[arg-type] # on purpose
+    "as of name": (lambda: flow_of().join_as_of("others"), "which is no flow"),  # type: ignore[arg-type] # on purpose
+    "merged name": (lambda: flow_of().merge("others"), "which is no flow"),  # type: ignore[arg-type] # on purpose
+    "table's name": (lambda: flow_of().join_table("users"), "'users', which is no table"),  # type: ignore[arg-type] # on purpose
+    "branch": (lambda: flow_of().branch(a="amount > 0"), "calls functions"),  # type: ignore[arg-type] # on purpose
+    "source": (lambda: flow_of().pipeline.source(None), "source: None is no topic"),  # type: ignore[arg-type] # on purpose
+    "target": (lambda: flow_of().to(topic=5), ".to(topic=...): 5 is no topic"),
     "nowhere": (lambda: flow_of().to(), "without a target"),
     "number": (lambda: flow_of().to(sink=3), "3 cannot be called"),  # type: ignore[arg-type] # on purpose
 }
