@@ -71,6 +71,7 @@ def worker(
     # Before an address is told: what is wrong with the application is all that there is to say.
     application = find_application(app)
     _check_reached(app, application, broker, datadir)
+    _check_shared(application, processes)
     # Workers of one machine share the files: a port in one is where the search begins.
     given = getattr(application, "given_web_port", None)  # stock Faust's has none
     first = settings.web_port if is_fixed else given or settings.web_port
@@ -109,6 +110,17 @@ def _check_reached(
             "or leave the flag out"
         )
         raise ConfigError(message, hint=hint)
+
+
+def _check_shared(application: "faust.App", processes: int) -> None:
+    """Check that several processes have one broker.
+
+    Raises:
+        ConfigError: Each would have one of its own.
+    """
+    if processes > 1 and any(url.scheme == "memory" for url in application.conf.broker):
+        message = f"--processes {processes} with memory://: each process would have its own records"
+        raise ConfigError(message, hint="Use sqlite://, which the processes of a machine share")
 
 
 def _urls(text: str) -> object:

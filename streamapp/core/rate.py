@@ -34,9 +34,12 @@ class Rate:
     burst: int
 
     def __post_init__(self) -> None:
-        if min(self.rate, self.per_ms, self.burst) < 1:
-            msg = f"A rate cannot be {self.rate} in {self.per_ms} ms with bursts of {self.burst}"
-            raise ConfigError(msg, hint="Let each of them be at least 1")
+        given = (self.rate, self.per_ms, self.burst)
+        if {*map(type, given)} != {int} or min(given) < 1:
+            msg = (
+                f"A rate cannot be {self.rate!r} in {self.per_ms} ms with bursts of {self.burst!r}"
+            )
+            raise ConfigError(msg, hint="Let each of them be a whole number of at least 1")
 
     def full(self, now_ms: int) -> Level:
         """Return the level of a bucket that nothing was taken from."""

@@ -10,6 +10,8 @@ from streamapp.transport.partitioner import partitions_for_keys
 
 #: Keys that are remembered.
 _MOST: Final = 50_000
+#: Types of keys that can be: objects of JSON cannot, and ``True`` would be taken for ``1``.
+_MEMORABLE: Final = {str, int, bytes, tuple, type(None)}
 #: The partition of a key and its bytes; both ``None`` for a record without a key, which goes
 #: anywhere.
 Place = tuple[TP, bytes] | tuple[None, None]
@@ -37,7 +39,10 @@ class Places:
         if len(self._tps) == 1:
             # To write the bytes again takes a fifth of looking them up.
             return self._tps * len(keys), self._encode(keys)
-        found = self._found(keys)
+        if _MEMORABLE.issuperset(map(type, keys)):
+            found = self._found(keys)
+        else:
+            found = self._placed(self._encode(keys))
         return [tp for tp, _ in found], [raw for _, raw in found]
 
     def _found(self, keys: Sequence[Hashable]) -> Sequence[Place]:
@@ -56,8 +61,9 @@ class Places:
         return found  # type: ignore[return-value] # none is missing now
 
     def _find(self, keys: Sequence[Hashable]) -> None:
-        raws = self._encode(keys)
+        self._known.update(zip(keys, self._placed(self._encode(keys)), strict=True))
+
+    def _placed(self, raws: Sequence[bytes | None]) -> Sequence[Place]:
         there = [raw for raw in raws if raw is not None]
         numbers = iter(partitions_for_keys(there, len(self._tps)))
-        for key, raw in zip(keys, raws, strict=True):
-            self._known[key] = (None, None) if raw is None else (self._tps[next(numbers)], raw)
+        return [(None, None) if raw is None else (self._tps[next(numbers)], raw) for raw in raws]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from streamapp.errors import DecodeError
+from streamapp.errors import DecodeError, InputError
 from streamapp.pipelines.clock import WATERMARK_HEADER
-from streamapp.serde.ordered_keys import decode_key
+from streamapp.serde.ordered_keys import PLAIN_KEYS, decode_key
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from streamapp.core.batch import RecordBatch
     from streamapp.pipelines.plan import InputPlan
 
+#: Types of keys, and of parts of keys, that a state gives back as they were.
+_KEPT: Final = {*PLAIN_KEYS, float, bool}
 #: Stands for the key of a record whose key nobody asks for.
 _NO_KEY: Final = ""
 
@@ -29,8 +31,23 @@ def keys_of(
         try:
             keys.append(_key_of(raw, of_input))
         except DecodeError as exc:
-            return keys, exc
-    return keys, None
+            return _kept(keys, of_input, exc)
+    return _kept(keys, of_input, None)
+
+
+def _kept(
+    keys: Sequence[Hashable], of_input: InputPlan, failed: Exception | None
+) -> tuple[Sequence[Hashable], Exception | None]:
+    """Return the keys up to the first that an operator could not keep, if one would have to."""
+    if not of_input.keeps_keys or _KEPT.issuperset(map(type, keys)):
+        return keys, failed
+    for place, key in enumerate(keys):
+        parts = key if type(key) is tuple else (key,)
+        if not _KEPT.issuperset(map(type, parts)):
+            msg = f"A key cannot be {key!r:.80} ({type(key).__name__})"
+            hint = "Give the record another one with .key_by(...) or .group_by(...)"
+            return keys[:place], InputError(msg, hint=hint)
+    return keys, failed
 
 
 def _key_of(raw: bytes | None, of_input: InputPlan) -> Hashable:

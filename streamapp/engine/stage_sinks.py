@@ -16,6 +16,7 @@ from streamapp.operators.operator import RowError
 from streamapp.operators.pick import picked
 from streamapp.operators.results import CORRECTION, RETRACT, WindowRow
 from streamapp.pipelines.clock import watermark_header
+from streamapp.serde.codecs import ATOMS, key_encoder
 from streamapp.serde.ordered_keys import encode_key, encode_with_last
 from streamapp.state.rows import KEY_ROOM, check_row
 from streamapp.state.scope import EventScope
@@ -33,6 +34,7 @@ T = TypeVar("T")
 _UNWRITTEN: Final = frozenset({CORRECTION, RETRACT})
 #: Types of keys that a topic without a declared type takes.
 _AS_THEY_ARE: Final = frozenset({str, bytes, type(None)})
+_as_json = key_encoder(codec="json")
 #: Less than every watermark.
 _UNTOLD_MS = NEVER_MS - 1
 #: Chooses the partition of a record: ``(topic, key, partitions)``.
@@ -265,4 +267,6 @@ def _write_singly(rows: Rows, make: Callable[[Rows], T], take: Callable[[T], Non
 
 
 def _text_of(key: object) -> str:
-    return ",".join(map(str, key)) if isinstance(key, tuple) else str(key)
+    if isinstance(key, tuple):
+        return ",".join(map(str, key))
+    return str(key) if type(key) in ATOMS else _as_json(key).decode()

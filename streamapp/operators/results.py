@@ -58,9 +58,13 @@ def row_type(name: str, fields: Sequence[str], *, has_name: bool = True) -> type
         ConfigError: A field's name is taken, or is no name.
     """
     for field in fields:
-        if field in (*WINDOW_FIELDS, "is_final") or not field.isidentifier():
+        is_taken = field in (*WINDOW_FIELDS, "is_final") or fields.count(field) > 1
+        if is_taken or field.startswith("__") or not field.isidentifier():
             msg = f"Pipeline {name}: an aggregate cannot be called {field!r}"
-            raise ConfigError(msg, hint="Take a Python name other than key, start, end and kind")
+            hint = (
+                "Take another Python name: rows have key, start, end, kind, sessions first and last"
+            )
+            raise ConfigError(msg, hint=hint)
     title = "".join(part.capitalize() for part in name.replace("_", "-").split("-")) + "Row"
     made = msgspec.defstruct(
         title,

@@ -49,18 +49,32 @@ def check_topic(where: str, given: object) -> None:
 
 
 def check_on_late(where: str, on_late: object) -> None:
-    """Check that a topic's name is no policy that was misspelt.
+    """Check that it is a policy or a topic, and a topic's name no policy that was misspelt.
 
     Raises:
-        ConfigError: It probably is.
+        ConfigError: It is neither, or probably is.
     """
-    if not isinstance(on_late, str) or on_late in _POLICIES:
+    if not isinstance(on_late, str):
+        check_topic(f"{where}: on_late", on_late)
+        return
+    if on_late in _POLICIES:
         return
     if get_close_matches(on_late, (*_POLICIES, "side"), 1, 0.7):
         msg = f"{where}: on_late={on_late!r}"
         raise ConfigError(
             msg, hint='Use "drop", "correct", or a topic: on_late=app.topic("late-orders")'
         )
+
+
+def check_topic(where: str, topic: object) -> None:
+    """Check that something is a topic.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    if not hasattr(topic, "topics"):
+        msg = f"{where}: {topic!r:.80} is no topic"
+        raise ConfigError(msg, hint='Give app.topic("orders", ...) or the name of a topic')
 
 
 def check_word(where: str, name: str, given: object, words: Sequence[str]) -> None:

@@ -49,6 +49,7 @@ class PacedFlow(BaseFlow):
             self.value_type,
             view=None,
             may_wait=excess == "delay",
+            needs_key=by_key,
         )
 
     def buffer(  # noqa: PLR0913 - what a buffer is made of
@@ -98,4 +99,5 @@ class PacedFlow(BaseFlow):
             view=buffer_view,
             may_wait=when_full == "block",
             is_late=True,
+            needs_key=False,
         )

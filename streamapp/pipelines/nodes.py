@@ -67,7 +67,8 @@ class Place:
 class Stateful(Node):
     """An operator; ``table`` shows its state, ``reads`` are tables that it looks rows up in.
 
-    ``may_wait``: it can let the source wait; ``is_late``: rows leave it later than they came.
+    ``may_wait``: it can let the source wait; ``is_late``: rows leave it later than they came;
+    ``needs_key``: rows without a key cannot be used.
     """
 
     make: Callable[[Place], Operator] = field(kw_only=True)
@@ -76,6 +77,7 @@ class Stateful(Node):
     kind: str = field(kw_only=True)
     may_wait: bool = field(kw_only=True, default=False)
     is_late: bool = field(kw_only=True, default=False)
+    needs_key: bool = field(kw_only=True, default=True)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -6,7 +6,7 @@ a stage neighbouring stateless steps are one unit. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -43,7 +43,8 @@ class InputPlan:
     """A topic that a stage reads, and the units that its records go to.
 
     ``is_regrouped``: watermarks come with the records. ``needs_keys``: their keys are asked for, so
-    they must be decoded; ``requires_keys``: a record without one cannot be used.
+    they must be decoded; ``requires_keys``: a record without one cannot be used; ``keeps_keys``:
+    nor one whose key could not be kept by an operator.
     """
 
     topic: Topic
@@ -51,6 +52,7 @@ class InputPlan:
     is_regrouped: bool
     needs_keys: bool
     requires_keys: bool
+    keeps_keys: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,11 +191,11 @@ def _input(
     below = children[id(source)]
     to = [place for child in below for place in _arrivals(child, source, index, children)]
     is_regrouped = isinstance(source, Regroup)
-    needs_keys, requires_keys = (
-        is_regrouped or any(_reaches(child, kinds, children) for child in below)
-        for kinds in ((Stateful, *SINKS), (Stateful, ToTable))
+    needs_keys, requires_keys, keeps_keys = (
+        is_regrouped or any(_reaches(child, asks, children) for child in below)
+        for asks in (_asks_for_key, _needs_key, _keeps_key)
     )
-    return InputPlan(source.topic, to, is_regrouped, needs_keys, requires_keys)
+    return InputPlan(source.topic, to, is_regrouped, needs_keys, requires_keys, keeps_keys)
 
 
 def _joined(name: str, first: InputPlan, second: InputPlan) -> InputPlan:
@@ -206,6 +208,7 @@ def _joined(name: str, first: InputPlan, second: InputPlan) -> InputPlan:
         to=first.to + second.to,
         needs_keys=first.needs_keys or second.needs_keys,
         requires_keys=first.requires_keys or second.requires_keys,
+        keeps_keys=first.keeps_keys or second.keeps_keys,
     )
 
 
@@ -214,10 +217,20 @@ def _reads_itself(node: Regroup) -> ConfigError:
     return ConfigError(msg, hint="Begin one of the two with another .source() of the same topic")
 
 
-def _reaches(node: Node, kinds: tuple[type[Node], ...], children: dict[int, list[Node]]) -> bool:
-    """Tell whether the key that records come with gets to a node of these kinds."""
+def _asks_for_key(node: Node) -> bool:
+    return isinstance(node, (Stateful, *SINKS))
+
+
+def _needs_key(node: Node) -> bool:
+    return isinstance(node, ToTable) or (isinstance(node, Stateful) and node.needs_key)
+
+
+def _keeps_key(node: Node) -> bool:
+    return isinstance(node, Stateful) and node.needs_key and node.reads is None
+
+
+def _reaches(node: Node, asks: Callable[[Node], bool], children: dict[int, list[Node]]) -> bool:
+    """Tell whether the key that records come with gets to a node that asks for it."""
     if isinstance(node, Stateless) and isinstance(node.step, KeyBy):
         return False
-    return isinstance(node, kinds) or any(
-        _reaches(child, kinds, children) for child in children[id(node)]
-    )
+    return asks(node) or any(_reaches(child, asks, children) for child in children[id(node)])

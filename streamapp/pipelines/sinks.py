@@ -72,4 +72,5 @@ def _add_topic(flow: Flow, topic: Any) -> None:
     check_topic(f"Pipeline {pipeline.name}: .to", topic)
     if isinstance(topic, str):
         topic = pipeline.app.topic(topic, value_type=flow.value_type)
+    check_topic(f"Pipeline {pipeline.name}: .to(topic=...)", topic)
     pipeline.add(ToTopic(pipeline.label("topic"), (flow.node,), topic=topic))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamapp.core.aggregates import Aggregate, AggregateSet
 from streamapp.core.duration import to_ms
-from streamapp.core.windows import Count, Emission, Global, OnLate, Session, WindowSpec
+from streamapp.core.windows import Count, Emission, Global, OnLate, Session, Sliding, WindowSpec
 from streamapp.errors import ConfigError
 from streamapp.operators.results import CORRECTION, FINAL, LATE, RETRACT, row_type
 from streamapp.operators.windowing import Windowing
@@ -43,7 +43,8 @@ class Windowed:
         ``"close"`` (default): once, when the window has closed (and again for late records that are
         still allowed); ``"update"``: with each commit, for windows that have changed;
         ``every="10s"``: each time the watermark passes a multiple of it, for those that have
-        changed. Rows before the close are of kind ``update``.
+        changed. Rows before the close are of kind ``update``. Sliding and count windows leave when
+        they are complete, and at no other time.
         """
         if every is not None and to_ms(every) > 0 and on in ("close", "every"):
             self._emission = Emission("every", to_ms(every))
@@ -52,6 +53,9 @@ class Windowed:
         else:
             msg = f"Pipeline {self._flow.pipeline.name}: emit({on!r}, every={every!r})"
             raise ConfigError(msg, hint='Use "close", "update", or every="10s"')
+        if self._emission.kind != "close" and isinstance(self._spec, (Count, Sliding)):
+            msg = f"Pipeline {self._flow.pipeline.name}: emit() of {self._spec}"
+            raise ConfigError(msg, hint="These have one row each, which leaves when it is complete")
         return self
 
     def aggregate(self, **aggregates: Aggregate) -> Aggregated:

@@ -16,7 +16,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from streamapp.errors import StateError
+import msgspec
+
+from streamapp.errors import InputError, StateError
 from streamapp.serde.ordered_keys import JSON_KEY, PLAIN_KEYS, decode_key, encode_key
 from streamapp.state.rows import MISSING, Packed
 
@@ -317,6 +319,22 @@ def memory_key(key: Hashable) -> Hashable:
     ordered bytes, in a tuple so that they cannot be taken for a ``bytes`` key.
     """
     return key if type(key) in PLAIN_KEYS else (encode_key(key),)
+
+
+def written_key(key: Hashable, key_type: object) -> Hashable:
+    """Do as ``memory_key`` for a row that is written: its key must come back as ``key_type``.
+
+    Raises:
+        InputError: It would not, and each reader of the table would fail.
+    """
+    held = memory_key(key)
+    if isinstance(held, tuple) and held[0][:1] == JSON_KEY:
+        try:
+            plain_key(held[0], key_type)
+        except msgspec.ValidationError as exc:
+            msg = f"A {type(key).__name__} cannot be a key of this table: {key!r:.80}"
+            raise InputError(msg, hint="Give what the table declares as its key_type") from exc
+    return held
 
 
 def memory_key_of(raw: bytes) -> Hashable:

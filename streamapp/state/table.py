@@ -20,7 +20,7 @@ from streamapp.errors import ConfigError, EncodeError, PartitionMismatchError, U
 from streamapp.serde.ordered_keys import PLAIN_KEYS, encode_key, encode_prefix
 from streamapp.state.rows import ABSENT, KEY_ROOM, MISSING, Packed, check_row, row_codec
 from streamapp.state.scope import EventScope, current_scope
-from streamapp.state.shard import Shard, memory_key, memory_key_of, plain_key
+from streamapp.state.shard import Shard, memory_key, memory_key_of, plain_key, written_key
 from streamapp.state.store import prefix_end
 from streamapp.state.table_columns import WritesColumns
 from streamapp.state.windowed import WindowedTable
@@ -121,7 +121,7 @@ class Table(WritesColumns):
             if not key.isascii():
                 encode_key(key)  # which refuses what the commit could not write
         elif type(key) not in PLAIN_KEYS:
-            key = memory_key(key)
+            key = written_key(key, self.spec.key_type)
         shard = self.shards.get(scope.partition)
         if shard is None or shard.owner is not scope:
             scope.write(self._shard(scope), key, value)

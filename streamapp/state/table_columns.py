@@ -21,13 +21,14 @@ from streamapp.serde.ordered_keys import PLAIN_KEYS
 from streamapp.serde.strict_json import json_lines
 from streamapp.state.rows import KEY_ROOM, Packed
 from streamapp.state.scope import current_scope
-from streamapp.state.shard import memory_key
+from streamapp.state.shard import written_key
 
 if TYPE_CHECKING:
     from streamapp.core.aggregates.inputs import Ints
     from streamapp.state.rows import RowCodec
     from streamapp.state.scope import EventScope
     from streamapp.state.shard import Shard
+    from streamapp.state.table import TableSpec
 
 
 class Grouped(Protocol):
@@ -44,6 +45,7 @@ class Grouped(Protocol):
 class WritesColumns(MutableMapping[Any, Any]):
     """The part of a table that is written by columns."""
 
+    spec: TableSpec
     codec: RowCodec
     max_bytes: int | None
     _is_lasting: bool
@@ -101,7 +103,8 @@ class WritesColumns(MutableMapping[Any, Any]):
             KeyError: There is no such row, and the table has no default.
         """
         folds = {name: fold_of(name, given) for name, given in fields.items()}
-        keys, slots = _numbered(listed(batch.column(key) if isinstance(key, str) else key))
+        names = listed(batch.column(key) if isinstance(key, str) else key)
+        keys, slots = _numbered(names, self.spec.key_type)
         if not keys:
             return
         rows, is_readable = self._get_many(keys), True
@@ -178,7 +181,7 @@ def _listed(column: object, what: str) -> Sequence[Any]:
     return listed(column)
 
 
-def _numbered(names: Sequence[Any]) -> tuple[dict[Hashable, Any], Ints]:
+def _numbered(names: Sequence[Any], key_type: object) -> tuple[dict[Hashable, Any], Ints]:
     """Number keys as rows of a table, to which ``1``, ``1.0`` and ``True`` are three.
 
     Returns:
@@ -187,7 +190,7 @@ def _numbered(names: Sequence[Any]) -> tuple[dict[Hashable, Any], Ints]:
     if {*map(type, names)} <= PLAIN_KEYS:
         slots = numbered(names)
         return dict(zip(slots.keys, slots.keys, strict=True)), slots.rows
-    held = [memory_key(name) for name in names]
+    held = [written_key(name, key_type) for name in names]
     first: dict[Hashable, Any] = {}
     for key, name in zip(held, names, strict=True):
         first.setdefault(key, name)

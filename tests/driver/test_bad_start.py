@@ -154,6 +154,13 @@ def test_streamapp_command_says_the_same(programs: Programs, tmp_path: Path) -> 
     assert ended.out == ""
 
 
+def test_processes_with_a_broker_each(programs: Programs, tmp_path: Path) -> None:
+    app = "app = streamapp.App('a', broker='memory://')"
+    (tmp_path / "prog.py").write_text(f"import streamapp\n{app}\n{AGENT}")
+    line = said(programs.run(tmp_path, *STREAMAPP, "--processes", "2"), 2)
+    assert "--processes 2 with memory://: each process would have its own records" in line
+
+
 @pytest.mark.parametrize("program", ["other = 1", "app = 1", ""])
 def test_module_without_an_application(programs: Programs, tmp_path: Path, program: str) -> None:
     (tmp_path / "prog.py").write_text(program)

@@ -104,6 +104,26 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "source": (lambda: flow_of().pipeline.source(5), "source: 5 is no topic"),  # type: ignore[arg-type] # on purpose
     "target": (lambda: flow_of().to(topic=5), "5 is no topic"),
     "branch": (lambda: flow_of().branch(large=5), "calls functions"),  # type: ignore[arg-type] # on purpose
+    "session's own": (
+        lambda: flow_of().window(streamapp.session("1m")).aggregate(last=streamapp.last("user")),
+        "an aggregate cannot be called 'last'. Take another Python name: rows have key, start",
+    ),
+    "Python's own": (lambda: windowed().aggregate(__slots__=streamapp.count()), "'__slots__'"),
+    "no field": (
+        lambda: windowed().aggregate(n=streamapp.sum(None)),  # type: ignore[arg-type] # on purpose
+        "is None, neither a name nor a function",
+    ),
+    "share": (lambda: streamapp.quantile("amount", "0.5"), "'0.5', not a share"),  # type: ignore[arg-type] # on purpose
+    "rows once": (
+        lambda: flow_of().window(streamapp.count_window(3)).emit("update"),
+        "leaves when it is complete",
+    ),
+    "rows once, too": (
+        lambda: flow_of().window(streamapp.sliding("1m")).emit(every="1s"),
+        "leaves when it is complete",
+    ),
+    "no side": (lambda: windowed(on_late=None), "on_late: None is no topic"),
+    "parts of records": (lambda: flow_of().rate_limit(1.5), "cannot be 1.5"),  # type: ignore[arg-type] # on purpose
     "nowhere": (lambda: flow_of().to(), "without a target"),
     "number": (lambda: flow_of().to(sink=3), "3 cannot be called"),  # type: ignore[arg-type] # on purpose
 }

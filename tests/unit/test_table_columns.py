@@ -10,7 +10,7 @@ import pytest
 from support.tables import TableBench
 
 import streamapp
-from streamapp.errors import ConfigError, EncodeError, UsageError
+from streamapp.errors import ConfigError, EncodeError, InputError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,3 +109,13 @@ def test_a_row_that_could_not_be_read_again_is_refused(grown: dict[str, Any]) ->
     with bench.event():
         bench.table.aggregate(ORDERS, "user", n=streamapp.count())
     assert dict(bench.table.items()) == {"a": Odd(2), "b": Odd(1)}
+
+
+def test_a_key_that_is_not_of_the_declared_type_is_refused() -> None:
+    bench = TableBench(key_type=str, value_type=Sums, default=Sums)
+    with bench.event():
+        with pytest.raises(InputError, match=r"A list cannot be a key of this table: \['a'\]"):
+            bench.table[["a"]] = Sums()  # type: ignore[index]  # that is the mistake
+        with pytest.raises(InputError, match="A list cannot be a key"):
+            bench.table.aggregate(ORDERS, [["a"]] * 3, **GROWN)
+    assert dict(bench.table.items()) == {}

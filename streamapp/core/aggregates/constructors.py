@@ -104,8 +104,8 @@ def quantile(field: Field, q: float) -> Aggregate:
     Raises:
         ConfigError: ``q`` is not in ``[0, 1]``.
     """
-    if not 0 <= q <= 1:
-        message = f"quantile({name_of(field)}): q is {q}, not a share"
+    if not _is_share(q):
+        message = f"quantile({name_of(field)}): q is {q!r}, not a share"
         raise ConfigError(message, hint="Give a number from 0 to 1, such as 0.99")
     part = Part("quantiles", field)
     return _aggregate(lambda sketch: cast("Quantiles", sketch).result(q), part)
@@ -161,6 +161,10 @@ def _at_least_one(what: str, number: object) -> None:
     if type(number) is not int or number < 1:
         message = f"{what} is {number!r}, not a number of values"
         raise ConfigError(message, hint="Give an integer of at least 1")
+
+
+def _is_share(number: object) -> bool:
+    return isinstance(number, int | float) and 0 <= number <= 1
 
 
 def _mean(n: int, total: float) -> float | None:

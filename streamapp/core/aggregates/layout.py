@@ -87,9 +87,10 @@ def _checks(parts: Sequence[Part]) -> dict[Field, Check]:
     checks: dict[Field, Check] = {}
     for part in parts:
         for field, check in ((part.field, part.check), (part.by, Check.NUMBER)):
-            if field is not None:
-                if not (isinstance(field, str) or callable(field)):
-                    message = f"A field of an aggregate is {field!r}, neither a name nor a function"
-                    raise ConfigError(message, hint='Write it like sum("amount")')
-                checks[field] = max(check, checks.get(field, check))
+            if field is None and (part.kind == "rows" or part.field is not None):
+                continue  # it counts all records, or asks for one field only
+            if not (isinstance(field, str) or callable(field)):
+                message = f"A field of an aggregate is {field!r}, neither a name nor a function"
+                raise ConfigError(message, hint='Write it like sum("amount")')
+            checks[field] = max(check, checks.get(field, check))
     return checks
