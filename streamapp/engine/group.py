@@ -22,11 +22,7 @@ from streamapp.engine.progress import describe_end, show
 from streamapp.engine.restore import RestoreProgress, RestoreStoppedError
 from streamapp.engine.signals import GroupSignals
 from streamapp.engine.states import EngineState
-from streamapp.errors import (
-    StateCorruptError,
-    StateError,
-    StreamappError,
-)
+from streamapp.errors import StateCorruptError, StateError, StreamappError
 from streamapp.faults import crash_point
 from streamapp.state.changelog import changelog_topic
 from streamapp.transport.broker import Assigned, Lost, Position, Revoking, SendsEarly

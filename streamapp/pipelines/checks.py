@@ -45,7 +45,7 @@ def check_topic(where: str, given: object) -> None:
     """
     if not isinstance(given, str) and not hasattr(given, "topics"):
         msg = f"{where}: {given!r:.80} is no topic"
-        raise ConfigError(msg, hint='Give app.topic("orders"), or its name')
+        raise ConfigError(msg, hint='Give app.topic("orders", ...) or the name of a topic')
 
 
 def check_on_late(where: str, on_late: object) -> None:
@@ -64,17 +64,6 @@ def check_on_late(where: str, on_late: object) -> None:
         raise ConfigError(
             msg, hint='Use "drop", "correct", or a topic: on_late=app.topic("late-orders")'
         )
-
-
-def check_topic(where: str, topic: object) -> None:
-    """Check that something is a topic.
-
-    Raises:
-        ConfigError: It is none.
-    """
-    if not hasattr(topic, "topics"):
-        msg = f"{where}: {topic!r:.80} is no topic"
-        raise ConfigError(msg, hint='Give app.topic("orders", ...) or the name of a topic')
 
 
 def check_word(where: str, name: str, given: object, words: Sequence[str]) -> None:

@@ -1,7 +1,8 @@
 """Which keys a step may keep: those that come back out of its state as what they were. Pure.
 
 A UUID comes back as text and a record as a ``dict``, so that what a step kept of a key would not be
-found again. A key that ``key_by`` gives is checked record by record; here it is the declared ones.
+found again. Here it is declared types that are checked; keys that ``key_by`` gives, and those of a
+topic that declares no type, are checked record by record.
 """
 
 from __future__ import annotations
@@ -15,8 +16,6 @@ from streamapp.operators.fused import KeyBy
 from streamapp.pipelines.nodes import Node, Regroup, Source, Stateful, Stateless
 from streamapp.serde.hooks import type_name
 
-#: Steps that find what they kept by a key that was read from the state.
-_KEEPERS: Final = frozenset({"window", "join", "as-of"})
 #: What comes back as it was, what is made of such types, and what tells nothing.
 _GOOD: Final = frozenset({str, int, bytes, float, bool, NoneType, tuple, UnionType, Any})
 
@@ -28,7 +27,7 @@ def check_kept_keys(pipeline: str, nodes: Sequence[Node]) -> None:
         ConfigError: A step would keep keys that it does not find again.
     """
     for node in nodes:
-        if isinstance(node, Stateful) and node.kind in _KEEPERS:
+        if isinstance(node, Stateful) and node.keeps_keys:
             for source in _sources(node):
                 key_type = source.topic.key_type
                 if not _comes_back(key_type):

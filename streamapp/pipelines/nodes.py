@@ -79,6 +79,11 @@ class Stateful(Node):
     is_late: bool = field(kw_only=True, default=False)
     needs_key: bool = field(kw_only=True, default=True)
 
+    @property
+    def keeps_keys(self) -> bool:
+        """Whether keys are kept in its own state, which must give them back as they were."""
+        return self.needs_key and self.reads is None
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Merge(Node):

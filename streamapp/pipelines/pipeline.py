@@ -50,7 +50,6 @@ class Pipeline:
         """Begin with the records of a topic (or its name)."""
         check_topic(f"Pipeline {self.name}: source", topic)
         source = self.app.topic(topic) if isinstance(topic, str) else topic
-        check_topic(f"Pipeline {self.name}: source", source)
         node = self.add(Source(self.label("source"), topic=source))
         return Flow(self, node, source.value_type)
 

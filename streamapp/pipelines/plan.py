@@ -226,7 +226,7 @@ def _needs_key(node: Node) -> bool:
 
 
 def _keeps_key(node: Node) -> bool:
-    return isinstance(node, Stateful) and node.needs_key and node.reads is None
+    return isinstance(node, Stateful) and node.keeps_keys
 
 
 def _reaches(node: Node, asks: Callable[[Node], bool], children: dict[int, list[Node]]) -> bool:

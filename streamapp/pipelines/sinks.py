@@ -69,8 +69,7 @@ def _add_table(flow: Flow, name: Any, keep: Any) -> None:
 
 def _add_topic(flow: Flow, topic: Any) -> None:
     pipeline = flow.pipeline
-    check_topic(f"Pipeline {pipeline.name}: .to", topic)
+    check_topic(f"Pipeline {pipeline.name}: .to(topic=...)", topic)
     if isinstance(topic, str):
         topic = pipeline.app.topic(topic, value_type=flow.value_type)
-    check_topic(f"Pipeline {pipeline.name}: .to(topic=...)", topic)
     pipeline.add(ToTopic(pipeline.label("topic"), (flow.node,), topic=topic))

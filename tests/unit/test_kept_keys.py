@@ -36,6 +36,8 @@ STEPS = {
     "windows": counted,
     "join": lambda flow: flow.join(flow, before="1s"),
     "as-of": lambda flow: flow.join_as_of(flow),
+    "rate-limit": lambda flow: flow.rate_limit(9, by_key=True),
+    "dedup": lambda flow: flow.dedup("id", within="1s"),
 }
 
 
@@ -55,7 +57,7 @@ def test_keys_that_come_back_as_they_were_are_kept(step: str, key_type: Any) -> 
 
 def test_keys_of_a_topic_that_no_step_keeps_may_be_anything() -> None:
     flow = source_of(Place)
-    flow.dedup("id", within="1s").to(table="latest")
+    flow.to(table="latest")
     counted(flow.key_by("id")).to(topic="out")
     assert flow.pipeline.stages()
 
