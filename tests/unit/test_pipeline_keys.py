@@ -70,11 +70,9 @@ class Id(streamapp.Record):
     number: int
 
 
-def keyed(
-    declare: Callable[[Flow], Any], partitions: int = 1, key_type: Any = Id
-) -> PipelineDriver:
+def keyed(declare: Callable[[Flow], Any], partitions: int = 1, **keys: Any) -> PipelineDriver:
     app = Bench().app(topic_partitions=partitions)
-    declare(app.pipeline("p").source(app.topic("in", key_type=key_type)))
+    declare(app.pipeline("p").source(app.topic("in", **keys)))
     driver = PipelineDriver(app.pipelines["p"], partitions=partitions)
     driver.put("in", [b"1", b"2"], keys=[b'{"number":7}', b'{"number":8}'])
     driver.commit()
@@ -83,7 +81,7 @@ def keyed(
 
 @pytest.mark.parametrize("partitions", [1, 3])
 def test_a_record_as_key_goes_on_as_its_json(partitions: int) -> None:
-    driver = keyed(lambda flow: flow.to(topic="out"), partitions)
+    driver = keyed(lambda flow: flow.to(topic="out"), partitions, key_type=Id)
     keys = [each.key for each in driver.records("out")]
     assert sorted(map(str, keys)) == ["b'{\"number\":7}'", "b'{\"number\":8}'"]
 
@@ -97,7 +95,7 @@ def test_a_record_as_key_goes_on_as_its_json(partitions: int) -> None:
     ids=["session", "rate_limit"],
 )
 def test_a_key_that_no_state_can_keep_is_refused(declare: Callable[[Flow], Flow]) -> None:
-    driver = keyed(lambda flow: declare(flow).to(topic="out"), key_type=Any)
+    driver = keyed(lambda flow: declare(flow).to(topic="out"), key_serializer="json")
     causes = [dict(each.headers)["dead-letter-cause"] for each in driver.records("dead-letters")]
     assert len(causes) == 2
     assert causes[0].startswith(
