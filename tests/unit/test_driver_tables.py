@@ -33,3 +33,20 @@ def test_rows_live_and_close_by_event_time(since_1970: int) -> None:
     assert (window["n"], window["is_final"]) == (1, False)
     put(6.5)
     assert starts() == [1, 2]
+
+
+def test_windows_of_two_flows_that_look_alike_are_windows_where_they_meet() -> None:
+    app = Bench().app()
+    flow = app.pipeline("p").source(app.topic("in", event_time="ts", key_type=str))
+    branches = flow.branch(early=lambda value: value["ts"] < SECOND, later=lambda _: True)
+    early, later = (
+        branch.window(streamapp.tumbling("1s")).aggregate(n=streamapp.count())
+        for branch in branches.values()
+    )
+    merged = early.merge(later).to(table="counts")
+    merged.group_by("start").to(topic="out")
+    driver = PipelineDriver(merged.pipeline)
+    driver.put("in", [b'{"ts": %d}' % ts for ts in (0, 1_000, 5_000)], keys=[b"a"] * 3)
+    driver.commit()
+    assert [*driver.table("counts")] == [("a", 0), ("a", 1_000)]
+    assert [record.key for record in driver.records("out")] == [b"0", b"1000"]
