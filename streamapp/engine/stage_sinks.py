@@ -149,6 +149,9 @@ class RegroupSink:
             records.append(OutRecord(tp, raw, value, time_ms, headers))
         self._way.check(records)
         self._told = told
+        if self._was_idle:
+            # Some partitions know by these that the silence is over, until they are told of it.
+            self._was_idle = None
         return records
 
     def tell(self, watermark_ms: int, *, is_idle: bool) -> None:

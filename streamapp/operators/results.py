@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 import msgspec
@@ -54,6 +55,8 @@ class WindowRow(msgspec.Struct, frozen=True):
 def row_type(name: str, fields: Sequence[str], *, has_name: bool = True) -> type[WindowRow]:
     """Return the type of the rows of a pipeline, with these fields after those of every row.
 
+    It is one type for rows that look alike, so that flows of them can be merged and stay such.
+
     Raises:
         ConfigError: A field's name is taken, or is no name.
     """
@@ -65,6 +68,11 @@ def row_type(name: str, fields: Sequence[str], *, has_name: bool = True) -> type
                 "Take another Python name: rows have key, start, end, kind, sessions first and last"
             )
             raise ConfigError(msg, hint=hint)
+    return _row_type(name, tuple(fields), has_name)
+
+
+@cache
+def _row_type(name: str, fields: tuple[str, ...], has_name: bool) -> type[WindowRow]:
     title = "".join(part.capitalize() for part in name.replace("_", "-").split("-")) + "Row"
     made = msgspec.defstruct(
         title,

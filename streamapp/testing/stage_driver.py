@@ -55,6 +55,7 @@ class StageDriver:
         for table in self._tables():
             table.spec = replace(table.spec, partitions=partitions)
             table.partitions = partitions
+            table.now_ms = self._now_ms
             for number in range(partitions):
                 table.shards[number] = Shard(
                     table.name,
@@ -138,6 +139,11 @@ class StageDriver:
             rejects.stats.dead_letters += 1
             self._letters.append(rejects.letter(chunk.batch, chunk.at, error, 1))
         chunk.advance()
+
+    def _now_ms(self, partition: int) -> int:
+        """Return how far event time is, by which rows of windows have closed, or live no more."""
+        work = self._works.get(partition)
+        return NEVER_MS if work is None else work.task.watermark_ms
 
     def _tables(self) -> list[Table]:
         nodes = [unit.node for unit in self._builder.plan.units]

@@ -8,10 +8,14 @@ from collections.abc import Sequence
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from streamapp.core.batch import Headers
+from streamapp.core.batch import Headers, OutRecord
 from streamapp.core.event_time import EventTime
+from streamapp.core.rows import Rows
 from streamapp.core.times import NEVER_MS
+from streamapp.core.watermarks import Headway
+from streamapp.engine.stage_sinks import RegroupSink, Way
 from streamapp.pipelines.clock import RegroupedInput, SourceInput, TaskClock, watermark_header
+from streamapp.pipelines.codecs import StateCodec
 
 BOUND_MS = 2
 SOURCES = 2
@@ -137,3 +141,33 @@ def test_records_of_which_nobody_asks_move_the_watermark_alike(
         for each in (asked, unasked):
             each.be_silent(silent_ms)
         assert asked.note() == unasked.note()
+
+
+#: How far the watermark moves, and what the stage does then: writes under keys, or tells.
+_SAYS = st.lists(
+    st.tuples(
+        st.sampled_from([0, 0, 0, 1]), st.sampled_from(["a", "b", "tells", *["falls silent"] * 2])
+    ),
+    min_size=5,
+)
+
+
+@given(_SAYS)
+def test_each_partition_of_the_next_stage_knows_what_it_was_told_whatever_was_sent_between(
+    says: list[tuple[int, str]],
+) -> None:
+    sent: list[OutRecord] = []
+    sink = RegroupSink("middle", StateCodec(), 2, 0, Way(sent.extend))
+    watermark_ms = 0
+    for move_ms, what in says:
+        watermark_ms += move_ms
+        if what in ("a", "b"):
+            sink.write(Rows((what,), (watermark_ms + 1,), ({},), (watermark_ms,), (0,)))
+            continue
+        is_idle = what == "falls silent"
+        sink.tell(watermark_ms, is_idle=is_idle)
+        for partition in (0, 1):
+            hears = RegroupedInput(1)
+            mine = [record for record in sent if record.tp.partition == partition]
+            hears.take([0] * len(mine), [record.headers for record in mine])
+            assert hears.headway == Headway(watermark_ms, is_idle)
