@@ -111,18 +111,6 @@ class ChunkFeed(Feed):
             except TimeoutError:
                 return
 
-    def _queued_after(self, chunk: Chunk, size: int) -> list[Chunk]:
-        """Take what a chunk lacks to ``size`` records, and no more batches than that needs."""
-        lacking = size - (chunk.end - chunk.at)
-        more: list[Chunk] = []
-        for batch in [batch for batch in self._queue if batch.tp == chunk.tp]:
-            if lacking <= 0:
-                break
-            self._queue.remove(batch)
-            more.append(self._chunk_of(batch))
-            lacking -= len(batch)
-        return more
-
     def _forget_done(self, chunk: Chunk) -> None:
         """Let go of records that are done: a chunk that always gets more would hold them all."""
         done = chunk.drop_done()

@@ -142,10 +142,11 @@ class Stream(faust.Stream):
         self._drop_stale()
         feed = self.subscribe()
         self.is_read = True
+        patience_s = to_ms(within) / 1_000
         groups = (
-            self._windowed_groups(feed, max_)
+            (slot.values async for slot in self._windowed(feed, max_, patience_s))
             if isinstance(feed, WindowFeed)
-            else self._grouped(feed, max_, to_ms(within) / 1_000)
+            else self._grouped(feed, max_, patience_s)
         )
         async for group in groups:
             if not self._processors:
@@ -154,10 +155,6 @@ class Stream(faust.Stream):
             kept = [(value, i) for i, raw in enumerate(group) async for value in self._kept(raw)]
             if kept:
                 yield [value for value, _ in kept], [i for _, i in kept]
-
-    async def _windowed_groups(self, feed: WindowFeed, most: int) -> AsyncIterator[list[Any]]:
-        async for slot in self._windowed(feed, most):
-            yield slot.values
 
     async def _kept(self, value: Any) -> AsyncIterator[Any]:
         """Iterate over what the stream's processors make of a value: one, or none if filtered."""
@@ -235,7 +232,9 @@ class Stream(faust.Stream):
             feed.end(chunk)
             await asyncio.sleep(0)
 
-    async def _windowed(self, feed: WindowFeed, most: int) -> AsyncIterator[Slot]:
+    async def _windowed(
+        self, feed: WindowFeed, most: int, patience_s: float = 0
+    ) -> AsyncIterator[Slot]:
         self.finish_in_hand()
         turn = perf_counter() + _TURN_S
         while True:
@@ -243,7 +242,7 @@ class Stream(faust.Stream):
             if perf_counter() > turn:
                 await asyncio.sleep(0)
                 turn = perf_counter() + _TURN_S
-            slot = self._slot = self._again or await feed.begin(most)
+            slot = self._slot = self._again or await feed.begin(most, patience_s)
             self._again = None
             current_scope.set(slot.scope)
             bad = next((value for value in slot.values if value.__class__ is Bad), None)
