@@ -135,6 +135,17 @@ class ChunkFeed(Feed):
             scope.outputs.clear()
         return True
 
+    def finish_left(self) -> bool:
+        """Do as ``finish`` with what an agent has in hand that left its loop, if anything."""
+        chunk = self.chunk
+        if chunk is None or not chunk.is_held:
+            return True
+        is_done = self.finish()
+        if is_done:
+            chunk.at = chunk.given
+        chunk.given = chunk.at
+        return is_done
+
     def hand_back(self) -> None:
         """Undo the records in hand; they are handed out again."""
         if (chunk := self.chunk) is not None:

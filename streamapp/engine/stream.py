@@ -272,14 +272,14 @@ class Stream(faust.Stream):
             return True
         return False
 
-    def finish_in_hand(self) -> None:
-        """Let the event in hand take effect: the agent has returned, or left the loop."""
-        feed = self.feed
-        chunk = feed.chunk if isinstance(feed, ChunkFeed) else None
-        if isinstance(feed, WindowFeed) and self._slot is not None:
-            feed.finish(self._slot)
-        elif chunk is not None and chunk.is_held and cast("ChunkFeed", feed).finish():
-            chunk.at = chunk.given
+    def finish_in_hand(self) -> bool:
+        """Let the event in hand take effect; ``False`` if it must be handed out again."""
+        feed, slot = self.feed, self._slot
+        if isinstance(feed, WindowFeed) and slot is not None:
+            self._slot = None
+            feed.finish(slot)
+            return slot.is_finished or slot.is_revoked
+        return feed.finish_left() if isinstance(feed, ChunkFeed) else True
 
     def reset_processors(self) -> None:
         """Let filters and the like be replaced: the agent begins anew and declares them again.
