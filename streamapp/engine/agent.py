@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import faust
@@ -19,7 +20,7 @@ from mode.utils.futures import maybe_async
 
 from streamapp.engine.policy import ErrorPolicy, policy_of
 from streamapp.engine.rejects import AgentStoppedError
-from streamapp.engine.subscriptions import fail_in_hand, run_with_policy
+from streamapp.engine.subscriptions import fail_in_hand, goes_on, run_with_policy
 from streamapp.engine.topic import Topic
 from streamapp.errors import ConfigError, StateError
 from streamapp.state.scope import current_scope
@@ -133,7 +134,7 @@ class Agent(faust.Agent):
                 await pause.after(exc)
 
         try:
-            await run_with_policy(lambda: self._work(stream), streams, on_error)
+            await run_with_policy(lambda: self._work_to_the_end(stream), streams, on_error)
         except AgentStoppedError as exc:
             self.condition = "failed"
             log.error("Agent %s stops, as its policy says: %s", self.name, exc.__cause__)  # noqa: TRY400
@@ -159,6 +160,14 @@ class Agent(faust.Agent):
         finally:
             current_scope.reset(token)
 
+    async def _work_to_the_end(self, stream: Stream) -> None:
+        """Work until the agent returns from an event that has read nothing that changed since."""
+        is_done = False
+        while not is_done:
+            await self._work(stream)
+            streams = self.app.engine.subscriptions.streams_of(asyncio.current_task())
+            is_done = all(one.finish_in_hand() for one in streams if not goes_on(one))
+
     async def _work(self, stream: Stream) -> None:
         stream.reset_processors()
         # Before the agent's own code, which may wait, or fail: records would pass it by.
@@ -166,7 +175,10 @@ class Agent(faust.Agent):
         result = self.fun(stream)
         if isinstance(result, AsyncIterable):
             actor = AsyncIterableActor(self, stream, result, loop=self.loop, beacon=self.beacon)
-            await self._slurp(actor, aiter(actor))
+            ends = aclosing(result) if isinstance(result, AsyncGenerator) else nullcontext()
+            # After a failure of a sink too: the agent must have let go before it begins anew.
+            async with ends:
+                await self._slurp(actor, aiter(actor))
         else:
             actor = AwaitableActor(self, stream, result, loop=self.loop, beacon=self.beacon)
             await actor

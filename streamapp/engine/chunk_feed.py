@@ -111,18 +111,6 @@ class ChunkFeed(Feed):
             except TimeoutError:
                 return
 
-    def _queued_after(self, chunk: Chunk, size: int) -> list[Chunk]:
-        """Take what a chunk lacks to ``size`` records, and no more batches than that needs."""
-        lacking = size - (chunk.end - chunk.at)
-        more: list[Chunk] = []
-        for batch in [batch for batch in self._queue if batch.tp == chunk.tp]:
-            if lacking <= 0:
-                break
-            self._queue.remove(batch)
-            more.append(self._chunk_of(batch))
-            lacking -= len(batch)
-        return more
-
     def _forget_done(self, chunk: Chunk) -> None:
         """Let go of records that are done: a chunk that always gets more would hold them all."""
         done = chunk.drop_done()
@@ -146,6 +134,17 @@ class ChunkFeed(Feed):
             self.plan.outbox.add(scope.outputs)
             scope.outputs.clear()
         return True
+
+    def finish_left(self) -> bool:
+        """Do as ``finish`` with what an agent has in hand that left its loop, if anything."""
+        chunk = self.chunk
+        if chunk is None or not chunk.is_held:
+            return True
+        is_done = self.finish()
+        if is_done:
+            chunk.at = chunk.given
+        chunk.given = chunk.at
+        return is_done
 
     def hand_back(self) -> None:
         """Undo the records in hand; they are handed out again."""

@@ -328,8 +328,6 @@ class Engine(Service):
         """Forget the feeds of an agent whose last instance has returned; its last event counts."""
         # A child task that the agent has left behind goes on.
         streams = [s for s in self.subscriptions.streams_of(task) if not goes_on(s)]
-        for stream in streams:
-            stream.finish_in_hand()
         if self._following is not None:
             # While they have positions: what the agent did must not be committed without them.
             await self.commit()

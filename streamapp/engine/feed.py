@@ -229,6 +229,18 @@ class Feed:
     def _decoded(self, batch: RecordBatch, start_ms: int) -> Chunk:
         return decoded(batch, self.plan.decode, self._event_time_of(batch.tp.topic), start_ms)
 
+    def _queued_after(self, chunk: Chunk, size: int) -> list[Chunk]:
+        """Take what a chunk lacks to ``size`` records, and no more batches than that needs."""
+        lacking = size - (chunk.end - chunk.at)
+        more: list[Chunk] = []
+        for batch in [batch for batch in self._queue if batch.tp == chunk.tp]:
+            if lacking <= 0:
+                break
+            self._queue.remove(batch)
+            more.append(self._chunk_of(batch))
+            lacking -= len(batch)
+        return more
+
     def _renew(self, chunk: Chunk, start: int, stop: int) -> None:
         """Decode records again that are handed out again: the agent may have changed the values."""
         if start < stop:

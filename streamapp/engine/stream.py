@@ -142,10 +142,11 @@ class Stream(faust.Stream):
         self._drop_stale()
         feed = self.subscribe()
         self.is_read = True
+        patience_s = to_ms(within) / 1_000
         groups = (
-            self._windowed_groups(feed, max_)
+            (slot.values async for slot in self._windowed(feed, max_, patience_s))
             if isinstance(feed, WindowFeed)
-            else self._grouped(feed, max_, to_ms(within) / 1_000)
+            else self._grouped(feed, max_, patience_s)
         )
         async for group in groups:
             if not self._processors:
@@ -154,10 +155,6 @@ class Stream(faust.Stream):
             kept = [(value, i) for i, raw in enumerate(group) async for value in self._kept(raw)]
             if kept:
                 yield [value for value, _ in kept], [i for _, i in kept]
-
-    async def _windowed_groups(self, feed: WindowFeed, most: int) -> AsyncIterator[list[Any]]:
-        async for slot in self._windowed(feed, most):
-            yield slot.values
 
     async def _kept(self, value: Any) -> AsyncIterator[Any]:
         """Iterate over what the stream's processors make of a value: one, or none if filtered."""
@@ -235,7 +232,9 @@ class Stream(faust.Stream):
             feed.end(chunk)
             await asyncio.sleep(0)
 
-    async def _windowed(self, feed: WindowFeed, most: int) -> AsyncIterator[Slot]:
+    async def _windowed(
+        self, feed: WindowFeed, most: int, patience_s: float = 0
+    ) -> AsyncIterator[Slot]:
         self.finish_in_hand()
         turn = perf_counter() + _TURN_S
         while True:
@@ -243,7 +242,7 @@ class Stream(faust.Stream):
             if perf_counter() > turn:
                 await asyncio.sleep(0)
                 turn = perf_counter() + _TURN_S
-            slot = self._slot = self._again or await feed.begin(most)
+            slot = self._slot = self._again or await feed.begin(most, patience_s)
             self._again = None
             current_scope.set(slot.scope)
             bad = next((value for value in slot.values if value.__class__ is Bad), None)
@@ -273,14 +272,14 @@ class Stream(faust.Stream):
             return True
         return False
 
-    def finish_in_hand(self) -> None:
-        """Let the event in hand take effect: the agent has returned, or left the loop."""
-        feed = self.feed
-        chunk = feed.chunk if isinstance(feed, ChunkFeed) else None
-        if isinstance(feed, WindowFeed) and self._slot is not None:
-            feed.finish(self._slot)
-        elif chunk is not None and chunk.is_held and cast("ChunkFeed", feed).finish():
-            chunk.at = chunk.given
+    def finish_in_hand(self) -> bool:
+        """Let the event in hand take effect; ``False`` if it must be handed out again."""
+        feed, slot = self.feed, self._slot
+        if isinstance(feed, WindowFeed) and slot is not None:
+            self._slot = None
+            feed.finish(slot)
+            return slot.is_finished or slot.is_revoked
+        return feed.finish_left() if isinstance(feed, ChunkFeed) else True
 
     def reset_processors(self) -> None:
         """Let filters and the like be replaced: the agent begins anew and declares them again.

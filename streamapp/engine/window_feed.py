@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from streamapp.engine.feed import Feed, FeedPlan, place_of
@@ -28,6 +29,8 @@ class WindowFeed(Feed):
         self._windows: dict[TP, Window] = {}
         self._chunk: Chunk | None = None
         self._again: deque[Slot] = deque()
+        #: By the loop's clock: when a list that waits for more records goes without them.
+        self._goes_at: float | None = None
 
     def start(self, tp: TP, offset: int, time_ms: int, note: str = "") -> None:
         """See ``Feed.start``."""
@@ -77,17 +80,22 @@ class WindowFeed(Feed):
             return False
         return any(self._windows[tp].slots for tp in tps if tp in self._windows)
 
-    async def begin(self, size: int = 1) -> Slot:
-        """Wait for the next event (or up to ``size`` records), or one that must run again."""
+    async def begin(self, size: int = 1, patience_s: float = 0) -> Slot:
+        """Wait for the next event (or up to ``size`` records), or one that must run again.
+
+        Fewer records wait so long for more, unless other partitions wait.
+        """
         while True:
             if self.plan.gate.closed:
                 await self.plan.gate.wait(self)
-            slot = self._again.popleft() if self._again else self._open_slot(size)
+            slot = self._again.popleft() if self._again else self._open_slot(size, patience_s)
             if slot is not None:
                 slot.task = asyncio.current_task()
                 return slot
             self._arrived.clear()
-            await self._arrived.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(self._goes_at):
+                    await self._arrived.wait()
 
     def finish(self, slot: Slot) -> None:
         """The agent is done with a slot; everything at the head that is finished takes effect."""
@@ -166,8 +174,8 @@ class WindowFeed(Feed):
         opened = chunk.position if chunk is not None and chunk.tp == tp else 0
         return max(opened, self._next[tp])
 
-    def _open_slot(self, size: int) -> Slot | None:
-        """Return the next records as a slot; ``None`` if there are none, or too many in hand."""
+    def _open_slot(self, size: int, patience_s: float) -> Slot | None:
+        """Return the next records as a slot; ``None`` if there are not, or too many in hand."""
         if self.is_stopped:
             return None
         while (self._chunk is None or self._chunk.at >= self._chunk.end) and self._queue:
@@ -178,6 +186,10 @@ class WindowFeed(Feed):
         window = self._windows[chunk.tp]
         if len(window.slots) >= _WINDOW:
             return None
+        if size > 1:
+            chunk = self._chunk = self._filled(chunk, size)
+            if not self._may_go(chunk, size, patience_s):
+                return None
         start, stop = chunk.at, chunk.run(size)
         slot = open_slot(chunk, start, stop, self.plan.partitions_of(chunk.tp.topic))
         if not window.slots:
@@ -187,7 +199,30 @@ class WindowFeed(Feed):
         window.slots.append(slot)
         return slot
 
+    def _filled(self, chunk: Chunk, size: int) -> Chunk:
+        """Return what waits of a chunk with the records behind it, if it has less than ``size``."""
+        more = self._queued_after(chunk, size)
+        if not more:
+            return chunk
+        rest = chunk.cut_off()
+        rest.extend(more)
+        if rest is not chunk and all(s.chunk is not chunk for s in self._windows[chunk.tp].slots):
+            self._skip_to(chunk.tp, chunk.batch.next_offset)
+            self._done_with(chunk.batch)
+        return rest
+
+    def _may_go(self, chunk: Chunk, size: int, patience_s: float) -> bool:
+        """Tell whether a list is full, or has waited long enough for its records."""
+        now = asyncio.get_running_loop().time()
+        if self._goes_at is None:
+            self._goes_at = now + patience_s
+        if chunk.end - chunk.at < size and not self._queue and now < self._goes_at:
+            return False
+        self._goes_at = None
+        return True
+
     def _open(self, batch: RecordBatch) -> None:
+        self._goes_at = None
         rest = batch.since(self._next[batch.tp])
         if rest is None:
             self._done_with(batch)

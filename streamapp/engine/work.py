@@ -159,6 +159,15 @@ class Chunk:
         self._peak_at, self._peak_ms = -1, self.start_ms
         return dropped
 
+    def cut_off(self) -> Chunk:
+        """Return the records that nobody has yet as a chunk of their own; there are such."""
+        if not self.at:
+            return self
+        at, start_ms = self.at, self.time_at(self.at - 1)
+        self.batch, waiting = self.batch.split(at)
+        self.end = at
+        return Chunk(waiting, self.values[at:], start_ms, self.times[at:], has_bad=self.has_bad)
+
     def fail(self) -> int:
         """Note a failure of the records in hand; return how often they have failed in a row."""
         self.failures = self.failures + 1 if self._failed_at == self.at else 1

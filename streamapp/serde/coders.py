@@ -7,6 +7,7 @@ with a short reason. Must never let the content of a message decide the kind or 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from streamapp.errors import DecodeError, EncodeError
@@ -111,9 +112,11 @@ class Encoder:
 
 
 def only(accepted: tuple[type, ...], write: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
-    """Put a check of the value's type before ``write``; a bool is no number."""
+    """Put a check of the value's type before ``write``; a bool is no number, NumPy's are."""
 
     def write_checked(value: Any) -> bytes:  # noqa: ANN401 - the declared type
+        if int in accepted and not isinstance(value, int) and isinstance(value, Integral):
+            return write(int(value))
         if not isinstance(value, accepted) or (value.__class__ is bool and bool not in accepted):
             message = f"expected {' or '.join(each.__name__ for each in accepted)}"
             raise TypeError(message)

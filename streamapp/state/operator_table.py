@@ -34,7 +34,9 @@ class OperatorTable(Table):
         self, partition: int, start: bytes = b"", end: bytes = _LAST, *, reverse: bool = False
     ) -> Iterator[tuple[bytes, Any, Any]]:
         """See ``Table.rows``."""
-        for raw, held in self.shards[partition].scan(start, end, reverse=reverse):
+        if (shard := self.shards.get(partition)) is None:
+            return
+        for raw, held in shard.scan(start, end, reverse=reverse):
             seen = self.logged(partition, raw, held.data) if isinstance(held, Packed) else None
             if seen is not None:
                 yield raw, *seen

@@ -205,12 +205,13 @@ class Table(WritesColumns):
     def rows(
         self, partition: int, start: bytes = _FIRST, end: bytes = _LAST, *, reverse: bool = False
     ) -> Iterator[tuple[bytes, Any, Any]]:
-        """Iterate over ``(raw key, key, value)`` of one owned partition.
+        """Iterate over ``(raw key, key, value)`` of one partition; there are none if it has gone.
 
         ``[start, end)`` bounds the raw keys. For views: what an unfinished event has written is
         left out.
         """
-        shard = self.shards[partition]
+        if (shard := self.shards.get(partition)) is None:
+            return
         begun = {shard.raw_key(key): shard.settled(key) for key in shard.begun()}
         now_ms = self._time_of(partition)
         for raw, held in _merged(shard.scan(start, end, reverse=reverse), begun, reverse=reverse):

@@ -114,6 +114,34 @@ async def test_agent_that_has_returned_does_not_read_again(
     assert [*bench.rows("every").values()] == [b"1"] * 100
 
 
+async def test_event_from_which_an_agent_returns_counts_although_its_rows_have_changed(
+    bench: Bench,
+) -> None:
+    app = bench.app()
+    topic = app.topic("in", value_type=int)
+    counts = app.Table("counts", default=int)
+    has_read, has_changed = asyncio.Event(), asyncio.Event()
+
+    @app.agent(topic)
+    async def first(stream: Any) -> None:
+        async for _ in stream:
+            counts["n"] += 1
+            has_read.set()
+            await has_changed.wait()
+            return
+
+    @app.agent(topic)
+    async def second(stream: Any) -> None:
+        async for _ in stream:
+            await has_read.wait()
+            counts["n"] += 100
+            has_changed.set()
+
+    async with running(app):
+        bench.send("in", b"1")
+        await until(lambda: bench.rows("counts") == {b"@n": b"101"})
+
+
 async def test_what_is_sent_on_stays_filtered_while_the_agent_begins_anew(bench: Bench) -> None:
     app = bench.app()
     beginnings: list[int] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.engine_app import Bench, running, until
@@ -10,6 +10,9 @@ from support.idioms import put, values
 
 import streamapp
 from streamapp.core.batch import TP
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 
 @pytest.fixture
@@ -150,6 +153,32 @@ async def test_error_handler_may_send(bench: Bench) -> None:
         await until(lambda: bench.position("in") == 3)
         await until(lambda: len(values(bench, "errors")) == 2)
     assert told == ["add: bad luck"] * 2
+
+
+async def test_agent_has_let_go_of_all_before_it_begins_anew_for_a_sink_that_failed(
+    bench: Bench,
+) -> None:
+    app = bench.app()
+    steps: list[str] = []
+
+    def fails_once(number: int) -> None:
+        steps.append(f"got {number}")
+        if len(steps) == 2:
+            raise ConnectionError
+
+    @app.agent(app.topic("in", value_type=int), sink=[fails_once])
+    async def pass_on(stream: Any) -> AsyncIterator[int]:
+        steps.append("open")
+        try:
+            async for number in stream:
+                yield number
+        finally:
+            steps.append("close")
+
+    async with running(app):
+        bench.send("in", b"7")
+        await until(lambda: bench.position("in") == 1)
+        assert steps == ["open", "got 7", "close", "open", "got 7"]
 
 
 async def test_what_an_agent_sends_before_its_first_event_is_sent_at_each_beginning(

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any, TypedDict
 
 import faust
+import numpy as np
 import pytest
 
 from streamapp.errors import ConfigError, DecodeError, EncodeError
@@ -182,6 +183,15 @@ def test_names_that_have_no_order_are_refused_in_a_key() -> None:
 def test_a_declared_scalar_takes_no_other_type(declared: type, value: object) -> None:
     with pytest.raises(EncodeError, match=f"expected {declared.__name__}"):
         value_encoder(declared)(value)
+
+
+@pytest.mark.parametrize("encoder", [value_encoder, key_encoder])
+def test_a_declared_number_takes_those_of_a_batch(encoder: Callable[..., Any]) -> None:
+    total, mean = np.array([1, 2]).sum(), np.array([1, 2]).mean()
+    assert [encoder(int)(total), encoder(float)(mean)] == [b"3", b"1.5"]
+    assert float(encoder(float)(total)) == 3.0
+    with pytest.raises(EncodeError, match="expected int"):
+        encoder(int)(mean)
 
 
 @pytest.mark.parametrize("value", [None, 7, 1.5, ["a"]])

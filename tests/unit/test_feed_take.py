@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 from support.feeds import BAD, P0, P1, batch, is_waiting, plan, soon, starts, stream_of
@@ -16,9 +16,19 @@ from streamapp.engine.window_feed import WindowFeed
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+F = TypeVar("F", bound=Feed)
+
+
+#: Lists wait alike without and with concurrency.
+both_kinds = pytest.mark.parametrize("kind", [ChunkFeed, WindowFeed])
+
 
 async def _started(*partitions: Any, policy: ErrorPolicy | None = None) -> ChunkFeed:
-    feed = ChunkFeed(plan(policy))
+    return _made(ChunkFeed, *partitions, policy=policy)
+
+
+def _made(kind: type[F], *partitions: Any, policy: ErrorPolicy | None = None) -> F:
+    feed = kind(plan(policy))
     starts(feed, [(tp, 0) for tp in partitions or (P0,)])
     return feed
 
@@ -26,7 +36,7 @@ async def _started(*partitions: Any, policy: ErrorPolicy | None = None) -> Chunk
 def _groups(feed: Feed, most: int, patience_s: float = 0) -> AsyncIterator[list[Any]]:
     stream = stream_of(feed)
     if isinstance(feed, WindowFeed):
-        return stream._windowed_groups(feed, most)
+        return (slot.values async for slot in stream._windowed(feed, most, patience_s))
     assert isinstance(feed, ChunkFeed)
     return stream._grouped(feed, most, patience_s)
 
@@ -41,8 +51,9 @@ async def test_lists_end_at_bad_records_and_at_the_size() -> None:
         assert feed.stats.dead_letters == 3
 
 
-async def test_list_waits_for_more_and_event_time_includes_it() -> None:
-    feed = await _started()
+@both_kinds
+async def test_list_waits_for_more_and_event_time_includes_it(kind: type[Feed]) -> None:
+    feed = _made(kind)
     feed.put(batch(0, [1], times=[5]))
     groups = _groups(feed, 3, 60)
     group = asyncio.ensure_future(anext(groups))
@@ -73,14 +84,16 @@ async def test_event_time_of_gathered_records_outlives_the_run() -> None:
     assert feed.scope.now_ms == 50
 
 
-async def test_list_is_handed_out_when_its_patience_ends() -> None:
-    feed = await _started()
+@both_kinds
+async def test_list_is_handed_out_when_its_patience_ends(kind: type[Feed]) -> None:
+    feed = _made(kind)
     feed.put(batch(0, [1]))
     assert await soon(_groups(feed, 3, 0.01)) == [1]
 
 
-async def test_list_is_handed_out_when_other_partitions_wait() -> None:
-    feed = await _started(P0, P1)
+@both_kinds
+async def test_list_is_handed_out_when_other_partitions_wait(kind: type[Feed]) -> None:
+    feed = _made(kind, P0, P1)
     feed.put(batch(0, [1]))
     groups = _groups(feed, 3, 60)
     group = asyncio.ensure_future(anext(groups))
@@ -89,9 +102,12 @@ async def test_list_is_handed_out_when_other_partitions_wait() -> None:
     assert await asyncio.wait_for(group, 5) == [1]
 
 
+@both_kinds
 @pytest.mark.parametrize("how", ["hold", "revoke"])
-async def test_list_of_a_partition_that_is_taken_away_is_not_handed_out(how: str) -> None:
-    feed = await _started(P0, P1)
+async def test_list_of_a_partition_that_is_taken_away_is_not_handed_out(
+    kind: type[Feed], how: str
+) -> None:
+    feed = _made(kind, P0, P1)
     feed.put(batch(0, [1]))
     groups = _groups(feed, 3, 60)
     group = asyncio.ensure_future(anext(groups))
@@ -104,6 +120,26 @@ async def test_list_of_a_partition_that_is_taken_away_is_not_handed_out(how: str
     assert await asyncio.wait_for(group, 5) == [10, 11, 12]
     if how == "hold":
         assert feed.position(P0) == 0
+
+
+async def test_what_is_left_of_a_run_waits_for_more_while_the_rest_is_in_hand() -> None:
+    feed = _made(WindowFeed)
+    feed.put(batch(0, [1, 2, 3]))
+    slow, fast = _groups(feed, 2, 60), _groups(feed, 2, 60)
+    assert await soon(slow) == [1, 2]
+    group = asyncio.ensure_future(anext(fast))
+    await asyncio.sleep(0)
+    feed.put(batch(3, [4, 5]))
+    assert await asyncio.wait_for(group, 5) == [3, 4]
+    last = asyncio.ensure_future(anext(fast))
+    await asyncio.sleep(0)
+    # What is in the slow one's hands comes first.
+    assert feed.position(P0) == 0
+    feed.put(batch(5, [6], times=[70]))
+    assert await asyncio.wait_for(last, 5) == [5, 6]
+    for groups in (slow, fast):
+        await is_waiting(groups)
+    assert (feed.position(P0), feed.time(P0), feed.buffered(P0)) == (6, 70, 0)
 
 
 async def test_gate_holds_between_two_lists() -> None:
