@@ -164,8 +164,8 @@ class App(DeclaresTopics, DeclaresTimers, DeclaresPipelines, faust.App):
         check_id(id)
         check_broker(options.get("broker"))
         # What an event sends is in its commit: Faust's own way there would never end.
-        options["stream_publish_on_commit"] = False
-        super().__init__(id, **{**defaults, **options})
+        always = {"stream_publish_on_commit": False}
+        super().__init__(id, **{**defaults, **options, **always})
         self._named: dict[str, Any] = {}
         self._guarantee = guarantee
         self._given = sorted(options)
