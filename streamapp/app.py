@@ -166,8 +166,8 @@ class App(DeclaresTopics, DeclaresTimers, DeclaresPipelines, faust.App):
         check_id(id)
         check_broker(options.get("broker"))
         # What an event sends is in its commit: Faust's own way there would never end.
-        options["stream_publish_on_commit"] = False
-        super().__init__(id, **{**defaults, **options})
+        always = {"stream_publish_on_commit": False}
+        super().__init__(id, **{**defaults, **options, **always})
         self._named: dict[str, Any] = {}
         self._guarantee = guarantee
         self._given = sorted(options)
@@ -289,7 +289,7 @@ class App(DeclaresTopics, DeclaresTimers, DeclaresPipelines, faust.App):
         Raises:
             ConfigError: The name is taken, or an option is wrong or not supported.
         """
-        check_table(name, default, partitions, self.tables)
+        check_table(name, default, value_type, partitions, self.tables)
         if unknown:
             msg = f"Table {name}: {', '.join(sorted(unknown))} is not supported"
             raise ConfigError(msg, hint="Supported: default, key_type, value_type, partitions, ttl")
@@ -313,7 +313,7 @@ class App(DeclaresTopics, DeclaresTimers, DeclaresPipelines, faust.App):
 
     def SetTable(self, *_: Any, **__: Any) -> Any:  # noqa: N802 - Faust's name
         """Refuse: there are no set tables."""
-        raise _unsupported("SetTable", "a Table with lists as values, assigned back after a change")
+        raise _unsupported("SetTable", "Table(..., value_type=set[str], default=set)")
 
     def SetGlobalTable(self, *_: Any, **__: Any) -> Any:  # noqa: N802 - Faust's name
         """Refuse: there are no global set tables."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from importlib import import_module
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from streamapp.errors import ConfigError
+from streamapp.errors import ConfigError, InputError
 from streamapp.serde.hooks import encode_hook
 
 if TYPE_CHECKING:
@@ -30,13 +31,11 @@ def polars_frame(lists: Lists) -> Any:
 
     Raises:
         ConfigError: Polars is not installed.
+        InputError: The values of a column have no type in common.
     """
     polars = _needed("polars", "to_polars")
     return polars.DataFrame(
-        [
-            polars.Series(name, _plain(base, values), dtype=_typed(polars, _POLARS, base))
-            for name, (base, values) in lists.items()
-        ]
+        [_series(polars, name, base, values) for name, (base, values) in lists.items()]
     )
 
 
@@ -45,13 +44,31 @@ def arrow_table(lists: Lists) -> Any:
 
     Raises:
         ConfigError: PyArrow is not installed.
+        InputError: The values of a column have no type in common.
     """
     arrow = _needed("pyarrow", "to_arrow")
-    columns = {}
-    for name, (base, values) in lists.items():
-        make = _typed(arrow, _ARROW, base)
-        columns[name] = arrow.array(_plain(base, values), type=make and make())
-    return arrow.table(columns)
+    return arrow.table(
+        {name: _array(arrow, name, base, values) for name, (base, values) in lists.items()}
+    )
+
+
+def _series(polars: Any, name: str, base: object, values: Sequence[Any]) -> Any:
+    dtype = _typed(polars, _POLARS, base)
+    if dtype is not None or {*map(type, values)} <= {int, NoneType}:
+        return polars.Series(name, values, dtype=dtype)
+    # Polars by itself takes the type of the first dict or list for all: names that others have
+    # beside were gone, and 2.5 behind a 1 was 2.
+    array = _array(_needed("pyarrow", "to_polars"), name, base, values)
+    return polars.from_arrow(array).alias(name)
+
+
+def _array(arrow: Any, name: str, base: object, values: Sequence[Any]) -> Any:
+    make = _typed(arrow, _ARROW, base)
+    try:
+        return arrow.array(_plain(base, values), type=make and make())
+    except (TypeError, ValueError, OverflowError, NotImplementedError) as exc:
+        msg = f"Column {name!r} has no type: {exc}"
+        raise InputError(msg, hint="Declare a Record with one type for the field") from exc
 
 
 def _typed(module: Any, names: dict[type, str], base: Any) -> Any:

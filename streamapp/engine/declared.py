@@ -161,12 +161,14 @@ def check_channel(channel: object) -> None:
         raise ConfigError(msg, hint="Write @app.agent(topic), or @app.agent() for one of its own")
 
 
-def check_table(name: str, default: object, partitions: object, taken: Container[str]) -> None:
+def check_table(
+    name: str, default: object, value_type: object, partitions: object, taken: Container[str]
+) -> None:
     """Check the declaration of a table.
 
     Raises:
-        ConfigError: Its name is taken or cannot be one, its default is not callable, or its number
-            of partitions is none.
+        ConfigError: Its name is taken or cannot be one, its default is not callable or would come
+            back as something else, or its number of partitions is none.
     """
     if name in taken:
         msg = f"There are two tables named {name!r}"
@@ -177,5 +179,9 @@ def check_table(name: str, default: object, partitions: object, taken: Container
     if default is not None and not callable(default):
         msg = f"Table {name}: default={default!r} cannot be called"
         raise ConfigError(msg, hint="Give what makes the value, like default=int")
+    if default in (set, frozenset, tuple) and value_type is Any:
+        kind = default.__name__
+        msg = f"Table {name}: a {kind} would come back as a list, which is its form in JSON"
+        raise ConfigError(msg, hint=f"Say of what it is: value_type={kind}[str]")
     if partitions is not None:
         check_counts(f"Table {name}", {"partitions": partitions})

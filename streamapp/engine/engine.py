@@ -132,6 +132,7 @@ class Engine(Service):
         await self.call(self.keeper.open, options.state_folder)
         await self.group.join()
         self.subscriptions.on_change = self.group.rejoin_soon
+        self.subscriptions.on_reader_done = self._on_reader_done
         self.checkpoints = self.keeper.checkpoint_maker(options.checkpoints_kept)
         self.add_future(self._commit_forever())
         self.add_future(self.timers.run())
@@ -336,6 +337,34 @@ class Engine(Service):
             if feed is not None and feed.agents <= {task}:
                 feed.stop()
                 self.subscriptions.discard(feed)
+
+    def _on_reader_done(self, task: asyncio.Task[Any]) -> None:
+        if not self.should_stop:
+            self.add_future(self._forget_streams(task))
+
+    async def _forget_streams(self, task: asyncio.Task[Any]) -> None:
+        """Forget what a task outside of agents has read: it would hold back all who read that.
+
+        The event in hand counts if the task has come to its end.
+        """
+        streams = [
+            stream for stream in self.subscriptions.streams_of(task) if stream.reader is task
+        ]
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            # To ask for it has taken it from who would tell of it.
+            log.error("A task that reads a stream has failed", exc_info=error)
+        for stream in streams:
+            if task.cancelled() or error is not None:
+                stream.hand_back()
+            else:
+                stream.finish_in_hand()
+        await self.commit()
+        for stream in streams:
+            feed, stream.feed = stream.feed, None
+            if feed is not None:
+                feed.stop()
+                self.subscriptions.forget(feed)
 
     async def partitions_for(self, topic: Topic) -> int:
         """Return the partitions of a topic that is sent to; creates it if that is allowed."""

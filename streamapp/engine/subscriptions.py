@@ -48,6 +48,8 @@ class Subscriptions:
         #: Partitions whose records wait in the broker: their buffers are full.
         self.paused: set[TP] = set()
         self.on_change: Callable[[], None] = lambda: None
+        #: Called with a task outside of agents that has read streams, and has ended.
+        self.on_reader_done: Callable[[asyncio.Task[Any]], None] = lambda _: None
         self._feeds: dict[tuple[str, tuple[str, ...]], Feed] = {}
         #: Feeds of agents that have returned: only their positions count.
         self.ended: list[Feed] = []
@@ -125,6 +127,8 @@ class Subscriptions:
             return
         agent = _supervised.get()
         others = [other for other in self.streams_of(agent or task) if other is not stream]
+        if agent is None and task not in self._streams:
+            task.add_done_callback(self._on_reader_done)
         self._streams[agent or task] = [*others, stream]
         if agent is not None and agent not in feed.agents:
             feed.agents.add(agent)
@@ -132,6 +136,9 @@ class Subscriptions:
         if agent is task and task not in feed.tasks:
             feed.tasks.add(task)
             task.add_done_callback(feed.tasks.discard)
+
+    def _on_reader_done(self, task: asyncio.Task[Any]) -> None:
+        self.on_reader_done(task)
 
     @property
     def topics(self) -> set[str]:
@@ -169,8 +176,12 @@ class Subscriptions:
 
     def discard(self, feed: Feed) -> None:
         """Take a feed away whose agent has ended for good: it holds no position back any more."""
-        self._feeds = {key: value for key, value in self._feeds.items() if value is not feed}
+        self.forget(feed)
         self.ended.append(feed)
+
+    def forget(self, feed: Feed) -> None:
+        """Take a feed away whose position nobody will ask for."""
+        self._feeds = {key: value for key, value in self._feeds.items() if value is not feed}
 
     def _partitions_of(self, topic: str) -> int:
         return self.counts[topic]

@@ -52,10 +52,10 @@ def unknown_table(name: str, tables: Iterable[str]) -> ProblemError:
     return ProblemError(404, "unknown_table", title, tables=sorted(tables))
 
 
-def absent_key(table: str, key: object) -> ProblemError:
+def absent_key(table: str, key: object, hint: str = "") -> ProblemError:
     """No row has this key, in any partition."""
     title = f"Table {table} has no row with this key"
-    return ProblemError(404, "absent_key", title, table=table, key=key)
+    return ProblemError(404, "absent_key", title, hint=hint, table=table, key=key)
 
 
 def bad_key(table: str, text: str, expected: str) -> ProblemError:
@@ -74,6 +74,13 @@ def bad_parameter(text: str, name: str, expected: str) -> ProblemError:
     """A query parameter is wrong."""
     title = f"Parameter {name}={text[:_QUOTED]!r} is not {expected}"
     return ProblemError(400, "bad_parameter", title, parameter=name)
+
+
+def unknown_parameter(name: str, known: Iterable[str]) -> ProblemError:
+    """A query parameter would change nothing."""
+    title = f"There is no parameter {name[:_QUOTED]!r} here"
+    hint = f"There are {', '.join(known)}" if known else "There are none"
+    return ProblemError(400, "bad_parameter", title, hint=hint, parameter=name[:_QUOTED])
 
 
 def not_here(

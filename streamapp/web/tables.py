@@ -17,9 +17,17 @@ from streamapp.engine.states import EngineState
 from streamapp.errors import InputError
 from streamapp.serde.hooks import type_name
 from streamapp.state.changelog import changelog_topic
+from streamapp.state.result_table import ResultTable
 from streamapp.web.answers import answer, to_json
 from streamapp.web.keys import expected, key_of_json, keys_of_segment
-from streamapp.web.problems import absent_key, bad_key, bad_parameter, not_here, unknown_table
+from streamapp.web.problems import (
+    absent_key,
+    bad_key,
+    bad_parameter,
+    not_here,
+    unknown_parameter,
+    unknown_table,
+)
 from streamapp.web.scan import Cursor, Page, RowCounts, find, read_page
 from streamapp.web.standby import role_of
 from streamapp.web.tables_windows import about_windows, shown_key, windows_of
@@ -76,6 +84,7 @@ class TableViews:
         Where the table has windows: with the newest ``limit`` windows of the key.
         """
         table = self._table(request)
+        _check_parameters(request, "limit", *(() if "key" in request.match_info else ("key",)))
         keys = _keys(request, table)
         limit = _limit(request, _LIMIT, _MOST)
         require_running(self._app)
@@ -91,7 +100,7 @@ class TableViews:
             if found:
                 return answer(self._row(table, key, found))
         if len(table.shards) == table.partitions:
-            raise absent_key(table.name, keys[0])
+            raise absent_key(table.name, keys[0], _hint_of_keys(table))
         workers = await self._workers(table)
         elsewhere: list[Mapping[str, Any]] = [
             {"partition": number, "worker": workers.get(number)}
@@ -103,6 +112,7 @@ class TableViews:
     async def page(self, request: Request) -> Response:
         """Answer with rows of the owned partitions, in order, from a cursor on."""
         table = self._table(request)
+        _check_parameters(request, "limit", "cursor")
         limit = _limit(request, _LIMIT, _MOST)
         after = _cursor(request)
         require_running(self._app)
@@ -111,6 +121,7 @@ class TableViews:
     async def newest(self, request: Request) -> Response:
         """Answer with the rows written last, of all workers' partitions, newest first."""
         table = self._table(request)
+        _check_parameters(request, "limit")
         limit = _limit(request, _NEWEST, _MOST_NEWEST)
         if not table.partitions:
             require_running(self._app)
@@ -212,6 +223,18 @@ def _wanted(request: Request, key_type: object) -> str:
     if "key" in request.match_info:
         return expected(key_type)
     return f"JSON of {type_name(key_type)} in the parameter key"
+
+
+def _check_parameters(request: Request, *known: str) -> None:
+    unknown = next((name for name in request.query if name not in known), None)
+    if unknown is not None:
+        raise unknown_parameter(unknown, known)
+
+
+def _hint_of_keys(table: Table) -> str:
+    if not isinstance(table, ResultTable) or not table.holds_windows:
+        return ""
+    return f'Its keys have the window\'s start: /api/v1/tables/{table.name}/keys?key=["ann",60000]'
 
 
 def _limit(request: Request, default: int, most: int) -> int:

@@ -117,6 +117,10 @@ DECLARATIONS = {
         f"{APP}app.Table('t', default=0)",
         "Table t: default=0 cannot be called. Give what makes the value, like default=int",
     ),
+    "table of sets": (
+        f"{APP}app.Table('t', default=set)",
+        "its form in JSON. Say of what it is: value_type=set[str]",
+    ),
     "table's partitions": (f"{APP}app.Table('t', partitions=0)", "Table t: partitions=0. It must"),
     "table's option": (
         f"{APP}app.Table('t', on_recover=1)",

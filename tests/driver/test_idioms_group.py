@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -126,3 +127,42 @@ async def test_table_route_and_topic_route_ask_the_worker_of_the_key() -> None:
             for port in ports:
                 assert await ask(port, f"/count/{key}/") == {"n": 1, "by": owner}
                 assert await ask(port, f"/reads?word={key}") == {"by": owner}
+
+
+@pytest.mark.parametrize("ends", ["returns", "fails", "is cancelled"])
+async def test_task_that_has_read_a_stream_holds_nobody_back(ends: str) -> None:
+    bench = Bench()
+    app = bench.app()
+    topic = app.topic("in", key_type=str, value_type=bytes, value_serializer="raw")
+    out = app.topic("out", key_type=str, value_type=int)
+    seen: list[int] = []
+    has_one = asyncio.Event()
+
+    @app.agent(topic)
+    async def count(stream: Any) -> None:
+        async for value in stream:
+            seen.append(len(value))  # noqa: PERF401 - what an agent does
+
+    async def read_one() -> None:
+        async for _ in topic.stream():
+            await out.send(key="k", value=1)
+            has_one.set()
+            if ends == "fails":
+                raise LookupError(ends)
+            if ends == "returns":
+                return
+            await asyncio.Event().wait()
+
+    async with running(app):
+        reading = asyncio.create_task(read_one())
+        await until(lambda: app.engine.group.rebalances == 2)
+        bench.send("in", *[b"x" * 500_000] * 30)
+        await has_one.wait()
+        if ends == "is cancelled":
+            await until(lambda: bool(app.engine.paused))
+            reading.cancel()
+        await until(lambda: len(seen) == 30)
+        await until(lambda: bench.position("in") == 30)
+        assert [feed.name for feed in app.engine.subscriptions] == [count.name]
+    assert len(bench.log("out") if "out" in bench.broker.topics() else []) == (ends == "returns")
+    await asyncio.wait([reading])

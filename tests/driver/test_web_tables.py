@@ -153,12 +153,21 @@ async def test_pages_cover_all_rows_once_in_order() -> None:
 
 
 @pytest.mark.parametrize(
-    "query", [{"limit": "0"}, {"limit": "1001"}, {"limit": "ten"}, {"limit": "٣"}, {"cursor": "?"}]
+    "query",
+    [
+        {"limit": "0"},
+        {"limit": "1001"},
+        {"limit": "ten"},
+        {"limit": "٣"},
+        {"cursor": "?"},
+        {"prefix": "a"},
+        {"limt": "5"},
+    ],
 )
 async def test_wrong_parameters_are_refused(query: dict[str, str]) -> None:
     async with worker() as client:
         problem = await client.get("/api/v1/tables/totals/rows", 400, **query)
-        assert problem["type"] == "bad_parameter"
+        assert (problem["type"], problem["parameter"]) == ("bad_parameter", *query)
 
 
 async def test_a_page_gives_others_a_turn() -> None:

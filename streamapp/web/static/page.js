@@ -219,13 +219,13 @@ function makeCard(about) {
     element("p", { class: "quiet" }, about.help),
     element("div", { class: "facts quiet" },
       element("span"), element("span"), element("span", { class: "partitions" }), element("span", { class: "order" })));
-  const body = element("table", {},
+  const body = element("table", { hidden: "" },
     element("colgroup", {}, element("col", { class: "key" }), element("col"), element("col", { class: "partition" })),
     element("thead", {}, element("tr", {},
       element("th", {}, "Key"), element("th", {}, "Value"), element("th", { class: "n", title: "Partition" }, "Part."))),
     element("tbody"));
   const card = element("article", { class: "card", "data-table": about.name }, head, body,
-    element("p", { class: "none quiet" }, "No rows yet"));
+    element("p", { class: "none quiet", hidden: "" }, "No rows yet"));
   watcher.observe(card);
   return card;
 }
