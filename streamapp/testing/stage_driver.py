@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamapp.core.batch import TP, OutRecord
 from streamapp.core.times import NEVER_MS
-from streamapp.engine.feed import decoded
+from streamapp.engine.feed import decoded, renew
 from streamapp.engine.policy import Verdict
 from streamapp.engine.stage_build import BadRows, Builder
 from streamapp.operators.limit import Wait
@@ -124,7 +124,12 @@ class StageDriver:
 
     def _work_on(self, chunk: Chunk) -> Exception | None:
         """Work on what is next of a chunk; return why its next record cannot be used."""
-        return self._works[chunk.tp.partition].run(chunk, chunk.run(chunk.end))
+        work = self._works[chunk.tp.partition]
+        stop = chunk.run(work.most)
+        error = work.run(chunk, stop)
+        if error is not None:
+            renew(chunk, chunk.at, stop, self._topics[chunk.tp.topic].decode_batch)
+        return error
 
     def _reject(self, chunk: Chunk, error: Exception) -> None:
         rejects = self._rejects

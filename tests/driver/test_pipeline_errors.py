@@ -212,3 +212,33 @@ def test_record_that_makes_a_state_that_is_not_kept_is_a_bad_record(spec: Any, s
     put(drivers[1], [bad, *good[:2], bad, *good[2:]], size)
     assert rows(drivers[1]) == rows(drivers[0])
     assert dead(drivers[1]) == [bad, bad]
+
+
+def doubled(value: dict[str, Any]) -> dict[str, Any]:
+    """Change a value in place."""
+    value["n"] *= 2
+    return value
+
+
+def test_value_changed_in_place_is_that_of_its_record_when_others_are_refused() -> None:
+    """Those behind a record that is refused are run again: they were changed twice."""
+
+    def build(flow: Any) -> None:
+        halves = streamapp.sum(lambda value: 1 // value["x"])
+        windows = flow.map(doubled).window(streamapp.tumbling(1))
+        windows.aggregate(n=streamapp.sum("n"), x=halves).to(topic="out")
+
+    values = [{"n": n, "x": int(n % 40 > 0), "ts": n} for n in range(100)]
+    driver = driven(build)
+    put(driver, [*values, {"n": 0, "x": 1, "ts": 9_000}])
+    assert [row["n"] for row in rows(driver)] == [2 * sum(n for n in range(100) if n % 40)]
+    assert driver.stats.dead_letters == 3
+
+
+def test_value_changed_in_place_is_that_of_its_record_when_it_has_waited() -> None:
+    def build(flow: Any) -> None:
+        flow.map(doubled).rate_limit(1, per="5ms", excess="delay").to(topic="out")
+
+    driver = driven(build)
+    put(driver, [{"n": n, "ts": n} for n in range(4)])
+    assert [row["n"] for row in rows(driver)] == [0, 2, 4, 6]
