@@ -242,3 +242,24 @@ def test_value_changed_in_place_is_that_of_its_record_when_it_has_waited() -> No
     driver = driven(build)
     put(driver, [{"n": n, "ts": n} for n in range(4)])
     assert [row["n"] for row in rows(driver)] == [0, 2, 4, 6]
+
+
+class Visit(streamapp.Record):
+    page: str
+
+
+def test_deletion_goes_through_group_by_as_one() -> None:
+    """It became the text ``null`` on its way, which is no value of the type: a dead letter."""
+
+    def build(flow: Any) -> None:
+        pages = flow.group_by(lambda visit: visit.page if visit else "gone")
+        pages.map(lambda visit: visit and visit.page).to(topic="out")
+
+    driver = driven(build, value_type=Visit, event_time=None, allow_empty=True)
+    driver.put("in", [b'{"page": "home"}', None, None], keys=[b"a", b"b", b"c"])
+    driver.commit()
+    assert [(record.key, record.value) for record in driver.records("out")] == [
+        (b"home", b'"home"'),
+        (b"gone", None),
+        (b"gone", None),
+    ]
