@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 from streamapp.core.names import NAME_HINT, is_topic_name
 from streamapp.errors import ConfigError
 from streamapp.operators.results import WindowRow
-from streamapp.serde.codecs import value_decoder, value_encoder
 from streamapp.state.operator_table import OperatorTable, View
 from streamapp.state.result_table import ResultTable
-from streamapp.state.rows import RowCodec
+from streamapp.state.rows import row_codec
 from streamapp.state.table import TableSpec
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ class DeclaresPipelines:
         self, name: str, value_type: Any, keep_ms: int | None, help_: str
     ) -> ResultTable:
         """Declare a table that a pipeline writes its results to."""
-        codec = RowCodec(value_encoder(value_type, "json"), value_decoder(value_type, "json"), {})
+        codec = row_codec(value_type, is_timed=True)  # bytes only: nothing is shared
         spec = TableSpec(self._free(name), value_type=value_type, ttl_ms=keep_ms, help=help_)
         table = ResultTable(spec, codec)
         table.holds_windows = isinstance(value_type, type) and issubclass(value_type, WindowRow)

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 
 import msgspec
 
-from streamapp.errors import UsageError
+from streamapp.errors import DecodeError, UsageError
 from streamapp.serde.coders import MAX_BYTES
 from streamapp.serde.strict_json import json_lines
 from streamapp.state.table import Table
@@ -24,9 +24,19 @@ class ResultTable(Table):
         declared = self.spec.value_type
         if isinstance(declared, type) and issubclass(declared, msgspec.Struct):
             lines = json_lines(values)
-            if max(map(len, lines), default=0) <= MAX_BYTES:
+            if max(map(len, lines), default=0) <= MAX_BYTES and self._can_read(lines):
                 return lines
         return [*map(self.codec.encode, values)]
+
+    def _can_read(self, lines: Sequence[bytes]) -> bool:
+        """Tell whether all rows come back; those of windows, which have a ``ttl_ms``, always do."""
+        if self.spec.ttl_ms is None:
+            try:
+                for line in lines:
+                    self.codec.decode(line)
+            except DecodeError:
+                return False
+        return True
 
     def __setitem__(self, key: Hashable, value: object) -> None:
         raise self._read_only()

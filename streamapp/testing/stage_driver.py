@@ -15,6 +15,7 @@ from streamapp.operators.limit import Wait
 from streamapp.pipelines.nodes import Stateful, ToTable
 from streamapp.serde.codecs import Bad
 from streamapp.state.changelog import change_records
+from streamapp.state.result_table import ResultTable
 from streamapp.state.shard import CacheBudget, Shard
 from streamapp.state.store import shard_prefix
 
@@ -146,5 +147,8 @@ class StageDriver:
 
     def _tables(self) -> list[Table]:
         nodes = [unit.node for unit in self._builder.plan.units]
-        found = [node.table for node in nodes if isinstance(node, Stateful | ToTable)]
-        return [table for table in found if table is not None]
+        own = [node.table for node in nodes if isinstance(node, Stateful | ToTable)]
+        reads = [node.reads for node in nodes if isinstance(node, Stateful)]
+        # What pipelines write is opened by the stage that does.
+        agents = [None if isinstance(table, ResultTable) else table for table in reads]
+        return [*{table.name: table for table in (*own, *agents) if table is not None}.values()]

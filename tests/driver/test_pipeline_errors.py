@@ -263,3 +263,16 @@ def test_deletion_goes_through_group_by_as_one() -> None:
         (b"gone", None),
         (b"gone", None),
     ]
+
+
+def test_row_that_is_not_what_it_is_declared_as_is_refused() -> None:
+    """It was written, and each reader of the table failed."""
+    pages = [Visit("home"), Visit(3), Visit("cart")]  # type: ignore[arg-type]  # that is the mistake
+
+    def build(flow: Any) -> None:
+        flow.key_by("n").map(lambda value: pages[value["n"]], into=Visit).to(table="t")
+
+    driver = driven(build)
+    put(driver, [{"n": n, "ts": n} for n in range(3)])
+    assert driver.table("t") == {0: Visit("home"), 2: Visit("cart")}
+    assert driver.stats.dead_letters == 1
