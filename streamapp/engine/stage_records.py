@@ -69,5 +69,6 @@ def signals_of(batch: RecordBatch, start: int, stop: int) -> list[int]:
         place
         for place, value in enumerate(batch.values[start:stop])
         if value is None
+        and batch.keys[start + place] is None  # a deletion has the key that it was given
         and any(name == WATERMARK_HEADER for name, _ in batch.headers[start + place])
     ]

@@ -135,7 +135,9 @@ class RegroupSink:
         _write(rows, self._records, self._way.send)
 
     def _records(self, rows: Rows) -> list[OutRecord]:
-        data = self._codec.encode_many(rows.values)
+        data: Sequence[bytes | None] = self._codec.encode_many(rows.values)
+        if type(None) in {*map(type, rows.values)}:
+            data = [None if v is None else raw for v, raw in zip(rows.values, data, strict=True)]
         tps: Any
         tps, keys = self._places.of(rows.keys)  # each has a key
         # A copy: after a refusal nobody has been told.

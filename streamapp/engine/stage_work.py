@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from streamapp.pipelines.plan import InputPlan
     from streamapp.pipelines.task import Task
 
+#: Records of a run at most, and behind one that cannot be used.
+MOST = 5_000
+_FEW = 64
 #: Results that fall due at once from which on they leave in pieces: some 30 ms of work.
 MUCH = 10_000
 
@@ -104,6 +107,8 @@ class StageWork:
     emitted_at: float = field(default_factory=time.monotonic)
     #: Rows of state that each operator keeps in memory after a commit.
     kept_rows: int = 200_000
+    #: Records of the next run: few behind one that cannot be used, as the rest is run again.
+    most: int = MOST
     #: What is in hand: the notes of before, by topic, and the work that is left.
     _notes: dict[str, str] | None = None
     _left: Iterator[None] = field(default_factory=lambda: iter(()))
@@ -144,6 +149,7 @@ class StageWork:
             error = self.task.run(index, rows, until_ms, signals)
         finally:
             current_scope.reset(token)
+        self.most = min(2 * self.most, MOST) if error is None and failed is None else _FEW
         if error is None:
             chunk.at = chunk.given = stop
             return failed

@@ -36,8 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Records of one run, and seconds of runs before other tasks get their turn.
-_RUN = 5_000
+#: Seconds of runs before other tasks get their turn.
 _TURN_S = 0.01
 #: Changed rows of state for which a commit is asked before its interval: bounds their memory.
 _MANY_CHANGED = 100_000
@@ -249,7 +248,10 @@ class StageRunner:
 
     async def _run(self, work: StageWork, chunk: Chunk) -> Exception | None:
         """Work on the next run of a chunk; return why its next record cannot be used."""
-        failure = work.run(chunk, chunk.run(_RUN), in_pieces=True)
+        stop = chunk.run(work.most)
+        failure = work.run(chunk, stop, in_pieces=True)
+        if failure is not None:
+            self.feed.renew(chunk, chunk.at, stop)
         if work.is_in_hand:
             await self._go_on(work)
             if self.works.get(work.partition) is not work:

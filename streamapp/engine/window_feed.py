@@ -163,7 +163,7 @@ class WindowFeed(Feed):
             self._arrived.set()
 
     def _renew_slot(self, slot: Slot) -> None:
-        self._renew(slot.chunk, slot.start, slot.stop)
+        self.renew(slot.chunk, slot.start, slot.stop)
 
     def _hand_out_parts(self, slot: Slot, size: int) -> None:
         self._again.extend(self._windows[slot.batch.tp].split(slot, size))

@@ -186,9 +186,11 @@ class BufferRows(Operator):
             self._first += 1
 
     def _encoded(self, rows: Rows, place: int) -> _Held:
-        key, time_ms, value = rows.keys[place], rows.times[place], rows.values[place]
-        row = _FORMAT, time_ms, encode_key(key), self._codec.encode(value)
-        return _Held(key, time_ms, value, _encoder.encode(row))
+        key, time_ms = rows.keys[place], rows.times[place]
+        data = self._codec.encode(rows.values[place])
+        row = _FORMAT, time_ms, encode_key(key), data
+        # What is held is what the state would give back.
+        return _Held(key, time_ms, self._codec.decode(data), _encoder.encode(row))
 
     def _keep(self, state: StateView) -> None:
         """Take what was held when the state was committed."""

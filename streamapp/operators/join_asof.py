@@ -46,11 +46,13 @@ class AsOfJoin(StreamJoin):
 
     def process(self, rows: Rows, side: int = LEFT) -> Rows:
         """See ``Operator.process``; all results come from ``advance``."""
-        encoded: list[bytes] = []
+        encoded: list[tuple[bytes, object]] = []
         try:
             for key, value in zip(rows.keys, rows.values, strict=True):
                 self._held.bucket(key)
-                encoded.append(self._codecs[side].encode(value))
+                data = self._codecs[side].encode(value)
+                # What is held is what the state would give back.
+                encoded.append((data, self._codecs[side].decode(data)))
         except Exception as exc:  # a value or a key that cannot be kept
             failure = RowError(rows.origins[len(encoded)])
             self._accept(rows.part(0, bisect_left(rows.origins, failure.origin)), encoded, side)
@@ -81,7 +83,7 @@ class AsOfJoin(StreamJoin):
         answers.sort(key=lambda one: one[:2])
         return self.combined([(time_ms, key, pair) for time_ms, _, key, pair in answers])
 
-    def _accept(self, rows: Rows, encoded: Sequence[bytes], side: int) -> None:
+    def _accept(self, rows: Rows, encoded: Sequence[tuple[bytes, object]], side: int) -> None:
         patience_ms = self._within_ms if side == RIGHT else 0
         for place in range(len(rows)):
             time_ms, mark_ms = rows.times[place], rows.marks[place]
@@ -89,8 +91,9 @@ class AsOfJoin(StreamJoin):
             if plus(time_ms, patience_ms) <= mark_ms:
                 self.late["dropped"] += 1
             else:
-                held = Held(time_ms, 0, rows.values[place], is_matched=False)
-                self._held.add(bucket, side, held, encoded[place])
+                data, value = encoded[place]
+                held = Held(time_ms, 0, value, is_matched=False)
+                self._held.add(bucket, side, held, data)
         self._held.tidy()
         self.next_due_ms = self._held.next_due_ms
 

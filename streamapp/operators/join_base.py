@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Final, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -19,11 +19,15 @@ RIGHT: Final = 1
 JoinKind = Literal["inner", "left", "outer"]
 
 
-class Pair(msgspec.Struct, frozen=True):
+Left = TypeVar("Left")
+Right = TypeVar("Right")
+
+
+class Pair(msgspec.Struct, Generic[Left, Right], frozen=True):
     """What a join brings; ``None`` stands for the side that has no partner."""
 
-    left: Any
-    right: Any
+    left: Left
+    right: Right
 
 
 #: From the values of both sides to the result; ``Pair`` is one.
@@ -39,7 +43,7 @@ class StreamJoin(Operator):
         self._combine = combine
         self.next_due_ms = held.next_due_ms
 
-    def combined(self, pairs: Sequence[tuple[int, Hashable, Pair]]) -> Rows:
+    def combined(self, pairs: Sequence[tuple[int, Hashable, Pair[object, object]]]) -> Rows:
         """Return the results of ``advance``: rows of ``(time_ms, key, pair)``, in this order."""
         keys: list[Hashable] = []
         times: list[int] = []

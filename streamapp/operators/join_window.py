@@ -35,6 +35,7 @@ class _Arrival:
 
     place: int
     bucket: Bucket
+    value: object
     data: bytes
     partners: list[Held]
     results: list[object]
@@ -127,14 +128,14 @@ class WindowJoin(StreamJoin):
 
     def _arrival(self, rows: Rows, place: int, side: int) -> _Arrival | None:
         """Return what a row brings; ``None`` when it is late."""
-        time_ms, value = rows.times[place], rows.values[place]
-        other = 1 - side
+        time_ms, other = rows.times[place], 1 - side
         # A partner that the watermark has passed is gone, whether it still takes room or not.
         first_ms = max(time_ms, rows.marks[place] + 1) - self._reach[other]
         last_ms = time_ms + self._reach[side]
         if first_ms > last_ms:
             return None
-        data = self._codecs[side].encode(value)
+        data = self._codecs[side].encode(rows.values[place])
+        value = self._codecs[side].decode(data)  # as its state would give it back
         bucket = self._held.bucket(rows.keys[place])
         times = bucket.times[other]
         partners = bucket.rows[other][bisect_left(times, first_ms) : bisect_right(times, last_ms)]
@@ -142,7 +143,7 @@ class WindowJoin(StreamJoin):
             self._combine(*((value, held.value) if side == LEFT else (held.value, value)))
             for held in partners
         ]
-        return _Arrival(place, bucket, data, partners, results)
+        return _Arrival(place, bucket, value, data, partners, results)
 
     def _accepted(self, rows: Rows, arrivals: Sequence[_Arrival | None], side: int) -> Rows:
         """Let rows have their effect, and return their pairs."""
@@ -173,11 +174,11 @@ class WindowJoin(StreamJoin):
             self._held.match(bucket, other, partners)
         may_match = time_ms + self._reach[side] > rows.marks[place]
         if may_match or (side in self._alone and not is_matched):
-            held = Held(time_ms, 0, rows.values[place], is_matched)
+            held = Held(time_ms, 0, arrival.value, is_matched)
             self._held.add(bucket, side, held, arrival.data)
 
 
-def _alone(held: Held, side: int) -> Pair:
+def _alone(held: Held, side: int) -> Pair[object, object]:
     return Pair(held.value, None) if side == LEFT else Pair(None, held.value)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_origin
 
 from streamapp.errors import ConfigError
 
@@ -79,6 +79,7 @@ def check_word(where: str, name: str, given: object, words: Sequence[str]) -> No
 
 def _fields(value_type: Any) -> list[str]:
     """Return the names that a class declares for its values; none where it does not tell."""
+    value_type = get_origin(value_type) or value_type
     if not isinstance(value_type, type) or issubclass(value_type, dict):
         return []
     if hasattr(value_type, "__getattr__"):

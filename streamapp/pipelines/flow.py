@@ -155,7 +155,7 @@ class Flow(PacedFlow):
             "join",
             lambda place: WindowJoin(*bounds, kind, combine, place.state, codecs),
             (self, other),
-            _returned(combine),
+            _joined(combine, self.value_type, other.value_type),
             view=join_view(codecs),
         )
 
@@ -180,7 +180,7 @@ class Flow(PacedFlow):
             "as-of",
             lambda place: AsOfJoin(within_ms, combine, place.state, codecs, kind),
             (self, other),
-            _returned(combine),
+            _joined(combine, self.value_type, other.value_type),
             view=join_view(codecs),
         )
 
@@ -200,7 +200,8 @@ class Flow(PacedFlow):
         def make(place: Place) -> TableJoin:
             return TableJoin(lambda key: place.read(table, key), kind, combine)
 
-        return self._stateful("join-table", make, (self,), _returned(combine), table)
+        value_type = _joined(combine, self.value_type, table.spec.value_type)
+        return self._stateful("join-table", make, (self,), value_type, table)
 
     def _check_kind(
         self, word: str, kind: object, kinds: Sequence[str] = ("inner", "left")
@@ -231,6 +232,14 @@ def _first_true(
     before: list[Callable[[Any], Any]], test: Callable[[Any], Any]
 ) -> Callable[[Any], bool]:
     return lambda value: not any(other(value) for other in before) and bool(test(value))
+
+
+def _joined(combine: Callable[..., Any], left: Any, right: Any) -> Any:
+    """Return the type of what a join brings: a pair holds values of both flows."""
+    if combine is not Pair:
+        return _returned(combine)
+    pair: Any = Pair
+    return pair[tuple([Any if kind is None else kind | None for kind in (left, right)])]
 
 
 def _returned(function: Callable[..., Any]) -> Any:

@@ -14,7 +14,7 @@ Example:
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from streamapp.core.batch import TP, OutRecord
@@ -22,6 +22,7 @@ from streamapp.engine.policy import policy_of
 from streamapp.engine.rejects import FeedStats, Rejects
 from streamapp.engine.stage_build import Builder, Surroundings
 from streamapp.state.memory import MemoryStore
+from streamapp.state.scope import EventScope, Instant, current_scope
 from streamapp.testing.log import Log
 from streamapp.testing.stage_driver import StageDriver
 from streamapp.transport.partitioner import partition_for_key
@@ -72,6 +73,18 @@ class PipelineDriver:
         """
         self._log(TP(topic, partition)).put(values, keys, timestamps)
         self._work()
+
+    def fill(self, table: str, rows: Iterable[tuple[Any, Any]], *, partition: int = 0) -> None:
+        """Let an agent's table, which a ``join_table`` reads, have rows: pairs of key and value."""
+        scope = EventScope()
+        scope.enter(Instant(0), partition, self._partitions)
+        token = current_scope.set(scope)
+        try:
+            self._pipeline.app.tables[table].update(rows)
+            scope.finish()
+        finally:
+            current_scope.reset(token)
+            scope.leave()
 
     def commit(self, *, silent_ms: int = 0) -> None:
         """Do what a worker does at its commit interval, until no stage has anything more to do.

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from streamapp.core.batch import TP, OutRecord
 from streamapp.core.times import NEVER_MS
-from streamapp.engine.feed import decoded
+from streamapp.engine.feed import decoded, renew
 from streamapp.engine.policy import Verdict
 from streamapp.engine.stage_build import BadRows, Builder
 from streamapp.operators.limit import Wait
 from streamapp.pipelines.nodes import Stateful, ToTable
 from streamapp.serde.codecs import Bad
 from streamapp.state.changelog import change_records
+from streamapp.state.result_table import ResultTable
 from streamapp.state.shard import CacheBudget, Shard
 from streamapp.state.store import shard_prefix
 
@@ -125,7 +126,12 @@ class StageDriver:
 
     def _work_on(self, chunk: Chunk) -> Exception | None:
         """Work on what is next of a chunk; return why its next record cannot be used."""
-        return self._works[chunk.tp.partition].run(chunk, chunk.run(chunk.end))
+        work = self._works[chunk.tp.partition]
+        stop = chunk.run(work.most)
+        error = work.run(chunk, stop)
+        if error is not None:
+            renew(chunk, chunk.at, stop, self._topics[chunk.tp.topic].decode_batch)
+        return error
 
     def _reject(self, chunk: Chunk, error: Exception) -> None:
         rejects = self._rejects
@@ -147,5 +153,8 @@ class StageDriver:
 
     def _tables(self) -> list[Table]:
         nodes = [unit.node for unit in self._builder.plan.units]
-        found = [node.table for node in nodes if isinstance(node, Stateful | ToTable)]
-        return [table for table in found if table is not None]
+        own = [node.table for node in nodes if isinstance(node, Stateful | ToTable)]
+        reads = [node.reads for node in nodes if isinstance(node, Stateful)]
+        # What pipelines write is opened by the stage that does.
+        agents = [None if isinstance(table, ResultTable) else table for table in reads]
+        return [*{table.name: table for table in (*own, *agents) if table is not None}.values()]

@@ -229,3 +229,54 @@ def test_row_of_another_type_than_its_table_is_a_bad_record(size: int) -> None:
     put(driver, [{"n": 7, "ts": 0}, {"n": 0.5, "ts": 1}], size)
     assert driver.table("cents") == {"k": Cents(7)}
     assert driver.stats.errors == {"EncodeError": 1}
+
+
+def doubled(value: dict[str, Any]) -> dict[str, Any]:
+    """Change a value in place."""
+    value["n"] *= 2
+    return value
+
+
+def test_value_changed_in_place_is_that_of_its_record_when_others_are_refused() -> None:
+    """Those behind a record that is refused are run again: they were changed twice."""
+
+    def build(flow: Any) -> None:
+        halves = streamapp.sum(lambda value: 1 // value["x"])
+        windows = flow.map(doubled).window(streamapp.tumbling(1))
+        windows.aggregate(n=streamapp.sum("n"), x=halves).to(topic="out")
+
+    values = [{"n": n, "x": int(n % 40 > 0), "ts": n} for n in range(100)]
+    driver = driven(build)
+    put(driver, [*values, {"n": 0, "x": 1, "ts": 9_000}])
+    assert [row["n"] for row in rows(driver)] == [2 * sum(n for n in range(100) if n % 40)]
+    assert driver.stats.dead_letters == 3
+
+
+def test_value_changed_in_place_is_that_of_its_record_when_it_has_waited() -> None:
+    def build(flow: Any) -> None:
+        flow.map(doubled).rate_limit(1, per="5ms", excess="delay").to(topic="out")
+
+    driver = driven(build)
+    put(driver, [{"n": n, "ts": n} for n in range(4)])
+    assert [row["n"] for row in rows(driver)] == [0, 2, 4, 6]
+
+
+class Visit(streamapp.Record):
+    page: str
+
+
+def test_deletion_goes_through_group_by_as_one() -> None:
+    """It became the text ``null`` on its way, which is no value of the type: a dead letter."""
+
+    def build(flow: Any) -> None:
+        pages = flow.group_by(lambda visit: visit.page if visit else "gone")
+        pages.map(lambda visit: visit and visit.page).to(topic="out")
+
+    driver = driven(build, value_type=Visit, event_time=None, allow_empty=True)
+    driver.put("in", [b'{"page": "home"}', None, None], keys=[b"a", b"b", b"c"])
+    driver.commit()
+    assert [(record.key, record.value) for record in driver.records("out")] == [
+        (b"home", b'"home"'),
+        (b"gone", None),
+        (b"gone", None),
+    ]

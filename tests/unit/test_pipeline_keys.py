@@ -101,3 +101,20 @@ def test_a_key_that_no_state_can_keep_is_refused(declare: Callable[[Flow], Flow]
     assert causes[0].startswith(
         b"InputError: A key cannot be {'number': 7} (dict). Give the record"
     )
+
+
+@pytest.mark.parametrize("partitions", [1, 2])
+def test_a_record_as_key_finds_the_row_of_a_table(partitions: int) -> None:
+    app = Bench().app(topic_partitions=partitions)
+    users = app.Table("users", key_type=Id, value_type=str)
+    flow = app.pipeline("p").source(app.topic("in", key_type=Id))
+    flow.join_table(users, kind="left", combine=lambda n, row: [n, row]).to(topic="out")
+    driver = PipelineDriver(app.pipelines["p"], partitions=partitions)
+    driver.fill("users", [(Id(7), "ann")], partition=partitions - 1)
+    driver.commit()
+    driver.crash()
+    driver.put(
+        "in", [b"1", b"2"], keys=[b'{"number":7}', b'{"number":8}'], partition=partitions - 1
+    )
+    driver.commit()
+    assert [each.value for each in driver.records("out")] == [b'[1,"ann"]', b"[2,null]"]
