@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 import msgspec
 
@@ -24,6 +24,14 @@ class Pair(msgspec.Struct, frozen=True):
 
     left: Any
     right: Any
+
+
+def pair_type(left: Any, right: Any) -> type[Pair]:  # noqa: ANN401 - any annotation
+    """Return the pairs of two types (``None``: not known), which come back as such from bytes."""
+    sides = [
+        (name, Any if of is None else of | None) for name, of in (("left", left), ("right", right))
+    ]
+    return cast("type[Pair]", msgspec.defstruct("Pair", sides, bases=(Pair,), frozen=True))
 
 
 #: From the values of both sides to the result; ``Pair`` is one.

@@ -10,7 +10,15 @@ from streamapp.core.windows import WindowSpec
 from streamapp.errors import ConfigError
 from streamapp.operators.dedup import Dedup, dedup_view
 from streamapp.operators.fused import Filter, FlatMap, KeyBy, Map, Peek
-from streamapp.operators.join import AsOfJoin, JoinKind, Pair, TableJoin, WindowJoin, join_view
+from streamapp.operators.join import (
+    AsOfJoin,
+    JoinKind,
+    Pair,
+    TableJoin,
+    WindowJoin,
+    join_view,
+    pair_type,
+)
 from streamapp.pipelines.checks import check_field, check_word
 from streamapp.pipelines.codecs import StateCodec
 from streamapp.pipelines.flow_paced import PacedFlow
@@ -149,6 +157,7 @@ class Flow(PacedFlow):
         self._check_kind("join", kind, get_args(JoinKind))
         bounds = to_ms(before), to_ms(after)
         codecs = StateCodec(self.value_type), StateCodec(other.value_type)
+        combine = self._combine(combine, other.value_type)
         return self._stateful(
             "join",
             lambda place: WindowJoin(*bounds, kind, combine, place.state, codecs),
@@ -173,6 +182,7 @@ class Flow(PacedFlow):
         self._check_kind("join_as_of", kind)
         within_ms = None if within is None else to_ms(within)
         codecs = StateCodec(self.value_type), StateCodec(other.value_type)
+        combine = self._combine(combine, other.value_type)
         return self._stateful(
             "as-of",
             lambda place: AsOfJoin(within_ms, combine, place.state, codecs, kind),
@@ -190,11 +200,16 @@ class Flow(PacedFlow):
     ) -> Flow:
         """Join each record with the row of its key in a table with the same partitions."""
         self._check_kind("join_table", kind)
+        combine = self._combine(combine, table.spec.value_type)
 
         def make(place: Place) -> TableJoin:
             return TableJoin(lambda key: place.read(table, key), kind, combine)
 
         return self._stateful("join-table", make, (self,), _returned(combine), table)
+
+    def _combine(self, combine: Callable[[Any, Any], Any], other: Any) -> Callable[..., Any]:
+        """Return what makes the values of a join; pairs know the types of their sides."""
+        return pair_type(self.value_type, other) if combine is Pair else combine
 
     def _check_kind(
         self, word: str, kind: object, kinds: Sequence[str] = ("inner", "left")
