@@ -78,7 +78,7 @@ def top_k(field: Field, k: int, by: Field | None = None) -> Aggregate:
     Without ``by``: ``[[value, count], ...]``, exact up to 1,000 different values (10 ``k`` if that
     is more), beyond with counts that are too low by at most that share of all records. With
     ``by``: ``[[value, number], ...]`` of the ``k`` records with the greatest number, exact; of
-    equal ones those that came first.
+    equal ones those that came first, by the parts of a window as in ``collect``.
 
     Raises:
         ConfigError: ``k`` is less than 1.
@@ -113,6 +113,9 @@ def quantile(field: Field, q: float) -> Aggregate:
 
 def collect(field: Field, limit: int) -> Aggregate:
     """List the values in order of arrival: the first ``limit`` of them.
+
+    Windows that are put together from parts (hopping, sliding, sessions that have become one) list
+    the parts in the order of time, and each in order of arrival.
 
     Raises:
         ConfigError: ``limit`` is less than 1.
