@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
-import faust
 from faust.exceptions import Skip
 from mode.utils.futures import maybe_async
 
@@ -22,6 +21,7 @@ from streamapp.engine.chunk_feed import ChunkFeed
 from streamapp.engine.feed import Feed
 from streamapp.engine.message import event_of, let_find
 from streamapp.engine.regroup import forwarded, regrouped
+from streamapp.engine.stream_forms import StreamForms
 from streamapp.engine.topic import Topic
 from streamapp.engine.window_feed import WindowFeed
 from streamapp.engine.work import Chunk, Slot
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _TURN_S = 0.01
 
 
-class Stream(faust.Stream):
+class Stream(StreamForms):
     """A stream over a topic's records (or over anything else that Faust can stream over)."""
 
     app: App

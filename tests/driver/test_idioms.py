@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -139,6 +140,43 @@ async def test_filter_enumerate_and_take(bench: Bench) -> None:  # noqa: C901 - 
     assert sorted(pair for group in seen["events"] for pair in group) == [
         (i, i) for i in range(10) if i != 3
     ]
+
+
+async def test_other_forms_of_take_lose_nothing_when_the_agent_fails(bench: Bench) -> None:
+    app = bench.app()
+    topic = app.topic("in", value_type=dict[str, Any])
+    stamped, taken = app.Table("stamped", default=list), app.Table("taken", default=list)
+    left = [ConnectionError("not yet"), ConnectionError("not yet")]
+
+    @app.agent(topic)
+    async def stamp(stream: Any) -> None:
+        async for group in stream.take_with_timestamp(2, 0.2, timestamp_field_name="at"):
+            stamped["all"] += group
+            if left:
+                raise left.pop()
+
+    @app.agent(topic)
+    async def take(stream: Any) -> None:
+        async for events in stream.noack_take(2, 0.2):
+            taken["all"] += [event.value["n"] for event in events]
+            if left:
+                raise left.pop()
+
+    async with running(app):
+        put(bench, "in", *((None, {"n": number}) for number in range(3)))
+        await until(lambda: bench.position("in") == 3)
+    rows = [{"n": number, "at": 1.0} for number in range(3)]
+    assert json.loads(bench.rows("stamped")[b"@all"] or b"") == rows
+    assert json.loads(bench.rows("taken")[b"@all"] or b"") == [0, 1, 2]
+
+
+async def test_streams_that_would_be_read_in_part_are_refused(bench: Bench) -> None:
+    app = bench.app()
+    stream, other = app.stream(app.topic("in")), app.stream(app.topic("other"))
+    with pytest.raises(UsageError, match=r"in cannot be combined.*app\.topic\('a', 'b'\)"):
+        _ = stream & other
+    with pytest.raises(UsageError, match=r"in cannot be joined.*app\.pipeline"):
+        stream.left_join(FaustOrder.user)
 
 
 async def test_take_waits_for_a_full_list(bench: Bench) -> None:
