@@ -161,7 +161,7 @@ async def test_pages_cover_all_rows_once_in_order() -> None:
         {"limit": "٣"},
         {"cursor": "?"},
         {"prefix": "a"},
-        {"limt": "5"},
+        {"limits": "5"},
     ],
 )
 async def test_wrong_parameters_are_refused(query: dict[str, str]) -> None:
