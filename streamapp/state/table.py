@@ -366,6 +366,13 @@ class Table(WritesColumns):
             return False
         return int.from_bytes(held.data[:8], "big", signed=True) + self.spec.ttl_ms <= now_ms
 
+    def reset_state(self) -> None:
+        """Refuse ``faust reset``: a worker may have the state open."""
+        hint = (
+            "Stop the workers and delete the application's folder in the data folder: it is rebuilt"
+        )
+        raise UsageError("faust reset is not supported", hint=hint)
+
     def _not_in_an_event(self, done: str) -> UsageError:
         return UsageError(
             f"Table {self.name} is {done} outside of an event",
