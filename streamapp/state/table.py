@@ -368,10 +368,9 @@ class Table(WritesColumns):
 
     def reset_state(self) -> None:
         """Refuse ``faust reset``: a worker may have the state open."""
-        hint = (
-            "Stop the workers and delete the application's folder in the data folder: it is rebuilt"
-        )
-        raise UsageError("faust reset is not supported", hint=hint)
+        msg = "faust reset is not supported"
+        hint = "Stop the workers, and delete the folder of the application in the data folder"
+        raise UsageError(msg, hint=hint)
 
     def _not_in_an_event(self, done: str) -> UsageError:
         return UsageError(
