@@ -34,5 +34,6 @@ class GroupSignals:
             await engine.app.on_rebalance_complete.send()
 
     async def revoked(self, tps: Iterable[TP]) -> None:
-        """Tell of partitions that the worker gives up, or has lost."""
+        """Tell of partitions that the worker gives up, or has lost; those that follow are news."""
+        self._told = None
         await self._engine.app.on_partitions_revoked.send(set(tps))

@@ -378,6 +378,12 @@ class Table(WritesColumns):
             return False
         return int.from_bytes(held.data[:8], "big", signed=True) + self.spec.ttl_ms <= now_ms
 
+    def reset_state(self) -> None:
+        """Refuse ``faust reset``: a worker may have the state open."""
+        msg = "faust reset is not supported"
+        hint = "Stop the workers, and delete the folder of the application in the data folder"
+        raise UsageError(msg, hint=hint)
+
     def _not_in_an_event(self, done: str) -> UsageError:
         return UsageError(
             f"Table {self.name} is {done} outside of an event",

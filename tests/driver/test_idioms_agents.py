@@ -246,3 +246,8 @@ async def test_timer_task_and_page(bench: Bench) -> None:
 def test_tables_that_are_not_offered_are_refused(bench: Bench, name: str) -> None:
     with pytest.raises(UsageError, match=name):
         getattr(bench.app(), name)("t")
+
+
+def test_faust_reset_is_refused(bench: Bench) -> None:
+    with pytest.raises(UsageError, match="faust reset is not supported"):
+        bench.app().Table("t").reset_state()
