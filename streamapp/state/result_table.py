@@ -6,8 +6,8 @@ from collections.abc import Hashable, Sequence
 
 import msgspec
 
-from streamapp.errors import DecodeError, UsageError
-from streamapp.serde.coders import MAX_BYTES
+from streamapp.errors import UsageError
+from streamapp.serde.coders import MAX_BYTES, Decoder
 from streamapp.serde.strict_json import json_lines
 from streamapp.state.table import Table
 
@@ -30,11 +30,11 @@ class ResultTable(Table):
 
     def _can_read(self, lines: Sequence[bytes]) -> bool:
         """Tell whether all rows come back; those of windows, which have a ``ttl_ms``, always do."""
-        if self.spec.ttl_ms is None:
+        decode = self.codec.decode
+        if self.spec.ttl_ms is None and isinstance(decode, Decoder):
             try:
-                for line in lines:
-                    self.codec.decode(line)
-            except DecodeError:
+                decode.many(lines)
+            except Exception:  # noqa: BLE001 - encoded one by one, it says which one and why
                 return False
         return True
 
