@@ -195,6 +195,8 @@ def _input(
         is_regrouped or any(_reaches(child, asks, children) for child in below)
         for asks in (_asks_for_key, _needs_key, _keeps_key)
     )
+    # Keys that came by a ``group_by`` were looked at there.
+    keeps_keys = keeps_keys and not is_regrouped
     return InputPlan(source.topic, to, is_regrouped, needs_keys, requires_keys, keeps_keys)
 
 
