@@ -172,11 +172,6 @@ class Table(WritesColumns):
 
     # --- many rows -------------------------------------------------------------------------------
 
-    def clear(self) -> None:
-        """Delete all rows that the event sees, with one scan: the inherited one makes one a row."""
-        for key in list(self):
-            del self[key]
-
     def __iter__(self) -> Iterator[Any]:
         return (key for key, _ in self._rows(_FIRST, _LAST))
 
