@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from types import NoneType, UnionType
-from typing import Any, Final, get_args, get_origin
+from typing import Annotated, Any, Final, get_args, get_origin
 
 from streamapp.errors import ConfigError
 from streamapp.operators.fused import KeyBy
@@ -17,7 +17,7 @@ from streamapp.pipelines.nodes import Node, Regroup, Source, Stateful, Stateless
 from streamapp.serde.hooks import type_name
 
 #: What comes back as it was, what is made of such types, and what tells nothing.
-_GOOD: Final = frozenset({str, int, bytes, float, bool, NoneType, tuple, UnionType, Any})
+_GOOD: Final = frozenset({str, int, bytes, float, bool, NoneType, tuple, UnionType, Annotated, Any})
 
 
 def check_kept_keys(pipeline: str, nodes: Sequence[Node]) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import enum
 import json
 import uuid
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from msgspec import Meta
 from support.engine_app import Bench
 
 import streamapp
@@ -50,7 +51,10 @@ def test_keys_that_come_back_as_something_else_are_refused(step: str, key_type: 
 
 
 @pytest.mark.parametrize("step", STEPS)
-@pytest.mark.parametrize("key_type", [None, Any, int, float, str | None, tuple[str, int]])
+@pytest.mark.parametrize(
+    "key_type",
+    [None, Any, int, float, str | None, tuple[str, int], Annotated[str, Meta(max_length=9)]],
+)
 def test_keys_that_come_back_as_they_were_are_kept(step: str, key_type: Any) -> None:
     assert STEPS[step](source_of(key_type)).to(topic="out").pipeline.stages()
 
