@@ -115,6 +115,20 @@ class WritesColumns(MutableMapping[Any, Any]):
             rows = _with(rows, name, grown)
         self._put_many(dict(zip(keys, rows, strict=True)), is_readable=is_readable)
 
+    def update(self, *given: Any, **rows: Any) -> None:  # noqa: ANN401 - as a dict has it
+        """Set rows, as ``dict.update`` does.
+
+        Raises:
+            UsageError: A batch is given, whose records are no rows.
+        """
+        if given and hasattr(given[0], "records"):
+            msg = "A batch says no rows to set"
+            hint = (
+                'Write table.add(batch.user, batch.amount) or table.aggregate(batch, "user", ...)'
+            )
+            raise UsageError(msg, hint=hint)
+        super().update(*given, **rows)
+
     def clear(self) -> None:
         """Delete all rows that the event sees, with one scan: the inherited one makes one a row."""
         for key in list(self):

@@ -49,6 +49,16 @@ def test_a_name_is_no_column(name: object) -> None:
     assert dict(bench.table.items()) == {}
 
 
+def test_update_takes_rows_and_no_batch() -> None:
+    bench = TableBench(default=int)
+    with bench.event():
+        bench.table.update({"a": 1}, b=2)
+        bench.table.update([("a", 3)])
+        with pytest.raises(UsageError, match=r"table\.add\(batch\.user, batch\.amount\)"):
+            bench.table.update(ORDERS)
+    assert dict(bench.table.items()) == {"a": 3, "b": 2}
+
+
 def test_one_object_of_the_default_is_not_shared_by_rows() -> None:
     zero = Sums()
     bench = TableBench(value_type=Sums, default=lambda: zero)
