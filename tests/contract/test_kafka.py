@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -292,6 +293,18 @@ def test_producers_in_java_choose_the_partitions_that_we_choose(
 
 
 # --- errors ------------------------------------------------------------------------------------
+
+
+def test_closed_broker_leaves_no_client_to_the_garbage_collector(
+    opened: Callable[..., KafkaBroker],
+) -> None:
+    """librdkafka ends the process when a client is collected in the thread of its answers."""
+    broker = opened()
+    client = weakref.ref(broker._cluster.admin.client)
+    broker.close()
+    assert client() is None
+    with pytest.raises(BrokerError, match="is closed"):
+        broker.topics()
 
 
 def test_nothing_listens(capfd: pytest.CaptureFixture[str]) -> None:

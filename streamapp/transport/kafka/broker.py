@@ -220,7 +220,7 @@ class KafkaBroker:
         """See ``Broker.close``; its members leave their groups."""
         with self._lock, ExitStack() as closing:
             self._is_closed = True
-            closing.callback(self._cluster.positions.close)
+            closing.callback(self._cluster.close)
             closing.callback(self._discard)
             # All of them, in reverse order, even if one of them fails.
             for user in self._users:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from streamapp.errors import BrokerUnavailableError
@@ -36,12 +37,20 @@ class Cluster:
         self.rights = Rights(
             self.admin, self.positions, self.names, options.security.principal, self.trouble
         )
-        try:
-            self.topics.connect()
-        except BrokerUnavailableError as exc:
-            raise self.trouble.look_into(exc, self.clients.settings) from exc
+        with ExitStack() as undo:
+            undo.callback(self.admin.close)
+            try:
+                self.topics.connect()
+            except BrokerUnavailableError as exc:
+                raise self.trouble.look_into(exc, self.clients.settings) from exc
+            undo.pop_all()
 
     def renew(self) -> None:
         """Use new connections from now on: those that are open may be dead without a word."""
         self.admin.renew()
         self.positions.renew()
+
+    def close(self) -> None:
+        """Let go of the clients that ask; safe to repeat."""
+        self.positions.close()
+        self.admin.close()
