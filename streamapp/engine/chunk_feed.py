@@ -125,7 +125,7 @@ class ChunkFeed(Feed):
             self._conflicts += 1
             self._note_conflict(self._conflicts)
             if (chunk := self.chunk) is not None:
-                self.renew(chunk, chunk.at, chunk.given)
+                chunk.renew(self.plan.decode, chunk.at, chunk.given)
             return False
         if self._conflicts:
             self._conflicts = 0
@@ -150,7 +150,7 @@ class ChunkFeed(Feed):
         """Undo the records in hand; they are handed out again."""
         if (chunk := self.chunk) is not None:
             self.scope.undo()
-            self.renew(chunk, chunk.at, chunk.given)
+            chunk.renew(self.plan.decode, chunk.at, chunk.given)
             chunk.given = chunk.at
 
     def end(self, chunk: Chunk) -> bool:
@@ -181,7 +181,7 @@ class ChunkFeed(Feed):
             AgentStoppedError: The policy is to stop.
         """
         self.scope.undo()
-        self.renew(chunk, chunk.at, chunk.given)
+        chunk.renew(self.plan.decode, chunk.at, chunk.given)
         several = chunk.given - chunk.at
         if self.halves and several > 1:
             self.stats.retries += 1

@@ -241,10 +241,6 @@ class Feed:
             lacking -= len(batch)
         return more
 
-    def renew(self, chunk: Chunk, start: int, stop: int) -> None:
-        """See the function."""
-        renew(chunk, start, stop, self.plan.decode)
-
     def _event_time_of(self, topic: str) -> EventTime:  # noqa: ARG002 - for feeds of several topics
         return self.plan.event_time
 
@@ -288,17 +284,6 @@ def decoded(
             for value, time_ms in zip(values, times, strict=True)
         ]
     return chunk
-
-
-def renew(chunk: Chunk, start: int, stop: int, decode: Callable[[RecordBatch], Decoded]) -> None:
-    """Decode records again that are handed out again: their values may have been changed."""
-    if start < stop:
-        had = chunk.values[start:stop]
-        values = decode(chunk.batch.part(start, stop)).values
-        # What has no event time stays bad.
-        chunk.values[start:stop] = [
-            old if old.__class__ is Bad else new for old, new in zip(had, values, strict=True)
-        ]
 
 
 def _cost(batch: RecordBatch) -> int:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from streamapp.errors import DecodeError, InputError
+from streamapp.errors import DecodeError
+from streamapp.operators.keys import no_key
 from streamapp.pipelines.clock import WATERMARK_HEADER
-from streamapp.serde.ordered_keys import PLAIN_KEYS, decode_key
+from streamapp.pipelines.kept_keys import first_lost
+from streamapp.serde.ordered_keys import decode_key
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -14,8 +16,6 @@ if TYPE_CHECKING:
     from streamapp.core.batch import RecordBatch
     from streamapp.pipelines.plan import InputPlan
 
-#: Types of keys, and of parts of keys, that a state gives back as they were.
-_KEPT: Final = {*PLAIN_KEYS, float, bool}
 #: Stands for the key of a record whose key nobody asks for.
 _NO_KEY: Final = ""
 
@@ -39,15 +39,11 @@ def _kept(
     keys: Sequence[Hashable], of_input: InputPlan, failed: Exception | None
 ) -> tuple[Sequence[Hashable], Exception | None]:
     """Return the keys up to the first that an operator could not keep, if one would have to."""
-    if not of_input.keeps_keys or _KEPT.issuperset(map(type, keys)):
+    place = first_lost(keys) if of_input.keeps_keys else None
+    if place is None:
         return keys, failed
-    for place, key in enumerate(keys):
-        parts = key if type(key) is tuple else (key,)
-        if not _KEPT.issuperset(map(type, parts)):
-            msg = f"A key cannot be {key!r:.80} ({type(key).__name__})"
-            hint = "Give the record another one with .key_by(...) or .group_by(...)"
-            return keys[:place], InputError(msg, hint=hint)
-    return keys, failed
+    hint = "Give the record another one with .key_by(...) or .group_by(...)"
+    return keys[:place], no_key(keys[place], hint)
 
 
 def _key_of(raw: bytes | None, of_input: InputPlan) -> Hashable:

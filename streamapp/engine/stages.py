@@ -251,7 +251,7 @@ class StageRunner:
         stop = chunk.run(work.most)
         failure = work.run(chunk, stop, in_pieces=True)
         if failure is not None:
-            self.feed.renew(chunk, chunk.at, stop)
+            chunk.renew(self.feed.plan.decode, chunk.at, stop)
         if work.is_in_hand:
             await self._go_on(work)
             if self.works.get(work.partition) is not work:

@@ -163,7 +163,7 @@ class WindowFeed(Feed):
             self._arrived.set()
 
     def _renew_slot(self, slot: Slot) -> None:
-        self.renew(slot.chunk, slot.start, slot.stop)
+        slot.chunk.renew(self.plan.decode, slot.start, slot.stop)
 
     def _hand_out_parts(self, slot: Slot, size: int) -> None:
         self._again.extend(self._windows[slot.batch.tp].split(slot, size))

@@ -19,9 +19,10 @@ from streamapp.state.scope import EventScope, Outcome
 
 if TYPE_CHECKING:
     from asyncio import Task
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from streamapp.core.batch import TP, RecordBatch
+    from streamapp.serde.codecs import Decoded
 
 
 #: Records from one question for the event time to the next from which on those between are passed
@@ -119,6 +120,16 @@ class Chunk:
         # A copy would touch each of them once more.
         values = self.values
         return values if not start and stop == len(values) else values[start:stop]
+
+    def renew(self, decode: Callable[[RecordBatch], Decoded], start: int, stop: int) -> None:
+        """Decode records again that are handed out again: their values may have been changed."""
+        if start < stop:
+            had = self.values[start:stop]
+            values = decode(self.batch.part(start, stop)).values
+            # What has no event time stays bad.
+            self.values[start:stop] = [
+                old if old.__class__ is Bad else new for old, new in zip(had, values, strict=True)
+            ]
 
     def most(self, wanted: int) -> int:
         """Return how many records the next group may have, if it may: what was split stays so."""

@@ -28,8 +28,12 @@ def checked_key(key: object) -> Hashable:
         return key
     if type(key) is tuple and all(type(part) in PLAIN_KEYS for part in key):
         return key
-    msg = f"A key cannot be {key!r:.80} ({type(key).__name__})"
-    raise InputError(msg, hint="Use str, int, bytes, or a flat tuple of these")
+    raise no_key(key, "Use str, int, bytes, or a flat tuple of these")
+
+
+def no_key(key: object, hint: str) -> InputError:
+    """Return the error of a value that cannot be a key; the hint says what can."""
+    return InputError(f"A key cannot be {key!r:.80} ({type(key).__name__})", hint=hint)
 
 
 def getter(what: FieldOrFunction) -> Callable[[object], object]:

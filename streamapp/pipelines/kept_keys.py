@@ -1,13 +1,13 @@
 """Which keys a step may keep: those that come back out of its state as what they were. Pure.
 
 A UUID comes back as text and a record as a ``dict``, so that what a step kept of a key would not be
-found again. Here it is declared types that are checked; keys that ``key_by`` gives, and those of a
-topic that declares no type, are checked record by record.
+found again. Declared types are checked before there is a record, keys of a topic that declares none
+record by record (``first_lost``); ``operators.keys`` checks those that ``key_by`` gives.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from types import NoneType, UnionType
 from typing import Annotated, Any, Final, get_args, get_origin
 
@@ -15,9 +15,12 @@ from streamapp.errors import ConfigError
 from streamapp.operators.fused import KeyBy
 from streamapp.pipelines.nodes import Node, Regroup, Source, Stateful, Stateless
 from streamapp.serde.hooks import type_name
+from streamapp.serde.ordered_keys import PLAIN_KEYS
 
-#: What comes back as it was, what is made of such types, and what tells nothing.
-_GOOD: Final = frozenset({str, int, bytes, float, bool, NoneType, tuple, UnionType, Annotated, Any})
+#: Types of keys, and of parts of keys, that come back as they were.
+_KEPT: Final = PLAIN_KEYS | {float, bool}
+#: Those, what is made of such types, and what tells nothing.
+_GOOD: Final = _KEPT | {NoneType, tuple, UnionType, Annotated, Any}
 
 
 def check_kept_keys(pipeline: str, nodes: Sequence[Node]) -> None:
@@ -37,6 +40,16 @@ def check_kept_keys(pipeline: str, nodes: Sequence[Node]) -> None:
                     )
                     hint = "Declare key_type=str, or .group_by(...) a str, an int or a tuple"
                     raise ConfigError(msg, hint=hint)
+
+
+def first_lost(keys: Sequence[Hashable]) -> int | None:
+    """Return the place of the first key that would come back as something else, if there is one."""
+    if _KEPT.issuperset(map(type, keys)):
+        return None
+    for place, key in enumerate(keys):
+        if not _KEPT.issuperset(map(type, key if type(key) is tuple else (key,))):
+            return place
+    return None
 
 
 def _sources(node: Node) -> Iterator[Source]:

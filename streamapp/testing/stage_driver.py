@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamapp.core.batch import TP, OutRecord
 from streamapp.core.times import NEVER_MS
-from streamapp.engine.feed import decoded, renew
+from streamapp.engine.feed import decoded
 from streamapp.engine.policy import Verdict
 from streamapp.engine.stage_build import BadRows, Builder
 from streamapp.operators.limit import Wait
@@ -130,7 +130,7 @@ class StageDriver:
         stop = chunk.run(work.most)
         error = work.run(chunk, stop)
         if error is not None:
-            renew(chunk, chunk.at, stop, self._topics[chunk.tp.topic].decode_batch)
+            chunk.renew(self._topics[chunk.tp.topic].decode_batch, chunk.at, stop)
         return error
 
     def _reject(self, chunk: Chunk, error: Exception) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from streamapp.errors import BrokerError
 from streamapp.transport.kafka.transactions import Connection
 
 if TYPE_CHECKING:
@@ -41,8 +40,7 @@ class Admin:
         with self._lock:
             client = self._client
             if client is None:
-                msg = f"The broker of {self._clients.options.servers} is closed"
-                raise BrokerError(msg)
+                raise self._clients.closed()
             client.poll(0)  # tells the connection's errors
             if self._connection.is_doubtful:
                 # Calls that wait for answers of the one before get them, or their time-outs.

@@ -229,8 +229,7 @@ class KafkaBroker:
 
     def _require_open(self) -> None:
         if self._is_closed:
-            msg = f"The broker of {self._cluster.clients.options.servers} is closed"
-            raise BrokerError(msg)
+            raise self._cluster.clients.closed()
 
     def _use(self, user: KafkaMember | KafkaReader) -> None:
         self._users = [one for one in self._users if not one.is_closed] + [user]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
+from streamapp.errors import BrokerError
 from streamapp.transport.kafka.failures import Trouble, failure
 from streamapp.transport.kafka.security import Tokens, check_files
 
@@ -160,6 +161,10 @@ class Clients:
             return Consumer(self._complete(_READING, own))
         except KafkaException as exc:
             raise failure(exc, "opening a consumer") from exc
+
+    def closed(self) -> BrokerError:
+        """Return the error of whoever asks a broker that is closed."""
+        return BrokerError(f"The broker of {self.options.servers} is closed")
 
     def note_refusal(self, error: KafkaError | None) -> None:
         """Send smaller batches from now on, if the cluster refuses one that is too large.
