@@ -14,8 +14,8 @@ from streamapp.errors import UsageError
 if TYPE_CHECKING:
     from streamapp.bench.runs import Plan
 
-#: The scenario that needs a broker.
-_KEYED = "keyed"
+#: The scenarios that need a broker.
+_OVER_BROKERS = ("keyed", "stateless")
 
 Names = Annotated[
     list[str] | None,
@@ -52,8 +52,9 @@ def bench(
 
     Rates are events per second of CPU, on one core. Nothing is shown before its result was
     compared with a plain reference. --broker sqlite:// (or kafka://host:port) measures a whole
-    worker as well: records, state, changelog and commits; and there is a seventh scenario then,
-    keyed: a table of sums by user, by whole workers of each engine over the same broker.
+    worker as well: records, state, changelog and commits; and there are two more scenarios then,
+    whole workers of each engine over the same broker: keyed, a table of sums by user, and
+    stateless, beside a bare loop that reads and decodes.
     """
     from streamapp.bench.program import ENGINES  # noqa: PLC0415 - --help must not wait for it
     from streamapp.bench.runs import Plan, machine  # noqa: PLC0415 - as above
@@ -61,12 +62,13 @@ def bench(
 
     pythons = dict(_pair(text) for text in others or [])
     _known(list(pythons), list(ENGINES))
-    scenarios = _known(only, [*SCENARIOS, *([_KEYED] if broker or only else [])])
-    if _KEYED in scenarios and not broker:
-        message = f"{_KEYED} is measured over a broker"
+    scenarios = _known(only, [*SCENARIOS, *(_OVER_BROKERS if broker or only else ())])
+    whole = [name for name in scenarios if name in _OVER_BROKERS]
+    if whole and not broker:
+        message = f"{whole[0]} is measured over a broker"
         raise UsageError(message, hint="Add --broker sqlite:// or --broker kafka://host:port")
     plan = Plan(
-        tuple(name for name in scenarios if name != _KEYED),
+        tuple(name for name in scenarios if name not in whole),
         _known(engine, list(ENGINES)),
         events,
         runs,
@@ -79,8 +81,8 @@ def bench(
     print(f"Median of {runs}; per second of CPU, one core, from {events:,} JSON events in memory\n")
     figures = {"machine": here, "runs": runs, "events": events}
     figures["scenarios"] = _measure(plan, broker or [])
-    if _KEYED in scenarios:
-        figures[_KEYED] = _measure_keyed(plan, broker or [])
+    for name in whole:
+        figures[name] = _measure_whole(name, plan, broker or [])
     if json_file is not None:
         json_file.write_text(json.dumps(figures, indent=1) + "\n")
 
@@ -147,17 +149,17 @@ def _measure(plan: "Plan", brokers: list[str]) -> dict[str, Any]:
     return figures
 
 
-def _measure_keyed(plan: "Plan", brokers: list[str]) -> dict[str, Any]:
-    """Do the same for the keyed table, broker by broker."""
+def _measure_whole(scenario: str, plan: "Plan", brokers: list[str]) -> dict[str, Any]:
+    """Do the same for what is measured by whole workers only, broker by broker."""
     from streamapp.bench import report  # noqa: PLC0415 - as above
     from streamapp.bench.keyed import runs  # noqa: PLC0415 - as above
 
     figures = {}
     for url in brokers:
-        found = runs.measure(plan, url, _say)
+        found = runs.measure(scenario, plan, url, _say)
         _say("")
-        print("\n".join(report.keyed_lines(url, found)), flush=True)
-        figures[url] = report.keyed_json(found)
+        print("\n".join(report.over_broker_lines(scenario, url, found)), flush=True)
+        figures[url] = report.over_broker_json(found)
     return figures
 
 

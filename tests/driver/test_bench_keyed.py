@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import defaultdict
 from typing import TYPE_CHECKING
@@ -51,7 +52,15 @@ def test_a_table_is_right_and_a_wrong_one_is_no_rate(monkeypatch: pytest.MonkeyP
     assert seen == ["batches"]
 
 
-@pytest.mark.parametrize(("engine", "mode"), [("faust", "forward"), ("batches", "rows")])
+@pytest.mark.parametrize(
+    ("engine", "mode"),
+    [
+        ("faust", "forward"),
+        ("batches", "rows"),
+        ("batches", "stateless"),
+        ("plain", "stateless"),
+    ],
+)
 def test_what_else_a_program_does_is_checked_too(
     engine: str, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,10 +84,26 @@ def test_a_table_is_back_with_all_of_its_rows(monkeypatch: pytest.MonkeyPatch) -
             recovery.of_log(here, "quix", Workload(2_000, 50))
 
 
+def test_a_bare_loop_stands_beside_workers_without_state(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = "streamapp bench --only stateless --broker sqlite:// --events 4000 --runs 1"
+    engines = " --engine ours --engine batches --engine plain"
+    monkeypatch.setattr(sys, "argv", (command + engines).split())
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    title, ours, batches, plain = capsys.readouterr().out.splitlines()[-4:]
+    assert title.startswith("stateless over sqlite://: ")
+    assert [line.split()[0] for line in (ours, batches, plain)] == ["ours", "batches", "plain"]
+    verdict = r"x (ok|MISSED)"
+    assert re.search(rf"ours is [\d.]+{verdict}  batches are [\d.]+{verdict}$", plain)
+    assert not re.search("ok|MISSED", ours + batches)
+
+
 def test_a_cluster_is_left_as_it_was() -> None:
     url = f"kafka://{kafka.shared().bootstrap}"
     plan = Runs((), ("plain", "polars"), 4_000, 1)
-    found = runs.measure(plan, url, lambda _: None)
+    found = runs.measure("keyed", plan, url, lambda _: None)
     assert [(one.engine, one.error) for one in found] == [("plain", "")]
     broker = open_broker(url, kafka.shared().folder)
     try:
@@ -87,10 +112,11 @@ def test_a_cluster_is_left_as_it_was() -> None:
         broker.close()
 
 
-def test_without_a_broker_there_is_no_keyed_table(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("scenario", ["keyed", "stateless"])
+def test_whole_workers_need_a_broker(
+    scenario: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["streamapp", "bench", "--only", "keyed"])
+    monkeypatch.setattr(sys, "argv", ["streamapp", "bench", "--only", scenario])
     with pytest.raises(SystemExit, match="2"):
         main()
-    assert "Add --broker" in capsys.readouterr().err
+    assert f"{scenario} is measured over a broker" in capsys.readouterr().err

@@ -60,6 +60,16 @@ def stateless() -> None:
             watch.count()
 
 
+def batches_stateless() -> None:
+    """Add up all amounts, by columns."""
+
+    @app.agent(events)
+    async def read(stream: Any) -> None:
+        async for batch in stream.batches():
+            watch.total += int(batch.amount.sum())
+            watch.count(len(batch))
+
+
 def forward() -> None:
     """Send the id of each event."""
 
@@ -156,6 +166,7 @@ _PROGRAMS = {
     ("ours", "rows"): rows,
     ("ours", "output"): output,
     ("ours", "recovery"): output,
+    ("batches", "stateless"): batches_stateless,
     ("batches", "table"): batches,
     ("batches", "rows"): batch_rows,
 }

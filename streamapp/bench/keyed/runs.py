@@ -38,18 +38,25 @@ _OURS = (
     *("-m", "faust", "-A", "streamapp.bench.keyed.ours"),
     *("worker", "-l", "error", "--without-web"),
 )
-#: The program of each engine, as words for its interpreter.
-_WORDS = {
+_FAUST = ("-m", "streamapp.bench.keyed.faust")
+#: The program of each engine in each scenario, as words for its interpreter.
+_TABLE_WORDS = {
     "ours": _OURS,
     "batches": _OURS,
     "plain": ("-m", "streamapp.bench.keyed.loop"),
     "quix": ("-m", "streamapp.bench.keyed.quix"),
-    "faust": ("-m", "streamapp.bench.keyed.faust"),
+    "faust": _FAUST,
 }
-
-
-#: Those that know other brokers than Kafka; and the parts of the events that slow ones get.
-_ANYWHERE = ("ours", "batches", "faust")
+_STATELESS_WORDS = {
+    "ours": _OURS,
+    "batches": _OURS,
+    "plain": ("-m", "streamapp.bench.keyed.consume"),
+    "faust": _FAUST,
+}
+#: The mode of the programs that each scenario is.
+_MODES = {"keyed": "table", "stateless": "stateless"}
+#: Programs that know no other broker than Kafka; and the parts of the events that slow ones get.
+_KAFKA_ONLY = {("plain", "table"), ("quix", "table")}
 _FRACTION = {"quix": 8, "faust": 50}
 
 
@@ -66,20 +73,22 @@ class Place:
     pythons: Mapping[str, str] = field(default_factory=dict)
 
 
-def measure(plan: Runs, url: str, say: Callable[[str], None]) -> list[Measured]:
+def measure(scenario: str, plan: Runs, url: str, say: Callable[[str], None]) -> list[Measured]:
     """Measure all engines that are chosen, installed and able to, in turns; ours first.
 
     Args:
+        scenario: ``keyed``, a table of sums by user, or ``stateless``, which only adds up.
         plan: Whom, how many events, how often.
         url: A broker's; ``sqlite://`` is in a temporary folder.
         say: Told what is about to run.
     """
+    mode = _MODES[scenario]
     engines = [
         engine
-        for engine in _WORDS
+        for engine in _words(mode)
         if engine in plan.engines
         and is_installed(engine, plan.pythons)
-        and (url.startswith("kafka://") or engine in _ANYWHERE)
+        and (url.startswith("kafka://") or (engine, mode) not in _KAFKA_ONLY)
     ]
     found: dict[str, list[dict[str, float]]] = {engine: [] for engine in engines}
     errors: dict[str, str] = {}
@@ -87,22 +96,26 @@ def measure(plan: Runs, url: str, say: Callable[[str], None]) -> list[Measured]:
         for engine in engines:
             if engine in errors:
                 continue
-            say(f"keyed over {url}: {engine}, run {number + 1} of {plan.runs}")
+            say(f"{scenario} over {url}: {engine}, run {number + 1} of {plan.runs}")
             try:
                 with place(url, plan.pythons) as here:
-                    found[engine].append(run(here, engine, _workload(plan, engine)))
+                    found[engine].append(run(here, engine, _workload(plan, engine), mode))
             except StreamappError as exc:
                 errors[engine] = str(exc)
     return [
         Measured(
             engine,
-            "keyed",
+            scenario,
             _workload(plan, engine).events,
             () if engine in errors else tuple(found[engine]),
             errors.get(engine, ""),
         )
         for engine in engines
     ]
+
+
+def _words(mode: str) -> Mapping[str, tuple[str, ...]]:
+    return _STATELESS_WORDS if mode == "stateless" else _TABLE_WORDS
 
 
 def _workload(plan: Runs, engine: str) -> Workload:
@@ -191,7 +204,7 @@ def append(broker: Broker, records: Iterator[OutRecord]) -> None:
 @contextmanager
 def worker(here: Place, plan: Plan) -> Iterator[subprocess.Popen[bytes]]:
     """Start a program; it is ended at the end, politely if all went well."""
-    command = [here.pythons.get(plan.engine, sys.executable), *_WORDS[plan.engine]]
+    command = [here.pythons.get(plan.engine, sys.executable), *_words(plan.mode)[plan.engine]]
     log_file = here.folder / f"{plan.app}.log"
     with log_file.open("ab") as log:
         process = subprocess.Popen(  # noqa: S603 - this interpreter, or the user's choice
