@@ -13,11 +13,14 @@ from typing import Any, Final
 
 from streamapp.errors import ConfigError
 from streamapp.operators.keys import getter
+from streamapp.pipelines.expression_nodes import CONSTANTS
 from streamapp.pipelines.expressions import THIS, Expressions, of_pair, of_value
 from streamapp.pipelines.yaml_check import near
 
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", re.ASCII)
 _FIELD = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+#: Words that expressions have for something else; a field of that name is ``this["true"]``.
+_NO_FIELDS: Final = (THIS, *CONSTANTS, "True", "False", "None")
 #: Types that need no module; ``any`` is what JSON holds.
 _TYPES: Final = {
     "any": None,
@@ -108,7 +111,7 @@ def field_of(text: str, value_type: Any = None) -> Any:
         ConfigError: It is none of both.
     """
     function = function_of(text, value_type)
-    return text if _FIELD.fullmatch(text) and text != THIS else function
+    return text if _FIELD.fullmatch(text) and text not in _NO_FIELDS else function
 
 
 def key_of(texts: Sequence[str], value_type: Any = None) -> Any:

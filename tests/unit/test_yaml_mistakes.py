@@ -99,6 +99,16 @@ def test_a_document_without_a_mistake_is_loaded(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("value", ["support.yaml_shop:Sale", "dict"])
+@pytest.mark.parametrize("key", ["'true'", "[user, 'true']", "1 if true else 2"])
+def test_constants_may_be_keys(tmp_path: Path, key: str, value: str) -> None:
+    text = GOOD.replace("group_by: user", f"group_by: {key}").replace("steps:\n", "steps:\n", 1)
+    (tmp_path / "p.yaml").write_text(text.replace("support.yaml_shop:Sale", value))
+    (pipeline,) = Bench().app().load_pipelines(tmp_path)
+    (key_of,) = (node.step.key for node in pipeline if node.name == "keyby")
+    assert callable(key_of)
+
+
 def test_an_error_policy_may_be_a_word_or_say_more(tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_text(
         GOOD.replace("on_error: skip", "on_error: {retries: 5, backoff: 1s, then: stop}")
