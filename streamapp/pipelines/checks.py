@@ -7,6 +7,8 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, get_origin
 
 from streamapp.errors import ConfigError
+from streamapp.state.operator_table import OperatorTable
+from streamapp.state.table import Table
 
 if TYPE_CHECKING:
     from streamapp.core.aggregates import Aggregate
@@ -46,6 +48,20 @@ def check_topic(where: str, given: object) -> None:
     if not isinstance(given, str) and not hasattr(given, "topics"):
         msg = f"{where}: {given!r:.80} is no topic"
         raise ConfigError(msg, hint='Give app.topic("orders", ...) or the name of a topic')
+
+
+def check_joined(where: str, given: object) -> None:
+    """Check that this is a table, in which a record could find a row.
+
+    Raises:
+        ConfigError: It is none, or shows the state of a step.
+    """
+    if not isinstance(given, Table):
+        msg = f"{where} with {given!r:.80}, which is no table"
+        raise ConfigError(msg, hint='Give what app.Table("users") returns; no windows of one')
+    if isinstance(given, OperatorTable):
+        msg = f"{where} with {given.name}, which only shows the state of a step"
+        raise ConfigError(msg, hint="Let the step's rows go .to(table=...), and join with that")
 
 
 def check_on_late(where: str, on_late: object) -> None:

@@ -55,6 +55,14 @@ def field_or_none(value: Any, name: str) -> Any:
     return None if found is _NOTHING else found
 
 
+def item_or_none(value: Any, index: Any) -> Any:
+    """Return an item of a list, text or ``dict``, or ``None`` where there is none."""
+    try:
+        return value[index]
+    except (LookupError, TypeError):
+        return None
+
+
 def _found(value: Any, name: str) -> Any:
     if isinstance(value, dict):
         return value.get(name, _NOTHING)
@@ -63,8 +71,16 @@ def _found(value: Any, name: str) -> Any:
     else:
         # What a class or a module defines is code; what an instance holds is data.
         is_code = isinstance(value, type | ModuleType)
-        has = not is_code and name in getattr(value, "__dict__", ())
-    return getattr(value, name) if has else _NOTHING
+        is_data = name in getattr(value, "__dict__", ()) or _has_place(type(value), name)
+        has = is_data and not is_code
+    return getattr(value, name, _NOTHING) if has else _NOTHING
+
+
+def _has_place(kind: type, name: str) -> bool:
+    """Tell whether instances hold this outside of a ``__dict__``: in a slot, as a tuple's field."""
+    slots = (getattr(base, "__slots__", ()) for base in kind.__mro__)
+    is_slot = any(name in ((of,) if isinstance(of, str) else of) for of in slots)
+    return is_slot or name in getattr(kind, "_fields", ())
 
 
 def times(left: Any, right: Any) -> Any:
@@ -162,6 +178,7 @@ LENIENT: Final = ("coalesce", "has")
 HELPERS: Final[Mapping[str, Callable[..., Any]]] = {
     "_field": field,
     "_field_or_none": field_or_none,
+    "_item_or_none": item_or_none,
     "_times": times,
     "_modulo": modulo,
     "_power": power,

@@ -22,7 +22,8 @@ from streamapp.pipelines.expression_calls import CALLS, LENIENT
 #: Nodes below each other, and altogether: bounds what compiling and evaluating can cost.
 _DEEPEST: Final = 40
 _MOST_NODES: Final = 300
-_CONSTANTS: Final = {"true": True, "false": False, "null": None}
+#: The words of JSON; Python's are constants by themselves.
+CONSTANTS: Final = {"true": True, "false": False, "null": None}
 _ALLOWED: Final = (
     "Allowed: fields, numbers, texts, lists, + - * / // % **, comparisons, in, and, or, not, "
     f"a if b else c, {', '.join(sorted((*CALLS, *LENIENT)))}"
@@ -84,8 +85,8 @@ class Writer:
     def _name(self, node: ast.Name) -> Written:
         if node.id in self._parameters:
             return Written(ast.Name(node.id, ast.Load()), self._parameters[node.id])
-        if node.id in _CONSTANTS:
-            return Written(ast.Constant(_CONSTANTS[node.id]))
+        if node.id in CONSTANTS:
+            return Written(ast.Constant(CONSTANTS[node.id]))
         if not self._has_fields:
             known = " and ".join(self._parameters)
             hint = f"Fields are those of {known}: write {next(iter(self._parameters))}.{node.id}"
@@ -122,12 +123,17 @@ class Writer:
         return Written(_called("_field", of.node, ast.Constant(name)))
 
     def _lenient(self, node: ast.expr) -> ast.expr:
-        """Return the tree of a path that is ``None`` where a field of it is absent."""
+        """Return the tree of a path that is ``None`` where a field or item of it is absent."""
         written = self.write(node)  # refuses what is not allowed, and fields that cannot be
         path = self._path(node)
-        if path is None or isinstance(written.node, ast.Constant):
+        if isinstance(written.node, ast.Constant):
             return written.node
-        return _called("_field_or_none", self._lenient(path[0]), ast.Constant(path[1]))
+        if path is not None:
+            return _called("_field_or_none", self._lenient(path[0]), ast.Constant(path[1]))
+        if isinstance(node, ast.Subscript):
+            of, index = self._lenient(node.value), self._lenient(node.slice)
+            return _called("_item_or_none", of, index)
+        return written.node
 
     def _path(self, node: ast.expr) -> tuple[ast.expr, str] | None:
         """Return what a node names a field of, and which one; ``None`` where it names none."""

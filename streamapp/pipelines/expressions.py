@@ -70,6 +70,7 @@ class Expressions:
         with catch_warnings(action="ignore"):
             code = compile(tree, f"<{text}>", "eval")
         function: Callable[..., Any] = eval(code, {"__builtins__": {}, **HELPERS})  # noqa: S307 - our tree, of allowed nodes only
+        function.__name__ = f"{text:.80}"  # what errors call it
         return function
 
 

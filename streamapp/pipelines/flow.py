@@ -12,16 +12,16 @@ from streamapp.operators.dedup import Dedup, dedup_view
 from streamapp.operators.fused import Filter, FlatMap, KeyBy, Map, Peek
 from streamapp.operators.join import AsOfJoin, JoinKind, Pair, TableJoin, WindowJoin, join_view
 from streamapp.operators.keys import not_awaited
-from streamapp.pipelines.checks import check_field, check_word
+from streamapp.pipelines.checks import check_field, check_joined, check_word
 from streamapp.pipelines.codecs import StateCodec
 from streamapp.pipelines.flow_paced import PacedFlow
 from streamapp.pipelines.nodes import Merge, Node, Place, Regroup
 from streamapp.pipelines.sinks import add_sink
-from streamapp.state.table import Table
 
 if TYPE_CHECKING:
     from streamapp.pipelines.windowed import Windowed
     from streamapp.pipelines.words import Duration
+    from streamapp.state.table import Table
 
 Field = str | Callable[[Any], Any]
 
@@ -52,7 +52,7 @@ class Flow(PacedFlow):
         """Call ``function(value)`` and pass the record on as it is."""
         return self._step(Peek(function), self.value_type)
 
-    def branch(self, **predicates: Callable[[Any], Any]) -> dict[str, Flow]:
+    def branch(self, /, **predicates: Callable[[Any], Any]) -> dict[str, Flow]:
         """Split by predicates: each record goes to the first that is true, the rest nowhere."""
         tests = [*map(not_awaited, predicates.values())]
         return {
@@ -193,9 +193,7 @@ class Flow(PacedFlow):
     ) -> Flow:
         """Join each record with the row of its key in a table with the same partitions."""
         self._check_kind("join_table", kind)
-        if not isinstance(table, Table):
-            msg = f"Pipeline {self.pipeline.name}: join_table with {table!r:.80}, which is no table"
-            raise ConfigError(msg, hint='Give what app.Table("users") returns; no windows of one')
+        check_joined(f"Pipeline {self.pipeline.name}: join_table", table)
 
         def make(place: Place) -> TableJoin:
             return TableJoin(lambda key: place.read(table, key), kind, combine)

@@ -58,7 +58,7 @@ class Windowed:
             raise ConfigError(msg, hint="These have one row each, which leaves when it is complete")
         return self
 
-    def aggregate(self, **aggregates: Aggregate) -> Aggregated:
+    def aggregate(self, /, **aggregates: Aggregate) -> Aggregated:
         """Aggregate each window of each key; the names become fields of the rows.
 
         Raises:

@@ -37,21 +37,25 @@ def checked(document: Document, path: Path, data: Any, model: type[M]) -> M:
 def chosen(
     document: Document, path: Path, data: Any, words: Mapping[str, type[M]]
 ) -> tuple[str, M]:
-    """Return the word that a part begins with, and the part as the model of that word.
+    """Return the word of a part, and the part as the model of that word.
 
-    A word alone (``count``) is one without a value.
+    The word may stand anywhere: entries that ``<<`` brings come first, and names of a mapping have
+    no order. A word alone (``count``) is one without a value.
 
     Raises:
-        YamlError: It begins with no known word, or is not what the word asks for.
+        YamlError: It has no known word, or two of them, or is not what the word asks for.
     """
     if isinstance(data, str) and data in words:
         data = {data: None}
     if not isinstance(data, dict) or not data:
         message = f"{data!r:.60} says nothing that is known here"
         raise document.fault(path, message, f"Write one of {', '.join(words)}, as `word: value`")
-    word = next(iter(data))
+    word, *others = [name for name in data if name in words] or data
     if word not in words:
         raise document.fault((*path, word), f"{word} is not known here", near(word, words))
+    for other in others:
+        message = f"{other} stands beside {word}"
+        raise document.fault((*path, other), message, "Begin another part with one of them")
     return word, checked(document, path, data, words[word])
 
 

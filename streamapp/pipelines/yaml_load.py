@@ -15,7 +15,7 @@ from streamapp.core.duration import to_ms
 from streamapp.errors import ConfigError
 from streamapp.pipelines.flow import Flow
 from streamapp.pipelines.yaml_check import checked
-from streamapp.pipelines.yaml_names import field_of, is_reference, topic_of, type_of
+from streamapp.pipelines.yaml_names import field_of, is_reference, topic_name, topic_of, type_of
 from streamapp.pipelines.yaml_schema import OnError, Source
 from streamapp.pipelines.yaml_schema import Pipeline as Said
 from streamapp.pipelines.yaml_steps import Around, add_step
@@ -123,7 +123,7 @@ def _topic(pipeline: Pipeline, source: Source) -> Topic:
     if source.event_time is not None:
         options["event_time"] = field_of(source.event_time, value_type)
     types = {"key_type": type_of(source.key), "value_type": value_type}
-    made: Topic = pipeline.app.topic(topic, **types, **options)
+    made: Topic = pipeline.app.topic(topic_name(topic), **types, **options)
     return made
 
 

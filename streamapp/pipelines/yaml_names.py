@@ -11,13 +11,17 @@ from functools import partial
 from importlib import import_module
 from typing import Any, Final
 
+from streamapp.core.names import NAME_HINT, is_topic_name
 from streamapp.errors import ConfigError
 from streamapp.operators.keys import getter
+from streamapp.pipelines.expression_nodes import CONSTANTS
 from streamapp.pipelines.expressions import THIS, Expressions, of_pair, of_value
 from streamapp.pipelines.yaml_check import near
 
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", re.ASCII)
 _FIELD = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+#: Words that expressions have for something else; a field of that name is ``this["true"]``.
+_NO_FIELDS: Final = (THIS, *CONSTANTS, "True", "False", "None")
 #: Types that need no module; ``any`` is what JSON holds.
 _TYPES: Final = {
     "any": None,
@@ -40,8 +44,11 @@ def resolved(text: str) -> Any:
     """Return what ``module:name`` names; the name may have dots.
 
     Raises:
-        ConfigError: There is no such module, or nothing of that name in it.
+        ConfigError: It has another form, there is no such module, or nothing of that name in it.
     """
+    if not is_reference(text):
+        msg = f"{text} is no module:name"
+        raise ConfigError(msg, hint=f"Write module:{text if _FIELD.fullmatch(text) else 'name'}")
     module_name, _, path = text.partition(":")
     try:
         found: Any = import_module(module_name)
@@ -56,14 +63,26 @@ def resolved(text: str) -> Any:
     return found
 
 
+def topic_name(text: str) -> str:
+    """Return the name of a topic, or a part of one.
+
+    Raises:
+        ConfigError: A topic cannot be called so: no broker would make it.
+    """
+    if not is_topic_name(text):
+        msg = f"{text!r} is no name for a topic"
+        raise ConfigError(msg, hint=NAME_HINT)
+    return text
+
+
 def topic_of(text: str) -> Any:
     """Return the topic that a text names: ``module:topic``, or the text itself for its name.
 
     Raises:
-        ConfigError: What the module holds is none.
+        ConfigError: What the module holds is none, or the name cannot be that of one.
     """
     if not is_reference(text):
-        return text
+        return topic_name(text)
     found = resolved(text)
     if isinstance(found, type) or not hasattr(found, "decode_batch"):
         msg = f"{text} is no topic"
@@ -108,7 +127,7 @@ def field_of(text: str, value_type: Any = None) -> Any:
         ConfigError: It is none of both.
     """
     function = function_of(text, value_type)
-    return text if _FIELD.fullmatch(text) and text != THIS else function
+    return text if _FIELD.fullmatch(text) and text not in _NO_FIELDS else function
 
 
 def key_of(texts: Sequence[str], value_type: Any = None) -> Any:

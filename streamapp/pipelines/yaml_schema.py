@@ -1,7 +1,7 @@
 """What a pipeline in YAML may say: one model for each step, window, aggregate and end.
 
-A step is a mapping that begins with its word, ``dedup: order_id``, and goes on with the options of
-that word, ``within: 10m``: those of the method of ``Flow`` with the same name. Fields that are not
+A step is a mapping with its word, ``dedup: order_id``, and beside it the options of that word,
+``within: 10m``: those of the method of ``Flow`` with the same name. Fields that are not
 known are refused, all faults of a part are told at once, and nothing is imported or declared here.
 """
 

@@ -21,6 +21,7 @@ from streamapp.pipelines.yaml_names import (
     key_of,
     mapped_by,
     resolved,
+    topic_name,
     topic_of,
     type_of,
 )
@@ -112,7 +113,8 @@ def _key_by(flow: Flow, step: said.KeyBy, _: Around) -> Flow:
 
 def _group_by(flow: Flow, step: said.GroupBy, _: Around) -> Flow:
     key = key_of(step.group_by, flow.value_type)
-    return flow.group_by(key, name=step.name, partitions=step.partitions)
+    name = None if step.name is None else topic_name(step.name)
+    return flow.group_by(key, name=name, partitions=step.partitions)
 
 
 def _dedup(flow: Flow, step: said.Dedup, _: Around) -> Flow:

@@ -75,9 +75,13 @@ def read_documents(text: str, file: str) -> list[Document]:
         line = mark.line + 1 if mark else 1
         msg = f"{file}:{line}: this is no YAML: {exc.problem or exc.context}"
         raise YamlError(msg, hint="Look at the indentation, quotes and brackets") from exc
-    except (yaml.YAMLError, RecursionError) as exc:
-        msg = f"{file}: this is no YAML: {exc}"
-        raise YamlError(msg) from exc
+    except yaml.reader.ReaderError as exc:
+        line = text.count("\n", 0, exc.position) + 1
+        msg = f"{file}:{line}: this is no YAML: the character {chr(exc.character)!a}"
+        raise YamlError(msg, hint="Take it out") from exc
+    except RecursionError as exc:
+        msg = f"{file}:1: it is too deep or too large"
+        raise YamlError(msg, hint="Write it with fewer levels") from exc
     return [_Reader(file).document(node) for node in nodes]
 
 

@@ -280,3 +280,29 @@ def test_deletion_goes_through_group_by_as_one() -> None:
         (b"gone", None),
         (b"gone", None),
     ]
+
+
+@pytest.mark.parametrize(
+    "window",
+    [
+        streamapp.tumbling(10),
+        streamapp.session(10),
+        streamapp.sliding(10),
+        streamapp.count_window(8),
+        streamapp.global_window(count=8),
+    ],
+    ids=lambda window: type(window).__name__,
+)
+def test_records_of_one_batch_may_be_bad_in_different_fields(window: Any) -> None:
+    """The later one was found first; the earlier one then stopped the worker, for good."""
+
+    def build(flow: Any) -> None:
+        sums = flow.window(window).aggregate(a=streamapp.sum("a"), b=streamapp.sum("b"))
+        sums.to(topic="out")
+
+    driver = driven(build)
+    values: list[dict[str, Any]] = [{"a": 1, "b": 1, "ts": n} for n in range(10)]
+    values[2]["b"] = values[6]["a"] = "x"
+    put(driver, [*values, {"ts": 60_000}])
+    assert rows(driver)[-1]["a"] == rows(driver)[-1]["b"] == 8
+    assert driver.stats.dead_letters == 2

@@ -252,6 +252,31 @@ def test_topic_that_a_stage_reads_twice_tells_one_time() -> None:
         pipeline.stages()
 
 
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ("key_type", "types of keys"),
+        ("value_type", "types of values"),
+        ("value_serializer", "codecs of values"),
+    ],
+)
+def test_topic_that_a_stage_reads_twice_has_one_type(option: str, told: str) -> None:
+    """The records of both sources were of the type of the first one."""
+    app = Bench().app()
+    given: dict[str, list[Any]] = {"value_serializer": ["raw", "json"]}
+    pipeline = app.pipeline("p")
+    first, second, third = (
+        pipeline.source(app.topic("a", **{option: of}))
+        for of in [*given.get(option, [str, int]), given.get(option, [str])[0]]
+    )
+    first.merge(third).to(topic="one")
+    second.to(topic="other")
+    assert pipeline.stages()
+    first.merge(second).to(topic="out")
+    with pytest.raises(ConfigError, match=f"a is read with two {told}"):
+        pipeline.stages()
+
+
 def test_flow_that_would_wait_for_itself_is_refused() -> None:
     pipeline = Bench().app().pipeline("p")
     flow = pipeline.source("a")

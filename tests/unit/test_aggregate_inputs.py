@@ -41,3 +41,15 @@ def test_numbers_are_the_same_as_columns_and_one_by_one(kind: type, odd: object)
     assert [*map(repr, numbers)] == [
         repr(record["amount"]) for record in found[3:20] if record["amount"] is not None
     ]
+
+
+@pytest.mark.parametrize("many", [10, MANY])
+@pytest.mark.parametrize("order", ["ab", "ba"])
+def test_the_first_value_that_cannot_be_used_is_found_whichever_field_it_is(
+    many: int, order: str
+) -> None:
+    found: list[dict[str, Any]] = [{"a": n, "b": n} for n in range(many)]
+    found[5]["a"] = found[3]["b"] = found[7]["b"] = "seven"
+    with pytest.raises(InputsError) as caught:
+        AggregateSet({name: agg.sum(name) for name in order}).extract(found)
+    assert caught.value.index == 3

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 import streamapp
+from streamapp.core.aggregates import AggregateSet, InputsError
 from streamapp.errors import ConfigError, InputError
 from streamapp.pipelines.expressions import of_pair, of_value
 
@@ -36,6 +37,17 @@ class Plain:
     amount: float
 
 
+@dataclass(slots=True)
+class Slotted:
+    amount: float
+    note: str | None = None
+
+
+class Named(NamedTuple):
+    amount: float
+    note: str | None = None
+
+
 ORDER = Order("ann", 2.5, 4, Item("pen", 1.5, {"blue": 3}))
 DATA: dict[str, Any] = {
     "user": "ann",
@@ -58,6 +70,8 @@ CASES = {
     "coalesce(note, user)": "ann",
     "coalesce(item.tags.red, item.tags.green, 7)": 7,
     "has(item.tags.blue) and not has(item.tags.red)": True,
+    "has(user[2]) and not has(user[3])": True,
+    "coalesce(note[0], item.tags.red[count], user[-1])": "n",
     "upper(user) + str(count)": "ANN4",
     "'big' if amount >= 100 else 'small'": "small",
     "max(amount, count) - min(amount, count)": 1.5,
@@ -187,6 +201,13 @@ def test_nothing_but_data_is_a_field() -> None:
     assert of_value(None).function("amount")(Plain(1.0)) == 1.0
 
 
+@pytest.mark.parametrize("value", [Slotted(2.5, "x"), Named(2.5, "x")])
+def test_what_is_held_in_slots_or_a_tuple_is_a_field(value: Any) -> None:
+    for declared in (type(value), None):
+        assert of_value(declared).function("coalesce(note, 'none') + note")(value) == "xx"
+        assert of_value(declared).function("has(amount) and not has(amount.none)")(value) is True
+
+
 def test_a_missing_field_is_an_error_of_the_record_and_can_be_told() -> None:
     with pytest.raises(InputError, match=r"no field 'amount'.*has\(amount\)"):
         of_value(None).function("amount > 1")({"count": 1})
@@ -217,3 +238,10 @@ def test_mistakes_of_a_mapping_and_of_a_pair_name_the_place() -> None:
         of_value(Order).mapping({"who": "user", "cents": "amoun * 100"})
     with pytest.raises(ConfigError, match=r"write left\.amount"):
         of_pair(Order, None).function("amount > 1")
+
+
+def test_an_error_of_an_aggregate_names_the_expression() -> None:
+    total = AggregateSet({"total": streamapp.sum(of_value(None).function("amount + note"))})
+    with pytest.raises(InputsError) as caught:
+        total.extract([{"amount": "5", "note": "x"}])
+    assert str(caught.value.__cause__) == "Field amount + note: '5x' is no number"

@@ -65,6 +65,15 @@ CASES: dict[str, tuple[str, str, str]] = {
     "a step behind a branch": ("filter: amount > 0", "branch: {a: amount > 0}", "10: steps[1]: nothing can follow a branch"),
     "a wrong kind": ("group_by: user", "rate_limit: ten", "10: steps[1].rate_limit: should be a valid integer, not 'ten'"),
     "a wait": ("group_by: user", "dedup: id\n    within: 1s\n  - rate_limit: 5\n    excess: delay", "1: Pipeline p: rate-limit cannot wait behind dedup"),
+    "a text for a sink": ("to: {table: out}", "to: {sink: print}", "16: steps[3].to: print is no module:name. Write module:print"),
+    "a name of a topic": ("to: {table: out}", "to: {topic: a b}", "16: steps[3].to: 'a b' is no name for a topic"),
+    "a name of a source": ("topic: sales", "topic: my sales", "3: source: 'my sales' is no name for a topic"),
+    "a name of late records": ("emit: update", "on_late: so late", "11: steps[2].window: 'so late' is no name for a topic"),
+    "a name of a group": ("group_by: user", "group_by: user\n    name: ''", "10: steps[1].group_by: '' is no name for a topic"),
+    "two steps in one": ("  - group_by: user", "    group_by: user", "10: steps[0].group_by: group_by stands beside filter"),
+    "two aggregates in one": ("{sum: amount}", "{sum: amount, min: amount}", "15: steps[2].aggregate.total.min: min stands beside sum"),
+    "a state": ("filter: amount > 0", "dedup: id\n    within: 1s\n  - join_table: p-dedup", "11: steps[1].join_table: Pipeline p: join_table with p-dedup, which only shows the state"),
+    "a character": ("amount > 0", "amount > \x07", "9: this is no YAML: the character '\\x07'"),
     "a late row": ("group_by: user", "buffer: 10\n    rate: 5", "1: Pipeline p: windows comes behind buffer"),
 }  # fmt: skip
 
@@ -97,6 +106,39 @@ def test_a_document_without_a_mistake_is_loaded(tmp_path: Path) -> None:
         "p": "b.yaml",
         "q": "b.yaml",
     }
+
+
+@pytest.mark.parametrize("value", ["support.yaml_shop:Sale", "dict"])
+@pytest.mark.parametrize("key", ["'true'", "[user, 'true']", "1 if true else 2"])
+def test_constants_may_be_keys(tmp_path: Path, key: str, value: str) -> None:
+    text = GOOD.replace("group_by: user", f"group_by: {key}")
+    (tmp_path / "p.yaml").write_text(text.replace("support.yaml_shop:Sale", value))
+    (pipeline,) = Bench().app().load_pipelines(tmp_path)
+    (key_of,) = (node.step.key for node in pipeline if node.name == "keyby")
+    assert callable(key_of)
+
+
+def test_what_merges_bring_and_options_may_stand_before_the_word(tmp_path: Path) -> None:
+    text = GOOD.replace(
+        "  - window: {tumbling: 1m, late: 2m}\n    emit: update\n    aggregate:\n",
+        "  - &often\n    emit: update\n    aggregate: &all {n: count}\n    window: {late: 2m, tumbling: 1m}\n"
+        "  - to: {table: minutes}\n"
+        "  - <<: *often\n    window: {tumbling: 1h}\n    aggregate:\n      <<: *all\n",
+    ).replace("{sum: amount}", "{by: n, top_k: kind, k: 1}")
+    (tmp_path / "p.yaml").write_text(text.replace("  - filter: amount > 0\n", ""))
+    (pipeline,) = Bench().app().load_pipelines(tmp_path)
+    names = [node.name for node in pipeline]
+    assert [name for name in names if "window" in name] == ["windows", "windows-2"]
+
+
+def test_a_branch_and_an_aggregate_may_be_called_self(tmp_path: Path) -> None:
+    text = GOOD.replace("n: count", "self: count").replace(
+        "  - to: {table: out}",
+        "  - branch: {self: self > 1}\nflows:\n  f: {from: self, steps: [{to: {table: out}}]}",
+    )
+    (tmp_path / "p.yaml").write_text(text)
+    (pipeline,) = Bench().app().load_pipelines(tmp_path)
+    assert pipeline.stages()
 
 
 def test_an_error_policy_may_be_a_word_or_say_more(tmp_path: Path) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, Self, cast
+from typing import Final, Self, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from streamapp.core.aggregates.values import (
     MAX_NUMBER,
     Check,
     Field,
+    InputsError,
     column_of,
     one_by_one,
     passes,
@@ -25,6 +26,8 @@ Floats = npt.NDArray[np.float64]
 Objects = npt.NDArray[np.object_]
 #: Numbers as they are exactly: all integers of 64 bits, all floats, or Python's of both kinds.
 Numbers = Ints | Floats | Objects
+
+T = TypeVar("T")
 
 #: Values from which on arrays pay.
 _MANY: Final = 64
@@ -118,8 +121,8 @@ class Inputs:
             InputsError: The first value that has no such field, or whose field fails its check.
         """
         if len(values) < _MANY:
-            return cls([read(*field, values) for field in checks.items()], len(values))
-        columns = [_read(field, check, values) for field, check in checks.items()]
+            return cls(_each(read, checks, values), len(values))
+        columns = _each(_read, checks, values)
         return cls([column.values for column in columns], len(values), columns)
 
     def __len__(self) -> int:
@@ -143,6 +146,26 @@ class Inputs:
             return Slice(column, start, stop, None)
         low, high = np.searchsorted(column.index, (start, stop)).tolist()
         return Slice(column, low, high, column.index[low:high] - start)
+
+
+def _each(
+    reader: Callable[[Field, Check, Sequence[object]], T],
+    checks: Mapping[Field, Check],
+    values: Sequence[object],
+) -> list[T]:
+    """Return each field of all values; raises the error of the first value that has one."""
+    found: list[T] = []
+    first: InputsError | None = None
+    for field, check in checks.items():
+        # Behind a field that fails the next one may do so at an earlier value, at no later one.
+        before = values if first is None else values[: first.index]
+        try:
+            found.append(reader(field, check, before))
+        except InputsError as error:
+            first = error
+    if first is not None:
+        raise first
+    return found
 
 
 def _read(field: Field, check: Check, values: Sequence[object]) -> FieldColumn:
