@@ -125,7 +125,9 @@ class Engine(Service):
             budget=self.keeper.budget,
             interval_s=options.commit_interval_ms / 1_000,
         )
-        await self.pipelines.declare()
+        for table in self.app.tables.values():
+            table.now_ms = partial(self.group.now_ms, table)
+        await self.pipelines.declare()  # their tables have the time of their stage
         await self.topics.declare(self.subscriptions)
         await self.call(self.keeper.declare, conf.topic_partitions)
         self.topics.check_tables(self.app)
@@ -214,9 +216,7 @@ class Engine(Service):
 
     async def _commit_forever(self) -> None:
         tables = list(self.app.tables.values())
-        for table in tables:
-            table.now_ms = partial(self.group.now_ms, table)
-        sweeper = Sweeper(tables, self.group.now_ms)
+        sweeper = Sweeper(tables, lambda table, partition: table.now_ms(partition))
         while not self.should_stop:
             await self.committer.wait_until_due()
             if self.phase is EngineState.RUNNING:
