@@ -33,8 +33,14 @@ from streamapp.engine.subscriptions import Subscriptions, fail_in_hand, goes_on,
 from streamapp.engine.sweep import Sweeper
 from streamapp.engine.timers_run import TimerRunner
 from streamapp.engine.topics import Topics
-from streamapp.errors import FencedError, InputError, StateError, StreamappError
-from streamapp.transport.broker import MemberEvent
+from streamapp.errors import (
+    FencedError,
+    InputError,
+    PartitionMismatchError,
+    StateError,
+    StreamappError,
+)
+from streamapp.transport.broker import Assigned, MemberEvent
 
 if TYPE_CHECKING:
     from streamapp.app import App
@@ -152,7 +158,10 @@ class Engine(Service):
             self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
-        log.critical("The engine failed", exc_info=error)
+        if isinstance(error, StreamappError):
+            log.critical("%s", error)
+        else:
+            log.critical("The engine failed", exc_info=error)
         self.add_future(self.crash(error))
 
     async def on_stop(self) -> None:
@@ -266,8 +275,18 @@ class Engine(Service):
         for event in events:
             if isinstance(event, RecordBatch):
                 self._deliver(event)
-            else:
+            elif self._may_take(event):
                 self.group.put(event)
+
+    def _may_take(self, event: MemberEvent) -> bool:
+        """Tell whether the worker can go on; it ends where topics do not fit any more."""
+        try:
+            if isinstance(event, Assigned):
+                self.topics.note_counts(event.counts)
+        except PartitionMismatchError as exc:
+            self._fail(exc)
+            return False
+        return True
 
     def _deliver(self, batch: RecordBatch) -> None:
         tp = batch.tp

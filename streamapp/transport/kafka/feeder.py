@@ -16,6 +16,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from streamapp.core.batch import TP
 from streamapp.errors import StreamappError
+from streamapp.transport.broker import Assigned
 from streamapp.transport.kafka.assignment import Eager, Incremental, generation_of
 from streamapp.transport.kafka.errands import Errands
 from streamapp.transport.kafka.failures import failure
@@ -75,6 +76,7 @@ class Feeder:
         self._consumer = consumer
         self._cluster = cluster
         self._group = subscription.group
+        self._wants = subscription.topics
         self._topics = sorted(cluster.names.theirs(topic) for topic in subscription.topics)
         self._is_classic = options.protocol == "classic"
         self._assignment = Eager(cluster.names) if self._is_classic else Incremental(cluster.names)
@@ -266,7 +268,7 @@ class Feeder:
             self._relocate(self._tp(message))
         elif error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART and not self._generation:
             # librdkafka joins when a topic is there; the engine need not wait for that.
-            self._member.on_assigned(0, frozenset(), {})
+            self._member.on_assigned(Assigned(0, frozenset()), {})
         elif error.code() not in _PASSING and not error.retriable():
             raise failure(error, f"reading as a member of {self._group}", self._cluster.trouble)
 
@@ -303,9 +305,10 @@ class Feeder:
         end_left_open(self._cluster, self._group, self._all)
         own = claims(self._cluster, self._group, self._member.id, self._all)
         self._member.claim(own)
+        counts = self._cluster.topics.counts(self._wants)
         self._pauses = frozenset()
         self._is_new = False
-        self._member.on_assigned(self._generation, self._all, own)
+        self._member.on_assigned(Assigned(self._generation, self._all, counts), own)
 
     def _on_revoke(self, consumer: Consumer, places: list[TopicPartition]) -> None:
         self._let_go()
