@@ -143,3 +143,19 @@ def regrouping(app: streamapp.App) -> streamapp.App:
             sold[value] += 1
 
     return app
+
+
+async def test_application_that_reads_nothing_sends(brokers: KafkaBrokers, tmp_path: Path) -> None:
+    app, broker = watching(brokers, tmp_path), await in_thread(brokers.open)
+    out = app.topic("out", value_type=str)
+    sent: list[str] = []
+
+    @app.timer(0.01)
+    async def tick() -> None:
+        await (await out.send(value="tick"))
+        sent.append("tick")
+
+    async with running(app):
+        await until(lambda: len(sent) > 1)
+        assert app.engine.phase.name == "RUNNING"
+    assert len(await in_thread(read_all, broker, OUT)) >= 2

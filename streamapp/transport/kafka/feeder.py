@@ -196,6 +196,10 @@ class Feeder:
             self._member.changed.wait_for(lambda: self._member.is_closed, _PAUSE_S)
 
     def _subscribe(self) -> None:
+        if not self._topics:
+            # librdkafka joins no group for nothing, and the engine need not wait for one.
+            self._member.on_assigned(Assigned(0, frozenset()), {})
+            return
         self._consumer.subscribe(
             self._topics,
             on_assign=self._on_assign,
