@@ -85,7 +85,8 @@ class Feeder:
         self._wanted: int | None = None
         self._sought: set[TP] = set()
         self._pauses: frozenset[TP] = frozenset()
-        self._must_rejoin = False
+        #: Why to leave and join again; empty if that is not wanted.
+        self._rejoin_for = ""
         #: Whether there are partitions of which the member was not told yet.
         self._is_new = False
         self._metadata: object = None
@@ -129,7 +130,7 @@ class Feeder:
     def rejoin(self) -> None:
         """Leave and join again: the cluster refused a commit of this member."""
         with self._member.changed:
-            self._must_rejoin = True
+            self._rejoin_for = "the cluster refused a commit of this worker"
             self._member.changed.notify_all()
 
     def metadata(self) -> object:
@@ -218,9 +219,10 @@ class Feeder:
     def _apply(self) -> None:
         """Do what was asked for since the last poll."""
         self._errands.run()
-        if self._must_rejoin:
-            self._must_rejoin = self._is_new = False
-            self._member.on_lost("the cluster refused a commit of this worker")
+        if self._rejoin_for:
+            self._is_new = False
+            self._member.on_lost(self._rejoin_for)
+            self._rejoin_for = ""
             self._consumer.unsubscribe()
             self._subscribe()
         with self._member.changed:
@@ -264,7 +266,7 @@ class Feeder:
         return bool(self._wanted or self._sought or self._has_work())
 
     def _has_work(self) -> bool:
-        asked = self._must_rejoin or self._errands or self._member.is_closed
+        asked = self._rejoin_for or self._errands or self._member.is_closed
         return bool(asked or self._is_new)
 
     def _on_error(self, message: Message, error: KafkaError) -> None:
@@ -282,7 +284,11 @@ class Feeder:
         there = self._cluster.topics.offsets([tp])[tp]
         start = min(max(at, there.earliest), there.end)
         log.warning("%s/%d: no record at offset %d, reading goes on at %d", *tp, at, start)
-        self._member.seek({tp: start})
+        if start < at:
+            # Agents take what is before ``at`` for done, until they are assigned the log anew.
+            self._rejoin_for = f"{tp.topic} was made anew, or has lost its end"
+        else:
+            self._member.seek({tp: start})
 
     def _tp(self, message: Message) -> TP:
         topic = (message.topic() or "").removeprefix(self._cluster.names.prefix)
