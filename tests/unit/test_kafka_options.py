@@ -33,6 +33,11 @@ def test_servers_alone_have_defaults() -> None:
     assert parse("kafka://a:1,b:2") == KafkaOptions("a:1,b:2")
 
 
+def test_port_is_kafkas_own_if_none_is_named() -> None:
+    """Errors of a connection name it: a server of the URL would look like one of the cluster's."""
+    assert parse("kafka://localhost,b:2,[::1]").servers == "localhost:9092,b:2,[::1]:9092"
+
+
 def test_every_option_of_ours_is_read() -> None:
     url = (
         "kafka://a:1?session_timeout=8s&rebalance_timeout=1m&instance_id=w1&protocol=consumer"
@@ -87,6 +92,8 @@ def test_secrets_come_from_the_environment_and_other_variables_do_not() -> None:
     [
         ("kafka://", "no servers"),
         ("kafka://a:1/topic", "more than servers"),
+        ("kafka://a:1,b:99999", "names port 99999; ports end at 65535"),
+        ("kafka://a:kafka", "'a:kafka', which is no host:port"),
         ("kafka://me:secret@a:1", "more than servers"),
         ("kafka://a:1?sesion_timeout=5s", "sesion_timeout"),
         ("kafka://a:1?session_timeout=0s", "longer than nothing"),
