@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from streamapp.errors import ConfigError
 from streamapp.operators.fused import KeyBy
@@ -26,6 +26,15 @@ from streamapp.pipelines.nodes import (
 if TYPE_CHECKING:
     from streamapp.engine.topic import Topic
     from streamapp.operators.fused import Step
+
+#: What makes values and times of the records of a topic: a stage reads each of them once.
+_READ_BY: Final = {
+    "event_time": "event times",
+    "key_type": "types of keys",
+    "value_type": "types of values",
+    "key_serializer": "codecs of keys",
+    "value_serializer": "codecs of values",
+}
 
 
 @dataclass(slots=True)
@@ -67,7 +76,7 @@ class StagePlan:
         """Return the input of each topic by its name; one that several sources read has one.
 
         Raises:
-            ConfigError: It is read with two event times.
+            ConfigError: It is read in two ways.
         """
         found: dict[str, InputPlan] = {}
         for of in self.inputs:
@@ -202,9 +211,11 @@ def _input(
 
 def _joined(name: str, first: InputPlan, second: InputPlan) -> InputPlan:
     """Return one input for two sources of one topic: a stage reads it once."""
-    if first.topic is not second.topic and first.topic.event_time != second.topic.event_time:
-        msg = f"{name} is read with two event times in one pipeline"
-        raise ConfigError(msg, hint="Declare the topic once, and begin both flows with it")
+    one, other = first.topic, second.topic
+    for what in _READ_BY:
+        if one is not other and getattr(one, what) != getattr(other, what):
+            msg = f"{name} is read with two {_READ_BY[what]} in one pipeline"
+            raise ConfigError(msg, hint="Declare the topic once, and begin both flows with it")
     return replace(
         first,
         to=first.to + second.to,
