@@ -8,7 +8,7 @@ sees a record again that it has already counted. Pure.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -54,6 +54,11 @@ class Progress:
         """Return where an agent goes on; one that is new begins with the slowest one."""
         time_ms = self.times.get(agent, self.time_ms)
         return Place(self.of(agent), time_ms, self.notes.get(agent, ""))
+
+    def up_to(self, end: int) -> Progress:
+        """Return the same in a log that ends here: whoever was beyond is at its end."""
+        ahead = {name: min(at, end) for name, at in self.ahead.items()}
+        return replace(self, offset=min(self.offset, end), ahead=ahead)
 
     def metadata(self) -> str:
         """Return the note that the broker keeps beside the offset; empty if there is none."""

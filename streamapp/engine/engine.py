@@ -33,8 +33,15 @@ from streamapp.engine.subscriptions import Subscriptions, fail_in_hand, goes_on,
 from streamapp.engine.sweep import Sweeper
 from streamapp.engine.timers_run import TimerRunner
 from streamapp.engine.topics import Topics
-from streamapp.errors import FencedError, InputError, StateError, StreamappError
-from streamapp.transport.broker import MemberEvent
+from streamapp.errors import (
+    FencedError,
+    InputError,
+    NameTakenError,
+    PartitionMismatchError,
+    StateError,
+    StreamappError,
+)
+from streamapp.transport.broker import Assigned, MemberEvent
 
 if TYPE_CHECKING:
     from streamapp.app import App
@@ -125,7 +132,9 @@ class Engine(Service):
             budget=self.keeper.budget,
             interval_s=options.commit_interval_ms / 1_000,
         )
-        await self.pipelines.declare()
+        for table in self.app.tables.values():
+            table.now_ms = partial(self.group.now_ms, table)
+        await self.pipelines.declare()  # their tables have the time of their stage
         await self.topics.declare(self.subscriptions)
         await self.call(self.keeper.declare, conf.topic_partitions)
         self.topics.check_tables(self.app)
@@ -150,7 +159,10 @@ class Engine(Service):
             self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
-        log.critical("The engine failed", exc_info=error)
+        if isinstance(error, StreamappError):
+            log.critical("%s", error)
+        else:
+            log.critical("The engine failed", exc_info=error)
         self.add_future(self.crash(error))
 
     async def on_stop(self) -> None:
@@ -214,9 +226,7 @@ class Engine(Service):
 
     async def _commit_forever(self) -> None:
         tables = list(self.app.tables.values())
-        for table in tables:
-            table.now_ms = partial(self.group.now_ms, table)
-        sweeper = Sweeper(tables, self.group.now_ms)
+        sweeper = Sweeper(tables, lambda table, partition: table.now_ms(partition))
         while not self.should_stop:
             await self.committer.wait_until_due()
             if self.phase is EngineState.RUNNING:
@@ -266,8 +276,18 @@ class Engine(Service):
         for event in events:
             if isinstance(event, RecordBatch):
                 self._deliver(event)
-            else:
+            elif self._may_take(event):
                 self.group.put(event)
+
+    def _may_take(self, event: MemberEvent) -> bool:
+        """Tell whether the worker can go on; it ends where topics do not fit any more."""
+        try:
+            if isinstance(event, Assigned):
+                self.topics.note_counts(event.counts)
+        except PartitionMismatchError as exc:
+            self._fail(exc)
+            return False
+        return True
 
     def _deliver(self, batch: RecordBatch) -> None:
         tp = batch.tp
@@ -371,8 +391,8 @@ class Engine(Service):
         return await self.topics.ensure(topic)
 
     def on_intake_error(self, exc: Exception) -> None:
-        """Note that the broker fails, and the intake goes on trying; anything else is a bug."""
-        if not isinstance(exc, StreamappError):
+        """Note that the broker fails: it is tried again. What cannot end well ends the worker."""
+        if not isinstance(exc, StreamappError) or isinstance(exc, NameTakenError):
             self._fail(exc)
         elif str(exc) != self.problem:
             self.problem = str(exc)

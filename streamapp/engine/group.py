@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from streamapp.core.batch import TP
-from streamapp.core.positions import parse_progress
 from streamapp.core.times import NEVER_MS
 from streamapp.engine.commit import Cut, StoreWriter
 from streamapp.engine.event_clock import EventClock
@@ -21,6 +20,7 @@ from streamapp.engine.intake import Intake
 from streamapp.engine.progress import describe_end, show
 from streamapp.engine.restore import RestoreProgress, RestoreStoppedError
 from streamapp.engine.signals import GroupSignals
+from streamapp.engine.starts import in_log
 from streamapp.engine.states import EngineState
 from streamapp.errors import StateCorruptError, StateError, StreamappError
 from streamapp.faults import crash_point
@@ -237,13 +237,7 @@ class GroupFollower:
         starts: dict[TP, int] = {}
         for tp in tps:
             first = ranges[tp].earliest if self._from_earliest() else ranges[tp].end
-            position = committed.get(tp, Position(first))
-            if position.offset < ranges[tp].earliest:
-                log.warning(
-                    "%s/%d: records %d to %d were deleted by retention before they were processed",
-                    *tp, position.offset, ranges[tp].earliest - 1,
-                )  # fmt: skip
-            progress = parse_progress(*position)
+            progress = in_log(tp, committed.get(tp, Position(first)), ranges[tp])
             for feed in engine.subscriptions.readers(tp.topic, also_ended=True):
                 place = progress.place_of(feed.name)
                 feed.start(tp, place.offset, place.time_ms, place.note)

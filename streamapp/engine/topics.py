@@ -92,6 +92,24 @@ class Topics:
         self.counts[info.spec.name] = info.spec.partitions
         self.limits[info.spec.name] = info.limits
 
+    def note_counts(self, counts: Mapping[str, int]) -> None:
+        """Take how many partitions topics have by now.
+
+        Raises:
+            PartitionMismatchError: They are others than at the start, and there are tables: which
+                worker has which of their partitions follows from the counts of topics.
+        """
+        changed = {
+            name: count for name, count in counts.items() if self.counts.get(name, count) != count
+        }
+        for name, count in changed.items():
+            if self._app.tables or self._app.pipelines:
+                msg = f"Topic {name} has {count} partitions now, and had {self.counts[name]} before"
+                raise PartitionMismatchError(
+                    msg, hint="Start the worker again: it tells whether the tables still fit"
+                )
+        self.counts.update(changed)
+
     async def look_again(self) -> None:
         """Ask what topics take: one has refused what it should have taken."""
         infos = await self._app.engine.call(self._app.broker.topics)

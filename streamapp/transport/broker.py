@@ -65,10 +65,12 @@ class Assigned:
     """This member now owns exactly ``tps`` (all of them, kept ones included).
 
     No batch of a newly assigned partition arrives before ``Member.seek`` names its position.
+    ``counts`` are the partitions of the group's topics, of brokers where they can grow.
     """
 
     generation: int
     tps: frozenset[TP]
+    counts: Mapping[str, int] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

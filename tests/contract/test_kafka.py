@@ -136,6 +136,15 @@ def test_worker_that_the_cluster_cut_off_joins_again_by_itself(broker: KafkaBrok
     assert [value for _, value in read_all(broker, OUT)] == [b"again"]
 
 
+def test_log_that_is_shorter_than_our_position_is_assigned_anew(broker: KafkaBroker) -> None:
+    """Whoever has counted up to there would take the records that come now for counted."""
+    worker = owner_of_all(broker)
+    worker.member.seek({IN[0]: 99})
+    before = worker.generation
+    drive([worker], lambda: worker.generation > before and worker.owned == set(IN))
+    assert [type(event) for event in worker.events] == [Assigned, Lost, Assigned]
+
+
 def test_dead_server_of_the_url_stops_no_commit(
     brokers: KafkaBrokers, opened: Callable[..., KafkaBroker]
 ) -> None:

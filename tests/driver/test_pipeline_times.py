@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 YEAR_10000_MS = 253_402_300_800_000
 #: The last time that there is.
 LAST_MS = (1 << 62) - 1
+#: A time long after what the windows of these tests hold.
+TODAY_MS = 1_700_000_000_000
 
 
 @pytest.fixture
@@ -79,6 +81,29 @@ async def test_partition_that_is_idle_holds_nobody_up(
         await until_silent(app)
         feed(bench, 0, 1_200, 2_000)
         await until(lambda: counted(app) == {1_000: 2 + len(before)})
+
+
+async def test_rows_live_in_the_time_of_their_pipeline_whatever_agents_read(bench: Bench) -> None:
+    app = counting(bench.app(), partitions=1, idle_after="100ms")
+    seen: set[int] = set()
+
+    @app.agent(app.topic("clicks", partitions=1))
+    async def read(stream: Any) -> None:
+        async for value in stream:
+            seen.add(value)
+
+    async with running(app):
+        feed(bench, 0, 1_100, 2_200, 3_300)
+        await until(lambda: counted(app) == {1_000: 1, 2_000: 1})
+        await until_silent(app, 0)
+        await until(lambda: headways(app)[0].is_idle)
+        for number in range(3):
+            put(bench, "clicks", (None, number), timestamp_ms=TODAY_MS + number)
+            await until(lambda: number in seen)  # noqa: B023 - awaited here
+            await app.engine.commit()
+        assert counted(app) == {1_000: 1, 2_000: 1}
+        (window,) = app.tables["count-windows"].values()
+        assert not window["is_final"]
 
 
 async def test_partition_that_is_never_idle_is_waited_for(bench: Bench) -> None:

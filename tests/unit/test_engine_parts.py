@@ -133,6 +133,14 @@ def test_agent_is_never_behind_the_offset() -> None:
     assert parse_progress(30, '{"ahead":{"a":7}}').of("a") == 30
 
 
+def test_nobody_is_beyond_the_end_of_a_log() -> None:
+    progress = Progress(5, {"b": 9, "c": 6}, 7, {"b": 8}, {"b": "b's"})
+    assert progress.up_to(9) == progress
+    assert {at: progress.up_to(at).of("b") for at in (7, 5, 2)} == {7: 7, 5: 5, 2: 2}
+    assert progress.up_to(7).place_of("a") == Place(5, 7)
+    assert progress.up_to(2).place_of("b") == Place(2, 8, "b's")
+
+
 def test_plain_position_has_no_note() -> None:
     assert Progress(3).metadata() == ""
 

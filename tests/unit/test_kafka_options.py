@@ -33,6 +33,11 @@ def test_servers_alone_have_defaults() -> None:
     assert parse("kafka://a:1,b:2") == KafkaOptions("a:1,b:2")
 
 
+def test_port_is_kafkas_own_if_none_is_named() -> None:
+    """Errors of a connection name it: a server of the URL would look like one of the cluster's."""
+    assert parse("kafka://localhost,b:2,[::1]").servers == "localhost:9092,b:2,[::1]:9092"
+
+
 def test_every_option_of_ours_is_read() -> None:
     url = (
         "kafka://a:1?session_timeout=8s&rebalance_timeout=1m&instance_id=w1&protocol=consumer"
@@ -87,6 +92,8 @@ def test_secrets_come_from_the_environment_and_other_variables_do_not() -> None:
     [
         ("kafka://", "no servers"),
         ("kafka://a:1/topic", "more than servers"),
+        ("kafka://a:1,b:99999", "names port 99999; ports end at 65535"),
+        ("kafka://a:kafka", "'a:kafka', which is no host:port"),
         ("kafka://me:secret@a:1", "more than servers"),
         ("kafka://a:1?sesion_timeout=5s", "sesion_timeout"),
         ("kafka://a:1?session_timeout=0s", "longer than nothing"),
@@ -186,3 +193,16 @@ def test_what_passes_by_itself_is_asked_for_again() -> None:
     assert is_passing(KafkaException(KafkaError(code, late)))
     assert not is_passing(KafkaException(KafkaError(code, "larger than available brokers: 1")))
     assert is_passing(KafkaException(KafkaError(KafkaError.COORDINATOR_LOAD_IN_PROGRESS)))
+
+
+def test_reason_of_a_silence_is_the_last_one_if_it_is_recent() -> None:
+    trouble = Trouble("a:1")
+    assert not trouble.of_last(60)
+    trouble.note(KafkaError(KafkaError._TRANSPORT, "a:1: refused (after 3ms in state CONNECT)"))
+    assert trouble.of_last(60) == "a:1: refused"
+    assert not trouble.of_last(0)
+
+
+def test_foreign_program_in_the_group_is_named() -> None:
+    error = KafkaError(KafkaError.INCONSISTENT_GROUP_PROTOCOL, "JoinGroup failed")
+    assert "Another program" in failure(error, "reading").hint

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 from confluent_kafka import KafkaError, KafkaException
 
 from streamapp.core.batch import TP
-from streamapp.errors import StreamappError
+from streamapp.errors import NameTakenError, StreamappError
+from streamapp.transport.broker import Assigned
 from streamapp.transport.kafka.assignment import Eager, Incremental, generation_of
 from streamapp.transport.kafka.errands import Errands
-from streamapp.transport.kafka.failures import failure
+from streamapp.transport.kafka.failures import error_of, failure
 from streamapp.transport.kafka.fetched import Fetched
 from streamapp.transport.kafka.takeover import claims, end_left_open
 
@@ -41,6 +42,7 @@ _BUSY_S = 0.05
 _PAUSE_S = 0.5
 #: Part of the rebalance time-out after which a member that did not release has lost its partitions.
 _PART = 0.9
+_TAKEN = "Another worker began with the same instance_id: each must have one of its own"
 #: What a consumer says about things that pass.
 _PASSING = frozenset(
     {
@@ -75,6 +77,7 @@ class Feeder:
         self._consumer = consumer
         self._cluster = cluster
         self._group = subscription.group
+        self._wants = subscription.topics
         self._topics = sorted(cluster.names.theirs(topic) for topic in subscription.topics)
         self._is_classic = options.protocol == "classic"
         self._assignment = Eager(cluster.names) if self._is_classic else Incremental(cluster.names)
@@ -83,7 +86,8 @@ class Feeder:
         self._wanted: int | None = None
         self._sought: set[TP] = set()
         self._pauses: frozenset[TP] = frozenset()
-        self._must_rejoin = False
+        #: Why to leave and join again; empty if that is not wanted.
+        self._rejoin_for = ""
         #: Whether there are partitions of which the member was not told yet.
         self._is_new = False
         self._metadata: object = None
@@ -127,7 +131,7 @@ class Feeder:
     def rejoin(self) -> None:
         """Leave and join again: the cluster refused a commit of this member."""
         with self._member.changed:
-            self._must_rejoin = True
+            self._rejoin_for = "the cluster refused a commit of this worker"
             self._member.changed.notify_all()
 
     def metadata(self) -> object:
@@ -172,7 +176,11 @@ class Feeder:
             self._consumer.close()
 
     def _report(self, exc: BaseException) -> None:
-        if isinstance(exc, Exception) and not isinstance(exc, StreamappError):
+        error = error_of(exc)
+        if error is not None and error.code() == KafkaError._FATAL:  # noqa: SLF001 - its public name
+            # librdkafka's client is of no use any more, and the name belongs to the other one.
+            exc = NameTakenError(f"Kafka: {error.str()}", hint=_TAKEN)
+        elif isinstance(exc, Exception) and not isinstance(exc, StreamappError):
             exc = failure(exc, f"reading as a member of {self._group}", self._cluster.trouble)
         if isinstance(exc, StreamappError):
             self._member.on_problem(exc)
@@ -194,6 +202,10 @@ class Feeder:
             self._member.changed.wait_for(lambda: self._member.is_closed, _PAUSE_S)
 
     def _subscribe(self) -> None:
+        if not self._topics:
+            # librdkafka joins no group for nothing, and the engine need not wait for one.
+            self._member.on_assigned(Assigned(0, frozenset()), {})
+            return
         self._consumer.subscribe(
             self._topics,
             on_assign=self._on_assign,
@@ -212,9 +224,10 @@ class Feeder:
     def _apply(self) -> None:
         """Do what was asked for since the last poll."""
         self._errands.run()
-        if self._must_rejoin:
-            self._must_rejoin = self._is_new = False
-            self._member.on_lost("the cluster refused a commit of this worker")
+        if self._rejoin_for:
+            self._is_new = False
+            self._member.on_lost(self._rejoin_for)
+            self._rejoin_for = ""
             self._consumer.unsubscribe()
             self._subscribe()
         with self._member.changed:
@@ -258,7 +271,7 @@ class Feeder:
         return bool(self._wanted or self._sought or self._has_work())
 
     def _has_work(self) -> bool:
-        asked = self._must_rejoin or self._errands or self._member.is_closed
+        asked = self._rejoin_for or self._errands or self._member.is_closed
         return bool(asked or self._is_new)
 
     def _on_error(self, message: Message, error: KafkaError) -> None:
@@ -266,9 +279,9 @@ class Feeder:
             self._relocate(self._tp(message))
         elif error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART and not self._generation:
             # librdkafka joins when a topic is there; the engine need not wait for that.
-            self._member.on_assigned(0, frozenset(), {})
+            self._member.on_assigned(Assigned(0, frozenset()), {})
         elif error.code() not in _PASSING and not error.retriable():
-            raise failure(error, f"reading as a member of {self._group}", self._cluster.trouble)
+            raise KafkaException(error)
 
     def _relocate(self, tp: TP) -> None:
         """Go on where records are: retention was faster, or the end of the log was lost."""
@@ -276,7 +289,11 @@ class Feeder:
         there = self._cluster.topics.offsets([tp])[tp]
         start = min(max(at, there.earliest), there.end)
         log.warning("%s/%d: no record at offset %d, reading goes on at %d", *tp, at, start)
-        self._member.seek({tp: start})
+        if start < at:
+            # Agents take what is before ``at`` for done, until they are assigned the log anew.
+            self._rejoin_for = f"{tp.topic} was made anew, or has lost its end"
+        else:
+            self._member.seek({tp: start})
 
     def _tp(self, message: Message) -> TP:
         topic = (message.topic() or "").removeprefix(self._cluster.names.prefix)
@@ -303,9 +320,10 @@ class Feeder:
         end_left_open(self._cluster, self._group, self._all)
         own = claims(self._cluster, self._group, self._member.id, self._all)
         self._member.claim(own)
+        counts = self._cluster.topics.counts(self._wants)
         self._pauses = frozenset()
         self._is_new = False
-        self._member.on_assigned(self._generation, self._all, own)
+        self._member.on_assigned(Assigned(self._generation, self._all, counts), own)
 
     def _on_revoke(self, consumer: Consumer, places: list[TopicPartition]) -> None:
         self._let_go()

@@ -229,18 +229,16 @@ class KafkaMember:
             # Its own first commit says so too: until then a takeover from it may be slow.
             log.info("Partitions were not claimed: %s", exc)
 
-    def on_assigned(
-        self, generation: int, tps: frozenset[TP], committed: Mapping[TP, TopicPartition]
-    ) -> None:
+    def on_assigned(self, event: Assigned, committed: Mapping[TP, TopicPartition]) -> None:
         """Take over; ``committed`` are the group's positions as they are written."""
         with self.changed:
             if self.phase is Phase.LEFT:
                 return
             self._step(Step.ASSIGN)
             self._drop()
-            self._owned = tps
+            self._owned = event.tps
             self._committed = dict(committed)
-            self._events.append(Assigned(generation, tps))
+            self._events.append(event)
 
     def on_revoked(self, limit_s: float, errands: Errands) -> bool:
         """Say that partitions must go, and wait for ``release``; ``False`` if it did not come.

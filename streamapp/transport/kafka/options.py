@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -68,6 +69,12 @@ class KafkaOptions:
     security: Security = field(default_factory=Security)
 
 
+#: A host (an address of IPv6 in brackets), and a port if it is not Kafka's own.
+_SERVER = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\s:\[\]]+)(?::(?P<port>\d{1,9}))?")
+_PORT = 9092
+_LAST_PORT = 65_535
+
+
 def parse_options(parts: SplitResult, environ: Mapping[str, str]) -> KafkaOptions:
     """Read the options of a URL.
 
@@ -91,7 +98,21 @@ def parse_options(parts: SplitResult, environ: Mapping[str, str]) -> KafkaOption
             read[field_name] = reader(text)
         except (ValueError, ConfigError) as exc:
             raise _wrong(parts, f"has {name}={text!r}: {exc}") from exc
-    return KafkaOptions(parts.netloc, settings=settings, security=security, **read)  # type: ignore[arg-type] # by name
+    return KafkaOptions(_servers(parts), settings=settings, security=security, **read)  # type: ignore[arg-type] # by name
+
+
+def _servers(parts: SplitResult) -> str:
+    """Return the servers with their ports, as the cluster's errors name them."""
+    servers = []
+    for server in filter(None, parts.netloc.split(",")):
+        found = _SERVER.fullmatch(server)
+        if found is None:
+            raise _wrong(parts, f"names {server!r}, which is no host:port")
+        port = int(found["port"] or _PORT)
+        if not 0 < port <= _LAST_PORT:
+            raise _wrong(parts, f"names port {port}; ports end at {_LAST_PORT}")
+        servers.append(f"{found['host']}:{port}")
+    return ",".join(servers)
 
 
 def _passed_on(parts: SplitResult, given: dict[str, str]) -> dict[str, str]:

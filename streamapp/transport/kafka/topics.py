@@ -192,6 +192,12 @@ class Topics:
                 msg = f"There is no partition {tp.partition} of topic {tp.topic}"
                 raise UnknownTopicError(msg, hint="Create the topic first")
 
+    def counts(self, wanted: Iterable[str]) -> dict[str, int]:
+        """Return how many partitions these topics have now, of those that exist."""
+        found = self._metadata()
+        theirs = {name: self._names.theirs(name) for name in wanted}
+        return {name: found[their] for name, their in theirs.items() if their in found}
+
     def tps(self) -> list[TP]:
         """Return all partitions of all topics that have the prefix."""
         return [
