@@ -251,6 +251,20 @@ class StageWork:
                 sink.tell(headway.watermark_ms, is_idle=headway.is_idle)
         self._drain()
 
+    def rest(self) -> None:
+        """Bring a partition that works no more to where a commit may be made.
+
+        It brings nothing any more, and is not idle: its records are to count when it goes on, so
+        nobody behind it may go on without it.
+        """
+        if self.is_in_hand:
+            return
+        for index, _ in self.inputs.values():
+            self.clock.be_silent(index, 0)
+        for sink in self.regroups:
+            sink.tell(self.clock.headway.watermark_ms, is_idle=False)
+        self._drain()
+
     @property
     def changed(self) -> int:
         """Number of rows of state that the next commit will write."""

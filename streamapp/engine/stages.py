@@ -75,9 +75,12 @@ class StageFeed(ChunkFeed):
         return event_time
 
     def silent_ms(self, tp: TP) -> int:
-        """Return for how long no record of the partition has come or waited, by the clock."""
+        """Return for how long no record of the partition has come or waited, by the clock.
+
+        One that its policy has stopped is not silent: what it has not seen is to count later.
+        """
         now = time.monotonic()
-        if self.buffered(tp) or tp in self.plan.paused:
+        if self.is_stopped or self.buffered(tp) or tp in self.plan.paused:
             self._busy_at[tp] = now
         return int((now - self._busy_at[tp]) * 1_000)
 
@@ -162,15 +165,27 @@ class StageRunner:
         for partition in {tp.partition for tp in self._notes}:
             work = self._work(partition)
             if work is not None:
-                silences = {
-                    topic: self.feed.silent_ms(TP(topic, partition)) for topic in self.topics
-                }
                 work.kept_rows = kept_rows
-                was_in_hand = work.is_in_hand
-                work.tick(silences, may_emit=may_emit, in_pieces=True)
+                self._tick(work, may_emit=may_emit)
                 self._engine.outbox.add(work.outputs.take())
-                if work.is_in_hand and not was_in_hand:
-                    self._go_on_beside(work)
+        if self.bad_rows.stopped_by is not None:
+            self._stop(self.bad_rows.stopped_by)
+
+    def _tick(self, work: StageWork, *, may_emit: bool) -> None:
+        if self.bad_rows.stopped_by is not None or self.feed.is_stopped:
+            work.rest()
+            return
+        silences = {topic: self.feed.silent_ms(TP(topic, work.partition)) for topic in self.topics}
+        was_in_hand = work.is_in_hand
+        work.tick(silences, may_emit=may_emit, in_pieces=True)
+        if work.is_in_hand and not was_in_hand:
+            self._go_on_beside(work)
+
+    def _stop(self, cause: BaseException | None) -> None:
+        """Work on no more records, as the policy says; positions and state stay where they are."""
+        if not self.feed.is_stopped:
+            log.error("Pipeline %s stops, as its policy says: %s", self.name, cause)
+            self.feed.stop()
 
     def _work(self, partition: int) -> StageWork | None:
         """Return what works on a partition; ``None`` while not all of its inputs have begun."""
@@ -201,8 +216,7 @@ class StageRunner:
             try:
                 await self._follow()
             except AgentStoppedError as exc:
-                log.error("Pipeline %s stops, as its policy says: %s", self.name, exc.__cause__)  # noqa: TRY400
-                self.feed.stop()
+                self._stop(exc.__cause__)
                 return
             except StateError as exc:
                 await self._engine.on_state_error(exc)
@@ -227,6 +241,7 @@ class StageRunner:
 
     async def _step(self, chunk: Chunk) -> None:
         """Work on the next run of a chunk, or on the one record that cannot be used."""
+        self._check_stopped()
         first = chunk.values[chunk.at]
         work = self._work(chunk.tp.partition)
         if work is None or work.is_in_hand:
@@ -243,6 +258,10 @@ class StageRunner:
         elif failure is not None:
             chunk.given = chunk.at + 1
             await self.feed.fail(chunk, failure)
+        self._check_stopped()
+
+    def _check_stopped(self) -> None:
+        """Let a row that belongs to no record end the work, if the policy is to stop."""
         if self.bad_rows.stopped_by is not None:
             raise AgentStoppedError from self.bad_rows.stopped_by
 
