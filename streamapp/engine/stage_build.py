@@ -14,7 +14,9 @@ from streamapp.core.batch import TP, OutRecord, RecordBatch
 from streamapp.engine.policy import Verdict
 from streamapp.engine.stage_sinks import Choose, ReadScope, RegroupSink, TableSink, TopicSink, Way
 from streamapp.engine.stage_work import Note, Outputs, StageWork, read_note
+from streamapp.errors import StateError
 from streamapp.operators.fused import Fused
+from streamapp.operators.join import TableJoin
 from streamapp.pipelines.clock import RegroupedInput, SourceInput, TaskClock
 from streamapp.pipelines.codecs import StateCodec
 from streamapp.pipelines.nodes import Place, Regroup, Stateful, ToTable, ToTopic
@@ -111,9 +113,12 @@ class Builder:
         node, counts = plan.node, self._around.counts
         way = Way(outputs.extend, self._around.check)
         if plan.steps:
-            return Unit(node.name, fused=Fused(plan.steps))
+            return Unit(node.name, plain=Fused(plan.steps))
         if isinstance(node, Stateful):
-            return Unit(node.name, operator=self._operator(node, partition))
+            operator = self._operator(node, partition)
+            if isinstance(operator, TableJoin):
+                return Unit(node.name, plain=operator)
+            return Unit(node.name, operator=operator)
         if isinstance(node, ToTable):
             return Unit(
                 node.name, sink=TableSink(node.table, partition, is_windowed=node.is_windowed)
@@ -154,6 +159,8 @@ class BadRows:
         """Return what deals with the rows of a partition, whose dead letters go to ``outputs``."""
 
         def deal(step: str, rows: Rows, error: RowError) -> None:
+            if isinstance(error.__cause__, StateError):
+                raise error.__cause__
             letter = self._judge(TP(f"{self.stage}/{step}", partition), rows, error)
             if letter is not None:
                 outputs.add(letter)

@@ -21,6 +21,7 @@ from streamapp.core.rows import Rows
 from streamapp.core.times import NEVER_MS
 from streamapp.engine.stage_records import keys_of, signals_of
 from streamapp.engine.stage_sinks import ReadScope, RegroupSink, TableSink
+from streamapp.errors import StateError
 from streamapp.operators.limit import Wait
 from streamapp.pipelines.clock import TaskClock
 from streamapp.state.operator_table import OperatorTable
@@ -126,6 +127,9 @@ class StageWork:
 
         Returns:
             Why the record at ``chunk.at`` cannot be used; ``None`` if all could.
+
+        Raises:
+            StateError: The store failed, which is no record's fault.
         """
         index, of_input = self.inputs[chunk.tp.topic]
         start, headers = chunk.at, chunk.batch.headers
@@ -292,4 +296,6 @@ def _cause(error: Exception) -> Exception:
     if isinstance(error, Wait):
         return error
     cause = error.__cause__
+    if isinstance(cause, StateError):
+        raise cause
     return cause if isinstance(cause, Exception) else error

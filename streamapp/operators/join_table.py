@@ -35,6 +35,13 @@ class TableJoin(Operator):
     def process(self, rows: Rows, side: int = 0) -> Rows:
         """See ``Operator.process``."""
         del side
+        brought, error = self.run(rows)
+        if error is not None:
+            raise error
+        return brought
+
+    def run(self, rows: Rows) -> tuple[Rows, RowError | None]:
+        """Return what the rows bring, and the error at the first row that cannot be used."""
         places: list[int] = []
         values: list[object] = []
         place = 0
@@ -45,12 +52,14 @@ class TableJoin(Operator):
                     continue
                 values.append(self._combine(value, row))
                 places.append(place)
-        except Exception as exc:  # whatever the user's function raises
+        except Exception as exc:  # noqa: BLE001 - whatever the user's function raises
             origin = rows.origins[place]
             count = bisect_left(places, bisect_left(rows.origins, origin))
             brought = _with_values(rows, places[:count], values[:count])
-            raise RowError(origin, brought) from exc
-        return _with_values(rows, places, values)
+            failure = RowError(origin, brought)
+            failure.__cause__ = exc
+            return brought, failure
+        return _with_values(rows, places, values), None
 
 
 def _with_values(rows: Rows, places: list[int], values: list[object]) -> Rows:
