@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from streamapp.core.batch import TP
 from streamapp.core.times import NEVER_MS
 from streamapp.core.watermarks import Headway
-from streamapp.engine.chunk_feed import ChunkFeed
 from streamapp.engine.rejects import AgentStoppedError
 from streamapp.engine.stage_build import BadRows
+from streamapp.engine.stage_feed import StageFeed
 from streamapp.engine.stage_work import read_note
 from streamapp.errors import StateError
 from streamapp.operators.limit import Wait
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from streamapp.core.batch import RecordBatch
-    from streamapp.core.event_time import EventTime
     from streamapp.engine.engine import Engine
     from streamapp.engine.feed import FeedPlan
     from streamapp.engine.policy import ErrorPolicy
@@ -40,49 +39,6 @@ log = logging.getLogger(__name__)
 _TURN_S = 0.01
 #: Changed rows of state for which a commit is asked before its interval: bounds their memory.
 _MANY_CHANGED = 100_000
-
-
-class StageFeed(ChunkFeed):
-    """A feed that keeps watermarks with its positions."""
-
-    def __init__(self, plan: FeedPlan, runner: StageRunner) -> None:
-        super().__init__(plan)
-        self._runner = runner
-
-    def start(self, tp: TP, offset: int, time_ms: int, note: str = "") -> None:
-        """See ``Feed.start``."""
-        super().start(tp, offset, time_ms, note)
-        self._runner.begin(tp, note)
-
-    def revoke(self, tps: Iterable[TP]) -> None:
-        """See ``Feed.revoke``."""
-        gone = set(tps)
-        super().revoke(gone)
-        self._runner.forget(gone)
-
-    def note(self, tp: TP) -> str:
-        """See ``Feed.note``."""
-        return self._runner.note(tp)
-
-    def headway(self, tp: TP) -> Headway:
-        """See ``Feed.headway``: behind a ``group_by`` watermarks come with the records."""
-        found = self._runner.headway(tp)
-        watermark = self._watermarks[tp] = max(found.watermark_ms, self._watermarks[tp])
-        return Headway(watermark, found.is_idle)
-
-    def _event_time_of(self, topic: str) -> EventTime:
-        event_time: EventTime = self._runner.topics[topic].event_time
-        return event_time
-
-    def silent_ms(self, tp: TP) -> int:
-        """Return for how long no record of the partition has come or waited, by the clock.
-
-        One that its policy has stopped is not silent: what it has not seen is to count later.
-        """
-        now = time.monotonic()
-        if self.is_stopped or self.buffered(tp) or tp in self.plan.paused:
-            self._busy_at[tp] = now
-        return int((now - self._busy_at[tp]) * 1_000)
 
 
 class StageRunner:
@@ -254,7 +210,7 @@ class StageRunner:
         else:
             failure = await self._run(work, chunk)
         if isinstance(failure, Wait):
-            await asyncio.sleep(failure.ms / 1_000)
+            self.feed.set_aside(chunk, failure.ms / 1_000)
         elif failure is not None:
             chunk.given = chunk.at + 1
             await self.feed.fail(chunk, failure)

@@ -1,4 +1,4 @@
-"""Pipelines that join with a table: what fails there, or behind it, is a record's or the store's."""
+"""Pipelines that join with a table: what fails there or behind it is a record's, or the store's."""
 
 from __future__ import annotations
 
