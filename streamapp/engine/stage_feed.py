@@ -96,10 +96,13 @@ class StageFeed(ChunkFeed):
         return self._runner.note(tp)
 
     def headway(self, tp: TP) -> Headway:
-        """See ``Feed.headway``: behind a ``group_by`` watermarks come with the records."""
+        """See ``Feed.headway``: behind a ``group_by`` watermarks come with the records.
+
+        For one that its policy has stopped no other agent waits; what is behind it does.
+        """
         found = self._runner.headway(tp)
         watermark = self._watermarks[tp] = max(found.watermark_ms, self._watermarks[tp])
-        return Headway(watermark, found.is_idle)
+        return Headway(watermark, found.is_idle or self.is_stopped)
 
     def silent_ms(self, tp: TP) -> int:
         """Return for how long no record of the partition has come or waited, by the clock.
