@@ -280,3 +280,28 @@ def test_deletion_goes_through_group_by_as_one() -> None:
         (b"gone", None),
         (b"gone", None),
     ]
+
+
+STEPS: dict[str, Any] = {
+    "buffer": lambda flow: flow.buffer(10, rate=10),
+    "join": lambda flow: flow.join(flow, combine=lambda left, _: left),
+    "as-of": lambda flow: flow.join_as_of(flow, combine=lambda left, _: left),
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_deletion_is_held_as_one(step: str) -> None:
+    """It was the text ``null`` when it was read again, which is no value of the type."""
+
+    def build(flow: Any) -> None:
+        STEPS[step](flow).to(topic="out")
+
+    driver = driven(build, value_type=Visit, event_time=None, allow_empty=True)
+    driver.put("in", [b'{"page": "home"}', None], keys=[b"a", b"b"])
+    driver.commit()
+    driver.crash()
+    driver.put("in", [b'{"page": "end"}'], keys=[b"z"], timestamps=[9_000])
+    driver.commit()
+    found = [(record.key, record.value) for record in driver.records("out")]
+    assert found[:2] == [(b"a", b'{"page":"home"}'), (b"b", None)]
+    assert dead(driver) == []
