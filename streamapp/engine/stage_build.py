@@ -68,7 +68,7 @@ class Builder:
         clock = TaskClock(
             [self._input(of, read[name]) for name, of in self._inputs.items()], watermark_ms
         )
-        units = [self._unit(plan, partition, outputs) for plan in self.plan.units]
+        units = [self._unit(plan, partition, outputs, reader) for plan in self.plan.units]
         for unit, plan in zip(units, self.plan.units, strict=True):
             unit.to += [(units[at], side) for at, side in plan.to]
             unit.late_to += [(units[at], side) for at, side in plan.late_to]
@@ -109,13 +109,13 @@ class Builder:
         found.restore(note.of_input)
         return found
 
-    def _unit(self, plan: UnitPlan, partition: int, outputs: Outputs) -> Unit:
+    def _unit(self, plan: UnitPlan, partition: int, outputs: Outputs, reader: ReadScope) -> Unit:
         node, counts = plan.node, self._around.counts
         way = Way(outputs.extend, self._around.check)
         if plan.steps:
             return Unit(node.name, plain=Fused(plan.steps))
         if isinstance(node, Stateful):
-            operator = self._operator(node, partition)
+            operator = self._operator(node, partition, reader)
             if isinstance(operator, TableJoin):
                 return Unit(node.name, plain=operator)
             return Unit(node.name, operator=operator)
@@ -134,14 +134,14 @@ class Builder:
         msg = f"{node.name} is no step that runs"
         raise TypeError(msg)
 
-    def _operator(self, node: Stateful, partition: int) -> Operator:
+    def _operator(self, node: Stateful, partition: int, reader: ReadScope) -> Operator:
         def read(table: Table, key: Any) -> Any:
             return table.get(key)
 
         state: Any = None
         if node.table is not None:
             state = ShardView(node.table.shards[partition])
-        return node.make(Place(partition, state, read, _now_ms))
+        return node.make(Place(partition, state, read, reader.move_to, _now_ms))
 
 
 @dataclass(slots=True)

@@ -205,7 +205,7 @@ class StageWork:
         self, index: int, times: Sequence[int], headers: Sequence[Headers] | None
     ) -> tuple[Sequence[int], int]:
         """Return the watermark before each of the records that follow, and after the last."""
-        if self.regroups or self.task.has_operators:
+        if self.regroups or self.task.asks_marks:
             return self.clock.marks(index, times, headers)
         # Stateless steps ask nobody how late it is.
         before_ms = self.clock.headway.watermark_ms

@@ -105,6 +105,9 @@ class Task:
         self._is_confluent = [is_confluent(to) for to in inputs]
         self._on_bad_row = on_bad_row
         self._operators = [unit for unit in units if unit.operator is not None]
+        self._asks_marks = bool(self._operators) or any(
+            isinstance(unit.plain, TableJoin) and unit.plain.asks_time for unit in units
+        )
         self._mark = watermark_ms
         self._let_advance()
 
@@ -116,9 +119,9 @@ class Task:
                 unit.operator.advances_itself = alone
 
     @property
-    def has_operators(self) -> bool:
+    def asks_marks(self) -> bool:
         """Whether a step looks at watermarks; sinks may do so too."""
-        return bool(self._operators)
+        return self._asks_marks
 
     @property
     def operators(self) -> Iterator[tuple[str, Operator]]:

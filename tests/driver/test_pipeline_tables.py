@@ -105,3 +105,32 @@ async def test_store_that_fails_below_a_join_is_no_fault_of_the_record(bench: Be
         await until(lambda: bench.position("in") == 3)
     assert values(bench, "bench-dead-letters") == []
     assert values(bench, "out") == [[1, 1], [2, 2]]
+
+
+async def test_row_whose_life_is_over_joins_nothing(bench: Bench) -> None:
+    """It did until it was swept: what a run over old records gave depended on when that was."""
+    app = bench.app()
+    rates = app.Table("rates", key_type=str, value_type=int, ttl="10s")
+    source = app.topic("in", key_type=str, value_type=int)
+    seen = []
+
+    @app.agent(app.topic("rates-in", key_type=str, value_type=int))
+    async def keep(stream: Any) -> None:
+        async for key, rate in stream.items():
+            rates[key] = rate
+
+    @app.agent(source)
+    async def look(stream: Any) -> None:
+        async for key, number in stream.items():
+            seen.append([number, rates.get(key)])
+
+    flow = app.pipeline("p").source(source)
+    flow.join_table(rates, kind="left", combine=lambda *pair: [*pair]).to(topic="out")
+    async with running(app):
+        put(bench, "rates-in", ("a", 7), timestamp_ms=1_000)
+        await until(lambda: bench.position("rates-in") == 1)
+        for number, time_ms in enumerate((2_000, 10_999, 9_000, 11_000, 10_000, 60_000)):
+            put(bench, "in", ("a", number), timestamp_ms=time_ms)
+        await until(lambda: bench.position("in") == 6)
+    assert values(bench, "out") == seen
+    assert [rate for _, rate in seen] == [7, 7, 7, None, None, None]
