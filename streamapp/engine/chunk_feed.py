@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from streamapp.engine.feed import Feed, FeedPlan, place_of
 from streamapp.engine.policy import Verdict
 from streamapp.engine.rejects import AgentStoppedError
-from streamapp.engine.work import Chunk
 from streamapp.state.scope import EventScope, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from streamapp.core.batch import TP
+    from streamapp.core.batch import TP, RecordBatch
+    from streamapp.engine.work import Chunk
 
 #: Records of small chunks that are worked on in one turn: what they send is then one commit.
 _TURN_RECORDS = 64
@@ -79,13 +79,21 @@ class ChunkFeed(Feed):
     async def begin(self) -> Chunk:
         """Wait for the next chunk, with its values decoded and the scope set to its partition."""
         while True:
-            batch = await self._take_batch()
-            rest = batch.since(self._next[batch.tp])
-            if rest is not None:
-                break
+            chunk = self._open(await self._take_batch())
+            if chunk is not None:
+                return self._enter(chunk)
+
+    def _open(self, batch: RecordBatch) -> Chunk | None:
+        """Return what is not done of a batch, decoded; ``None`` if all of it is."""
+        rest = batch.since(self._next[batch.tp])
+        if rest is None:
             self._done_with(batch)
-        chunk = self.chunk = self._chunk_of(rest)
-        tp = batch.tp
+            return None
+        return self._chunk_of(rest)
+
+    def _enter(self, chunk: Chunk) -> Chunk:
+        """Let a chunk be the one in hand."""
+        self.chunk, tp = chunk, chunk.tp
         self.scope.enter(chunk, tp.partition, self.plan.partitions_of(tp.topic))
         return chunk
 
@@ -191,8 +199,7 @@ class ChunkFeed(Feed):
         rejects = self.plan.rejects
         verdict = rejects.judge(exc, place_of(chunk.batch, chunk.at), failures)
         if verdict is Verdict.RETRY:
-            await self._pause(failures)
-            chunk.given = chunk.at
+            await self._wait_to_retry(chunk, failures)
             return
         if chunk.given > chunk.at + 1:
             chunk.split()
@@ -205,3 +212,8 @@ class ChunkFeed(Feed):
         else:
             self.stats.skipped += 1
         chunk.advance()
+
+    async def _wait_to_retry(self, chunk: Chunk, failures: int) -> None:
+        """Wait until the records in hand are to be handed out again."""
+        await self._pause(failures)
+        chunk.given = chunk.at

@@ -30,7 +30,7 @@ class ErrorPolicy:
     never gives up and holds the partition. A record that cannot be decoded is not tried again.
 
     Raises:
-        ConfigError: ``then`` is none of these, or a number is negative.
+        ConfigError: ``then`` is none of these, or a number is none that is whole, or negative.
     """
 
     retries: int = 3
@@ -38,12 +38,15 @@ class ErrorPolicy:
     then: Verdict | str = Verdict.DEAD_LETTER
 
     def __post_init__(self) -> None:
-        if self.then not in set(Verdict):
+        if self.then not in tuple(Verdict):  # what cannot be hashed is none of them either
             msg = f"Unknown error policy {str(self.then)!r}"
             raise ConfigError(msg, hint=f"Use one of {', '.join(sorted(Verdict))}")
-        if self.retries < 0 or self.backoff_ms < 0:
-            msg = f"An error policy cannot have {self.retries} retries with {self.backoff_ms} ms"
-            raise ConfigError(msg, hint="Use numbers of zero and above")
+        given = (self.retries, self.backoff_ms)
+        if {*map(type, given)} != {int} or min(given) < 0:
+            msg = (
+                f"An error policy cannot have {self.retries!r} retries with {self.backoff_ms!r} ms"
+            )
+            raise ConfigError(msg, hint="Use whole numbers of zero and above")
 
     def verdict(self, failures: int, *, is_retriable: bool) -> Verdict:
         """Decide after the ``failures``-th failure (from 1) of an event."""

@@ -14,7 +14,9 @@ from streamapp.core.batch import TP, OutRecord, RecordBatch
 from streamapp.engine.policy import Verdict
 from streamapp.engine.stage_sinks import Choose, ReadScope, RegroupSink, TableSink, TopicSink, Way
 from streamapp.engine.stage_work import Note, Outputs, StageWork, read_note
+from streamapp.errors import StateError
 from streamapp.operators.fused import Fused
+from streamapp.operators.join import TableJoin
 from streamapp.pipelines.clock import RegroupedInput, SourceInput, TaskClock
 from streamapp.pipelines.codecs import StateCodec
 from streamapp.pipelines.nodes import Place, Regroup, Stateful, ToTable, ToTopic
@@ -66,7 +68,7 @@ class Builder:
         clock = TaskClock(
             [self._input(of, read[name]) for name, of in self._inputs.items()], watermark_ms
         )
-        units = [self._unit(plan, partition, outputs) for plan in self.plan.units]
+        units = [self._unit(plan, partition, outputs, reader) for plan in self.plan.units]
         for unit, plan in zip(units, self.plan.units, strict=True):
             unit.to += [(units[at], side) for at, side in plan.to]
             unit.late_to += [(units[at], side) for at, side in plan.late_to]
@@ -107,13 +109,16 @@ class Builder:
         found.restore(note.of_input)
         return found
 
-    def _unit(self, plan: UnitPlan, partition: int, outputs: Outputs) -> Unit:
+    def _unit(self, plan: UnitPlan, partition: int, outputs: Outputs, reader: ReadScope) -> Unit:
         node, counts = plan.node, self._around.counts
         way = Way(outputs.extend, self._around.check)
         if plan.steps:
-            return Unit(node.name, fused=Fused(plan.steps))
+            return Unit(node.name, plain=Fused(plan.steps))
         if isinstance(node, Stateful):
-            return Unit(node.name, operator=self._operator(node, partition))
+            operator = self._operator(node, partition, reader)
+            if isinstance(operator, TableJoin):
+                return Unit(node.name, plain=operator)
+            return Unit(node.name, operator=operator)
         if isinstance(node, ToTable):
             return Unit(
                 node.name, sink=TableSink(node.table, partition, is_windowed=node.is_windowed)
@@ -129,14 +134,14 @@ class Builder:
         msg = f"{node.name} is no step that runs"
         raise TypeError(msg)
 
-    def _operator(self, node: Stateful, partition: int) -> Operator:
+    def _operator(self, node: Stateful, partition: int, reader: ReadScope) -> Operator:
         def read(table: Table, key: Any) -> Any:
             return table.get(key)
 
         state: Any = None
         if node.table is not None:
             state = ShardView(node.table.shards[partition])
-        return node.make(Place(partition, state, read, _now_ms))
+        return node.make(Place(partition, state, read, reader.move_to, _now_ms))
 
 
 @dataclass(slots=True)
@@ -154,6 +159,8 @@ class BadRows:
         """Return what deals with the rows of a partition, whose dead letters go to ``outputs``."""
 
         def deal(step: str, rows: Rows, error: RowError) -> None:
+            if isinstance(error.__cause__, StateError):
+                raise error.__cause__
             letter = self._judge(TP(f"{self.stage}/{step}", partition), rows, error)
             if letter is not None:
                 outputs.add(letter)

@@ -19,7 +19,7 @@ from streamapp.pipelines.clock import watermark_header
 from streamapp.serde.codecs import ATOMS, key_encoder
 from streamapp.serde.ordered_keys import encode_key, encode_with_last
 from streamapp.state.rows import KEY_ROOM, check_row
-from streamapp.state.scope import EventScope
+from streamapp.state.scope import EventScope, Instant
 from streamapp.state.shard import Shard
 
 if TYPE_CHECKING:
@@ -58,6 +58,10 @@ class ReadScope(EventScope):
 
     def __init__(self) -> None:
         super().__init__(tracks_always=True)
+
+    def move_to(self, now_ms: int) -> None:
+        """Let rows live or be expired as of this event time."""
+        self.source = Instant(now_ms)
 
     def read(self, shard: Shard, key: Hashable) -> object:
         """See ``EventScope.read``."""

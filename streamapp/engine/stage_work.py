@@ -21,6 +21,7 @@ from streamapp.core.rows import Rows
 from streamapp.core.times import NEVER_MS
 from streamapp.engine.stage_records import keys_of, signals_of
 from streamapp.engine.stage_sinks import ReadScope, RegroupSink, TableSink
+from streamapp.errors import StateError
 from streamapp.operators.limit import Wait
 from streamapp.pipelines.clock import TaskClock
 from streamapp.state.operator_table import OperatorTable
@@ -126,6 +127,9 @@ class StageWork:
 
         Returns:
             Why the record at ``chunk.at`` cannot be used; ``None`` if all could.
+
+        Raises:
+            StateError: The store failed, which is no record's fault.
         """
         index, of_input = self.inputs[chunk.tp.topic]
         start, headers = chunk.at, chunk.batch.headers
@@ -201,7 +205,7 @@ class StageWork:
         self, index: int, times: Sequence[int], headers: Sequence[Headers] | None
     ) -> tuple[Sequence[int], int]:
         """Return the watermark before each of the records that follow, and after the last."""
-        if self.regroups or self.task.has_operators:
+        if self.regroups or self.task.asks_marks:
             return self.clock.marks(index, times, headers)
         # Stateless steps ask nobody how late it is.
         before_ms = self.clock.headway.watermark_ms
@@ -251,6 +255,20 @@ class StageWork:
                 sink.tell(headway.watermark_ms, is_idle=headway.is_idle)
         self._drain()
 
+    def rest(self) -> None:
+        """Bring a partition that works no more to where a commit may be made.
+
+        It brings nothing any more, and is not idle: its records are to count when it goes on, so
+        nobody behind it may go on without it.
+        """
+        if self.is_in_hand:
+            return
+        for index, _ in self.inputs.values():
+            self.clock.be_silent(index, 0)
+        for sink in self.regroups:
+            sink.tell(self.clock.headway.watermark_ms, is_idle=False)
+        self._drain()
+
     @property
     def changed(self) -> int:
         """Number of rows of state that the next commit will write."""
@@ -278,4 +296,6 @@ def _cause(error: Exception) -> Exception:
     if isinstance(error, Wait):
         return error
     cause = error.__cause__
+    if isinstance(cause, StateError):
+        raise cause
     return cause if isinstance(cause, Exception) else error

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from streamapp.core.batch import TP
 from streamapp.core.times import NEVER_MS
 from streamapp.core.watermarks import Headway
-from streamapp.engine.chunk_feed import ChunkFeed
 from streamapp.engine.rejects import AgentStoppedError
 from streamapp.engine.stage_build import BadRows
+from streamapp.engine.stage_feed import StageFeed
 from streamapp.engine.stage_work import read_note
 from streamapp.errors import StateError
 from streamapp.operators.limit import Wait
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from streamapp.core.batch import RecordBatch
-    from streamapp.core.event_time import EventTime
     from streamapp.engine.engine import Engine
     from streamapp.engine.feed import FeedPlan
     from streamapp.engine.policy import ErrorPolicy
@@ -40,46 +39,6 @@ log = logging.getLogger(__name__)
 _TURN_S = 0.01
 #: Changed rows of state for which a commit is asked before its interval: bounds their memory.
 _MANY_CHANGED = 100_000
-
-
-class StageFeed(ChunkFeed):
-    """A feed that keeps watermarks with its positions."""
-
-    def __init__(self, plan: FeedPlan, runner: StageRunner) -> None:
-        super().__init__(plan)
-        self._runner = runner
-
-    def start(self, tp: TP, offset: int, time_ms: int, note: str = "") -> None:
-        """See ``Feed.start``."""
-        super().start(tp, offset, time_ms, note)
-        self._runner.begin(tp, note)
-
-    def revoke(self, tps: Iterable[TP]) -> None:
-        """See ``Feed.revoke``."""
-        gone = set(tps)
-        super().revoke(gone)
-        self._runner.forget(gone)
-
-    def note(self, tp: TP) -> str:
-        """See ``Feed.note``."""
-        return self._runner.note(tp)
-
-    def headway(self, tp: TP) -> Headway:
-        """See ``Feed.headway``: behind a ``group_by`` watermarks come with the records."""
-        found = self._runner.headway(tp)
-        watermark = self._watermarks[tp] = max(found.watermark_ms, self._watermarks[tp])
-        return Headway(watermark, found.is_idle)
-
-    def _event_time_of(self, topic: str) -> EventTime:
-        event_time: EventTime = self._runner.topics[topic].event_time
-        return event_time
-
-    def silent_ms(self, tp: TP) -> int:
-        """Return for how long no record of the partition has come or waited, by the clock."""
-        now = time.monotonic()
-        if self.buffered(tp) or tp in self.plan.paused:
-            self._busy_at[tp] = now
-        return int((now - self._busy_at[tp]) * 1_000)
 
 
 class StageRunner:
@@ -162,15 +121,27 @@ class StageRunner:
         for partition in {tp.partition for tp in self._notes}:
             work = self._work(partition)
             if work is not None:
-                silences = {
-                    topic: self.feed.silent_ms(TP(topic, partition)) for topic in self.topics
-                }
                 work.kept_rows = kept_rows
-                was_in_hand = work.is_in_hand
-                work.tick(silences, may_emit=may_emit, in_pieces=True)
+                self._tick(work, may_emit=may_emit)
                 self._engine.outbox.add(work.outputs.take())
-                if work.is_in_hand and not was_in_hand:
-                    self._go_on_beside(work)
+        if self.bad_rows.stopped_by is not None:
+            self._stop(self.bad_rows.stopped_by)
+
+    def _tick(self, work: StageWork, *, may_emit: bool) -> None:
+        if self.bad_rows.stopped_by is not None or self.feed.is_stopped:
+            work.rest()
+            return
+        silences = {topic: self.feed.silent_ms(TP(topic, work.partition)) for topic in self.topics}
+        was_in_hand = work.is_in_hand
+        work.tick(silences, may_emit=may_emit, in_pieces=True)
+        if work.is_in_hand and not was_in_hand:
+            self._go_on_beside(work)
+
+    def _stop(self, cause: BaseException | None) -> None:
+        """Work on no more records, as the policy says; positions and state stay where they are."""
+        if not self.feed.is_stopped:
+            log.error("Pipeline %s stops, as its policy says: %s", self.name, cause)
+            self.feed.stop()
 
     def _work(self, partition: int) -> StageWork | None:
         """Return what works on a partition; ``None`` while not all of its inputs have begun."""
@@ -201,8 +172,7 @@ class StageRunner:
             try:
                 await self._follow()
             except AgentStoppedError as exc:
-                log.error("Pipeline %s stops, as its policy says: %s", self.name, exc.__cause__)  # noqa: TRY400
-                self.feed.stop()
+                self._stop(exc.__cause__)
                 return
             except StateError as exc:
                 await self._engine.on_state_error(exc)
@@ -227,6 +197,7 @@ class StageRunner:
 
     async def _step(self, chunk: Chunk) -> None:
         """Work on the next run of a chunk, or on the one record that cannot be used."""
+        self._check_stopped()
         first = chunk.values[chunk.at]
         work = self._work(chunk.tp.partition)
         if work is None or work.is_in_hand:
@@ -239,10 +210,14 @@ class StageRunner:
         else:
             failure = await self._run(work, chunk)
         if isinstance(failure, Wait):
-            await asyncio.sleep(failure.ms / 1_000)
+            self.feed.set_aside(chunk, failure.ms / 1_000)
         elif failure is not None:
             chunk.given = chunk.at + 1
             await self.feed.fail(chunk, failure)
+        self._check_stopped()
+
+    def _check_stopped(self) -> None:
+        """Let a row that belongs to no record end the work, if the policy is to stop."""
         if self.bad_rows.stopped_by is not None:
             raise AgentStoppedError from self.bad_rows.stopped_by
 

@@ -77,8 +77,12 @@ class Dedup(Operator):
         if watermark_ms >= self.next_due_ms:
             for due_ms, name in self._timers.due(watermark_ms):
                 times = self._known(name)
-                if times and self._due_ms(times) == due_ms:
+                if not times:
+                    continue
+                if self._due_ms(times) == due_ms:
                     self._remember(name, times, self._live(times, watermark_ms))
+                else:
+                    self._timers.correct(name, due_ms, self._due_ms(times))
             self.next_due_ms = self._timers.next_ms
         return NO_ROWS
 

@@ -80,6 +80,10 @@ class Changes:
         else:
             self._rows[raw] = None
 
+    def has_written(self, raw: bytes) -> bool:
+        """Tell whether a row is about to be written."""
+        return self._rows.get(raw) is not None
+
     def has_deleted(self, raw: bytes) -> bool:
         """Tell whether a row of the state is about to go."""
         return self._rows.get(raw, b"") is None
@@ -137,6 +141,18 @@ class Timers:
         while heap and heap[0][0] <= watermark_ms:
             due.append(heapq.heappop(heap))
         return due
+
+    def correct(self, name: bytes, fired_ms: int, due_ms: int) -> None:
+        """Set the timer of what was due at ``fired_ms`` and is not: it is to be due at ``due_ms``.
+
+        Nothing is to do for one that was moved. One that an operator of other bounds has set,
+        before the application was changed, is still where that has put it.
+        """
+        if due_ms == FOREVER_MS:
+            return
+        raw = _TIMERS + int_part(due_ms) + name
+        if not self._changes.has_written(raw) and self._state.get(raw) is None:
+            self.move(name, fired_ms, due_ms)
 
     def trim(self, count: int) -> None:
         """Keep no more than so many in memory; all of them are in the state."""

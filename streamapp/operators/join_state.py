@@ -167,6 +167,8 @@ class JoinState:
             bucket = self.bucket(decode_key(_TUPLE + name)[0])
             if bucket.due_ms == due_ms:
                 yield bucket
+            else:
+                self._timers.correct(name, due_ms, bucket.due_ms)
             self.settle(bucket)
         self._looked_at.clear()
 

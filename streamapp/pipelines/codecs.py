@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from streamapp.errors import EncodeError
 from streamapp.serde.codecs import value_decoder, value_encoder
@@ -11,15 +11,24 @@ from streamapp.serde.hooks import type_name
 
 #: What JSON gives back as it was given, whatever is declared.
 _PLAIN = (dict, list, str, int, float, bool, type(None))
+#: The bytes of a deletion.
+_NO_VALUE: Final = b"null"
 
 
 class StateCodec:
-    """Encodes the values of one flow as JSON; ``value_type`` is ``None`` where it is not known."""
+    """Encodes the values of one flow as JSON; ``value_type`` is ``None`` where it is not known.
+
+    A deletion is a value of every flow, whatever its type: it comes back as one.
+    """
 
     def __init__(self, value_type: Any = None) -> None:
         self.value_type = value_type
         self._encode = value_encoder(value_type, "json")
-        self.decode = value_decoder(value_type, "json")
+        self._decode = value_decoder(value_type, "json")
+
+    def decode(self, data: bytes) -> Any:
+        """Return the value of which these are the bytes."""
+        return None if data == _NO_VALUE else self._decode(data)
 
     def encode(self, value: object) -> bytes:
         """Return the bytes of a value.

@@ -196,7 +196,9 @@ class Flow(PacedFlow):
         check_joined(f"Pipeline {self.pipeline.name}: join_table", table)
 
         def make(place: Place) -> TableJoin:
-            return TableJoin(lambda key: place.read(table, key), kind, combine)
+            is_lasting = table.spec.ttl_ms is None
+            move_to = None if is_lasting else place.move_to
+            return TableJoin(lambda key: place.read(table, key), kind, combine, move_to)
 
         value_type = _joined(combine, self.value_type, table.spec.value_type)
         return self._stateful("join-table", make, (self,), value_type, table)

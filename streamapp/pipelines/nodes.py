@@ -53,13 +53,14 @@ class Regroup(Node):
 class Place:
     """Where an operator works: one partition.
 
-    ``state`` is its state, ``read`` looks up a row of a table in the same partition, ``now_ms`` is
-    the wall clock.
+    ``state`` is its state, ``read`` looks up a row of a table in the same partition as of the event
+    time that ``move_to`` was told last, ``now_ms`` is the wall clock.
     """
 
     partition: int
     state: StateView
     read: Callable[[Table, Any], Any]
+    move_to: Callable[[int], None]
     now_ms: Callable[[], int]
 
 

@@ -20,6 +20,7 @@ from streamapp.core.rows import NO_ROWS, Rows
 from streamapp.core.times import FOREVER_MS, NEVER_MS
 from streamapp.operators.buffer import BufferRows
 from streamapp.operators.fused import Fused
+from streamapp.operators.join import TableJoin
 from streamapp.operators.limit import RateLimit
 from streamapp.operators.operator import Operator, RowError
 from streamapp.operators.pick import picked
@@ -44,10 +45,13 @@ class Sink(Protocol):
 
 @dataclass(eq=False, slots=True)
 class Unit:
-    """A step of a task: exactly one of ``fused``, ``operator`` and ``sink``; topological order."""
+    """A step of a task: exactly one of ``plain``, ``operator`` and ``sink``; topological order.
+
+    ``plain`` keeps nothing, so what a row makes it raise is the affair of the row's record.
+    """
 
     name: str
-    fused: Fused | None = None
+    plain: Fused | TableJoin | None = None
     operator: Operator | None = None
     sink: Sink | None = None
     to: list[tuple[Unit, int]] = field(default_factory=list)
@@ -101,6 +105,9 @@ class Task:
         self._is_confluent = [is_confluent(to) for to in inputs]
         self._on_bad_row = on_bad_row
         self._operators = [unit for unit in units if unit.operator is not None]
+        self._asks_marks = bool(self._operators) or any(
+            isinstance(unit.plain, TableJoin) and unit.plain.asks_time for unit in units
+        )
         self._mark = watermark_ms
         self._let_advance()
 
@@ -112,9 +119,9 @@ class Task:
                 unit.operator.advances_itself = alone
 
     @property
-    def has_operators(self) -> bool:
+    def asks_marks(self) -> bool:
         """Whether a step looks at watermarks; sinks may do so too."""
-        return bool(self._operators)
+        return self._asks_marks
 
     @property
     def operators(self) -> Iterator[tuple[str, Operator]]:
@@ -206,10 +213,10 @@ class Task:
         """Bring rows through stateless steps; return the first error."""
         failed: RowError | None = None
         for unit, side in to:
-            if unit.fused is None:
+            if unit.plain is None:
                 arrivals.append(_Arrival(unit, side, rows))
                 continue
-            through, error = unit.fused.run(rows)
+            through, error = unit.plain.run(rows)
             for found in (error, self._spread(unit.to, through, arrivals)):
                 if found is not None and (failed is None or found.origin < failed.origin):
                     failed = found
@@ -305,10 +312,10 @@ class Task:
         rows = Rows(rows.keys, rows.times, rows.values, rows.marks, range(len(rows)))
         while len(rows):
             try:
-                if unit.fused is None:
+                if unit.plain is None:
                     self._take(unit, rows, side)
                     return
-                through, error = unit.fused.run(rows)
+                through, error = unit.plain.run(rows)
                 self._emit(unit, through)
                 if error is None:
                     return

@@ -83,7 +83,11 @@ class WorkerViews:
             _agent(name, getattr(agent, "condition", "running"), feeds.pop(name, []))
             for name, agent in app.agents.items()
         ]
-        streams = [_agent(name, "running", of) for name, of in feeds.items()]
+        streams = [
+            # A pipeline that its policy has stopped is none that runs.
+            _agent(name, "failed" if any(feed.is_stopped for feed in of) else "running", of)
+            for name, of in feeds.items()
+        ]
         return answer({"agents": [*agents, *streams]})
 
     async def partitions(self, _: Request) -> Response:

@@ -306,3 +306,28 @@ def test_records_of_one_batch_may_be_bad_in_different_fields(window: Any) -> Non
     put(driver, [*values, {"ts": 60_000}])
     assert rows(driver)[-1]["a"] == rows(driver)[-1]["b"] == 8
     assert driver.stats.dead_letters == 2
+
+
+STEPS: dict[str, Any] = {
+    "buffer": lambda flow: flow.buffer(10, rate=10),
+    "join": lambda flow: flow.join(flow, combine=lambda left, _: left),
+    "as-of": lambda flow: flow.join_as_of(flow, combine=lambda left, _: left),
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_deletion_is_held_as_one(step: str) -> None:
+    """It was the text ``null`` when it was read again, which is no value of the type."""
+
+    def build(flow: Any) -> None:
+        STEPS[step](flow).to(topic="out")
+
+    driver = driven(build, value_type=Visit, event_time=None, allow_empty=True)
+    driver.put("in", [b'{"page": "home"}', None], keys=[b"a", b"b"])
+    driver.commit()
+    driver.crash()
+    driver.put("in", [b'{"page": "end"}'], keys=[b"z"], timestamps=[9_000])
+    driver.commit()
+    found = [(record.key, record.value) for record in driver.records("out")]
+    assert found[:2] == [(b"a", b'{"page":"home"}'), (b"b", None)]
+    assert dead(driver) == []

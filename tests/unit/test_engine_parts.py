@@ -81,7 +81,18 @@ def test_policy_of_a_declaration(declared: ErrorPolicy | str | None, policy: Err
 
 
 @pytest.mark.parametrize(
-    "options", [{"then": "ignore"}, {"retries": -1}, {"backoff_ms": -1}], ids=str
+    "options",
+    [
+        {"then": "ignore"},
+        {"then": ["stop"]},
+        {"retries": -1},
+        {"retries": "3"},
+        {"retries": None},
+        {"backoff_ms": -1},
+        {"backoff_ms": "1s"},
+        {"backoff_ms": 0.5},
+    ],
+    ids=str,
 )
 def test_wrong_policy_is_refused(options: dict[str, object]) -> None:
     with pytest.raises(ConfigError):

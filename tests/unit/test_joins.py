@@ -9,8 +9,10 @@ from support.join_models import LEFT, RIGHT, JsonCodec, MapView, Result, results
 from streamapp.core.rows import Rows
 from streamapp.core.times import FOREVER_MS, NEVER_MS
 from streamapp.errors import ConfigError, InputError
+from streamapp.operators.expiring import TIMER
 from streamapp.operators.join import AsOfJoin, JoinKind, Pair, TableJoin, WindowJoin, join_view
 from streamapp.operators.operator import RowError
+from streamapp.serde.ordered_keys import encode_key
 
 CODECS = (JsonCodec(), JsonCodec())
 
@@ -260,3 +262,24 @@ def test_a_join_that_joins_nothing_is_refused() -> None:
         WindowJoin(-10, 5, "inner", Pair, MapView(), CODECS)
     with pytest.raises(ConfigError, match="-1 ms"):
         AsOfJoin(-1, Pair, MapView(), CODECS)
+
+
+@pytest.mark.parametrize("after_ms", [3, 10, 40])
+def test_rows_that_wait_go_by_the_bounds_of_the_application_of_today(after_ms: int) -> None:
+    """Those whose bounds had been made less waited for ever."""
+    view = MapView()
+    before = WindowJoin(0, 10, "left", Pair, view, CODECS)
+    before.process(rows(("a", 100, "l"), ("b", 105, "m")), LEFT)
+    view.apply(before.drain())
+    join = WindowJoin(0, after_ms, "left", Pair, view, CODECS)
+    found: list[Result] = []
+    for watermark_ms in (99, 109, 120, 150):
+        while join.next_due_ms <= watermark_ms:
+            found += results_of(join.advance(watermark_ms))
+    wanted = [Result("a", 100 + after_ms, Pair("l", None))]
+    assert found == [*wanted, Result("b", 105 + after_ms, Pair("m", None))]
+    view.apply(join.drain())
+    assert (join.size, [raw for raw in view.rows if raw.startswith(encode_key((TIMER,)))]) == (
+        0,
+        [],
+    )
