@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import subprocess
@@ -232,6 +233,18 @@ async def test_answers_are_data_to_a_browser() -> None:
                 assert "Access-Control-Allow-Origin" not in response.headers
                 if not path.startswith(("/static", "/")) or path == "/metrics":
                     assert response.headers["Cache-Control"] == "no-store"
+
+
+async def test_a_request_that_is_no_http_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    async with worker() as client:
+        reader, writer = await asyncio.open_connection("127.0.0.1", client.app.conf.web_port)
+        writer.write('GET /api/v1/tables/totals/keys?key="Zoë" HTTP/1.1\r\n\r\n'.encode())
+        assert (await reader.readline()).split()[1] == b"400"
+        writer.close()
+        (told,) = [each for each in caplog.records if each.name == "aiohttp.server"]
+        assert told.levelname == "WARNING"
+        assert told.exc_info is None
+        assert told.getMessage().startswith("Error handling request from 127.0.0.1: Invalid char")
 
 
 @pytest.mark.crash
