@@ -190,23 +190,24 @@ class Count(NamedTuple):
 
 
 class RowCounts:
-    """Counts of all tables, made anew at most every few seconds, on demand."""
+    """Counts of all tables, made anew on demand: every few seconds, and when partitions moved."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[float, Count]] = {}
+        self._known: dict[str, tuple[float, frozenset[int], Count]] = {}
         self._lock = asyncio.Lock()
 
     async def of(self, table: Table, keeper: Keeper) -> Count | None:
         """Return the count of a table; ``None`` while its store cannot be read."""
         async with self._lock:
-            at, count = self._known.get(table.name, (0.0, None))
-            if count is not None and time.monotonic() - at < _COUNT_KEPT_S:
+            at, counted, count = self._known.get(table.name, (0.0, None, Count(0, is_all=True)))
+            owned = frozenset(table.shards)
+            if counted == owned and time.monotonic() - at < _COUNT_KEPT_S:
                 return count
             try:
                 fresh = await _count(table, keeper)
             except StateError:
                 return None
-            self._known[table.name] = time.monotonic(), fresh
+            self._known[table.name] = time.monotonic(), owned, fresh
             return fresh
 
 

@@ -238,6 +238,18 @@ async def test_rows_are_counted_whatever_else_there_is_to_do(
         assert await RowCounts().of(totals, client.app.engine.keeper) == (2, True)
 
 
+async def test_rows_of_partitions_that_have_come_are_counted_at_once() -> None:
+    async with worker(store_interval="10ms") as client:
+        await client.send("orders", "ada", Total(1))
+        await client.until("/api/v1/tables/totals", lambda got: got["rows"] == 1)
+        counts, totals = RowCounts(), client.app.tables["totals"]
+        shards, keeper = {**totals.shards}, client.app.engine.keeper
+        totals.shards.clear()
+        assert await counts.of(totals, keeper) == (0, True)
+        totals.shards.update(shards)
+        assert await counts.of(totals, keeper) == (1, True)
+
+
 async def test_newest_rows_come_first_and_deleted_ones_vanish() -> None:
     async with worker() as client:
         path = "/api/v1/tables/totals/newest"
