@@ -130,7 +130,7 @@ class TableViews:
         tail = self._tails.get(table.name)
         if tail is None:
             tail = self._tails[table.name] = Tail(self._changelog(table), table.partitions)
-        rows = await tail.rows(self._app.broker)
+        rows = await tail.rows(self._app)
         return answer({"table": table.name, "items": list(islice(_shown(table, rows), limit))})
 
     # --- parts of answers ------------------------------------------------------------------------

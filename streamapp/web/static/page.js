@@ -307,6 +307,7 @@ async function refreshRows(card) {
 
 // What the last answers said: a part that fails is shown as it was.
 let known = { agents: [], partitions: [], tables: [] };
+let failures = [];
 
 // Only the status must come: it tells why the rest does not, such as a broker that is away.
 async function refresh() {
@@ -316,11 +317,13 @@ async function refresh() {
     [get("/api/v1/status"), ...Object.keys(known).map((name) => orTell(get(`/api/v1/${name}`)))]);
   known = Object.assign({}, known, ...parts);
   showStatus(status, known.agents, known.partitions);
+  showProblem(status, failures);
   showAgents(known.agents);
   showPartitions(known.partitions);
   reconcile($("tables"), known.tables, (each) => each.name, makeCard, updateCard);
   await Promise.all([...visible].map((card) => orTell(refreshRows(card))));
-  showProblem(status, [...missing]);
+  failures = [...missing];
+  showProblem(status, failures);
 }
 
 async function run() {
