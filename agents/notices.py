@@ -35,5 +35,5 @@ def summary(rule: Rule, notice: Notice) -> str:
     condition = f"{rule.selector.metric} {rule.when}"
     return (
         f"{notice.status.upper()} {notice.severity} {notice.alert} {{{labels}}}: "
-        f"{notice.value:g} (fires on {condition})"
+        f"{notice.value:.15g} (fires on {condition})"
     )

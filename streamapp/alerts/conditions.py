@@ -85,9 +85,14 @@ class Condition:
     def __str__(self) -> str:
         """Return the condition as it is written in a rule file."""
         if self.operator in (Operator.BETWEEN, Operator.OUTSIDE):
-            return f"{self.operator.value} {self.low:g} and {self.high:g}"
-        within = f" (tolerance {self.tolerance:g})" if self.tolerance else ""
-        return f"{self.operator.value} {self.low:g}{within}"
+            return f"{self.operator.value} {number_text(self.low)} and {number_text(self.high)}"
+        within = f" (tolerance {number_text(self.tolerance)})" if self.tolerance else ""
+        return f"{self.operator.value} {number_text(self.low)}{within}"
+
+
+def number_text(number: float) -> str:
+    """Return a number with all of its digits, and without those of a fraction that it has not."""
+    return repr(float(number)).removesuffix(".0")
 
 
 def parse_condition(text: str) -> Condition:

@@ -14,7 +14,13 @@ from difflib import get_close_matches
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
-from streamapp.alerts.conditions import Condition, overlap, parse_condition, with_tolerance
+from streamapp.alerts.conditions import (
+    Condition,
+    number_text,
+    overlap,
+    parse_condition,
+    with_tolerance,
+)
 from streamapp.alerts.selectors import Selector, parse_selector
 from streamapp.core.duration import to_ms
 from streamapp.errors import ConfigError
@@ -125,7 +131,7 @@ def _rule(table: Mapping[str, Any], where: str) -> Rule:
     rule = Rule(**given)
     both = None if rule.resolve is None else overlap(rule.when, rule.resolve)
     if both is not None:
-        message = f"{where}: resolve: {both:g} fires and resolves the alert at once"
+        message = f"{where}: resolve: {number_text(both)} fires and resolves the alert at once"
         raise ConfigError(message, hint=f'Choose a resolve that excludes when = "{rule.when}"')
     return rule
 

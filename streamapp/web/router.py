@@ -6,9 +6,12 @@ broker, when a request comes for a key of another worker.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
+from aiohttp import ClientError
 from faust.app import router
 from faust.exceptions import SameNode
 from faust.web.exceptions import ServiceUnavailable
@@ -27,6 +30,15 @@ if TYPE_CHECKING:
 
     from streamapp.app import App
     from streamapp.engine.topic import Topic
+
+
+log = logging.getLogger(__name__)
+
+#: Headers between two programs: of the way to this worker, not to the next one. A worker answers to
+#: its own name alone.
+_OF_A_HOP = frozenset({"host", "connection", "content-length", "transfer-encoding", "expect"})
+#: Seconds that another worker may take: the broker gives partitions of a dead one away before.
+_PATIENCE_S = 30.0
 
 
 class Router(router.Router):
@@ -77,7 +89,27 @@ class Router(router.Router):
         # Its own partitions a worker has in hand: it would ask itself for ever.
         if url is None or URL(url) == self.app.conf.canonical_url:
             raise ServiceUnavailable
-        return await self._route_req(URL(url), web, request)
+        return await self._answer_of(URL(url), web, request)
+
+    async def _answer_of(self, worker: URL, web: FaustWeb, request: Request) -> Response:
+        """Let a worker answer; one that has just died, or is stuck, is as good as nobody."""
+        url = request.url.with_scheme(worker.scheme).with_host(worker.host or "")
+        headers = [pair for pair in request.headers.items() if pair[0].lower() not in _OF_A_HOP]
+        # Without a body none is announced: a worker would wait for it.
+        body = await request.read() or None
+        try:
+            async with (
+                asyncio.timeout(_PATIENCE_S),
+                self.app.http_client.request(
+                    request.method, url.with_port(worker.port), headers=headers, data=body
+                ) as response,
+            ):
+                kind = response.headers.get("Content-Type", "application/octet-stream")
+                data = await response.read()
+                return web.bytes(data, status=response.status, headers={"Content-Type": kind})
+        except (ClientError, TimeoutError) as exc:
+            log.warning("%s does not answer %s: %s", worker, request.path, str(exc) or "too slow")
+            raise ServiceUnavailable from exc
 
     def _require_running(self) -> None:
         if self.app.engine.phase is not EngineState.RUNNING:

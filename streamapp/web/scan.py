@@ -12,15 +12,15 @@ import asyncio
 import base64
 import binascii
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 
 from streamapp.errors import StateError
 from streamapp.state.operator_table import OperatorTable
+from streamapp.state.rows import Packed
 from streamapp.state.store import prefix_end
 from streamapp.web.answers import to_json
 from streamapp.web.tables_windows import shown_key
@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 
 #: Rows of one chunk, hidden ones included: about a millisecond.
 _CHUNK = 100
+#: Bytes behind which a chunk ends before that: a hundred rows of a megabyte would hold everybody
+#: else up for seconds, and a count would have gigabytes of them in hand.
+_CHUNK_BYTES = 1 << 18
+_Row = TypeVar("_Row")
+
 #: Above every raw key.
 _LAST = b"\xff" * 9
 #: Seconds that one page may take, so that a scan of expired or huge rows ends.
@@ -39,7 +44,8 @@ _PAGE_S = 0.25
 _PAGE_BYTES = 1 << 20
 #: Rows of one chunk when only keys are counted: about a millisecond too.
 _COUNT_CHUNK = 2_000
-#: Seconds that one count may take in all, and how long it is good for.
+#: Seconds of CPU that one count may take in all, and how long it is good for. By the clock, a busy
+#: worker would count all of ten rows now, and some of them the next time.
 _COUNT_S = 0.01
 _COUNT_KEPT_S = 2.0
 
@@ -139,16 +145,37 @@ async def _chunks(table: Table, after: Cursor | None) -> AsyncIterator[_Chunk]:
     for partition in sorted(number for number in table.shards if number >= first):
         begin = start if partition == first else b""
         while partition in table.shards:
-            looked_at = table.shards[partition].scan(begin, _LAST)
-            raws = [raw for raw, _ in islice(looked_at, _CHUNK)]
-            last = Cursor(partition, raws[-1]) if len(raws) == _CHUNK else None
-            end = _LAST if last is None else last.raw_key + b"\x00"
+            _, raw_last = _some(table.shards[partition].scan(begin, _LAST), _CHUNK)
+            last = None if raw_last is None else Cursor(partition, raw_last)
+            end = _LAST if raw_last is None else raw_last + b"\x00"
             rows = table.rows(partition, begin, end)
             yield _Chunk([(Cursor(partition, raw), key, value) for raw, key, value in rows], last)
             if last is None:
                 break
             begin = end
             await asyncio.sleep(0)
+
+
+def _some(
+    rows: Iterator[tuple[bytes, _Row]], most: int
+) -> tuple[list[tuple[bytes, _Row]], bytes | None]:
+    """Take the first rows, up to a number and a bound of bytes, at least one.
+
+    Returns:
+        The rows, and the key of the last one; ``None`` where there are no more.
+    """
+    taken, size = [], 0
+    for row in rows:
+        taken.append(row)
+        size += _size(row[1])
+        if len(taken) == most or size > _CHUNK_BYTES:
+            return taken, row[0]
+    return taken, None
+
+
+def _size(value: object) -> int:
+    data = value.data if isinstance(value, Packed) else value
+    return len(data) if isinstance(data, bytes | str) else 0
 
 
 class Count(NamedTuple):
@@ -163,23 +190,24 @@ class Count(NamedTuple):
 
 
 class RowCounts:
-    """Counts of all tables, made anew at most every few seconds, on demand."""
+    """Counts of all tables, made anew on demand: every few seconds, and when partitions moved."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[float, Count]] = {}
+        self._known: dict[str, tuple[float, frozenset[int], Count]] = {}
         self._lock = asyncio.Lock()
 
     async def of(self, table: Table, keeper: Keeper) -> Count | None:
         """Return the count of a table; ``None`` while its store cannot be read."""
         async with self._lock:
-            at, count = self._known.get(table.name, (0.0, None))
-            if count is not None and time.monotonic() - at < _COUNT_KEPT_S:
+            at, counted, count = self._known.get(table.name, (0.0, None, Count(0, is_all=True)))
+            owned = frozenset(table.shards)
+            if counted == owned and time.monotonic() - at < _COUNT_KEPT_S:
                 return count
             try:
                 fresh = await _count(table, keeper)
             except StateError:
                 return None
-            self._known[table.name] = time.monotonic(), fresh
+            self._known[table.name] = time.monotonic(), owned, fresh
             return fresh
 
 
@@ -191,11 +219,11 @@ async def _count(table: Table, keeper: Keeper) -> Count:
         while start < end:
             if spent_s > _COUNT_S:
                 return Count(rows, is_all=False)
-            begun = time.perf_counter()
-            found = list(islice(keeper.store.scan(start, end), most))
+            begun = time.thread_time()
+            found, last = _some(keeper.store.scan(start, end), most)
             rows += _shown(table, len(prefix), found)
-            spent_s += time.perf_counter() - begun
-            start = found[-1][0] + b"\x00" if len(found) == most else end
+            spent_s += time.thread_time() - begun
+            start = end if last is None else last + b"\x00"
             await asyncio.sleep(0)
     return Count(rows, is_all=True)
 

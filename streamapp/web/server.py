@@ -17,6 +17,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from faust.web.drivers import aiohttp as driver
 from yarl import URL
 
@@ -39,6 +40,7 @@ _STATIC: Mapping[str, tuple[str, str]] = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/static/page.css": ("page.css", "text/css; charset=utf-8"),
     "/static/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/static/values.js": ("values.js", "text/javascript; charset=utf-8"),
     "/static/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 _WILDCARDS = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - compared, not bound
@@ -57,6 +59,7 @@ class Web(driver.Web):
         super().__init__(app, **kwargs)
         self._has_routes = False
         self.web_app.middlewares.append(_guard(app))
+        logging.getLogger("aiohttp.server").addFilter(_in_one_line)
 
     def init_server(self) -> None:
         """Add the application's pages, then ours where it has none. Safe to repeat."""
@@ -101,7 +104,7 @@ def _routes(app: App) -> dict[str, Handler]:
         f"{table}/rows": tables.page,
         f"{table}/newest": tables.newest,
         f"{table}/keys": tables.row,
-        f"{table}/keys/{{key:.+}}": tables.row,
+        f"{table}/keys/{{key:(?s:.+)}}": tables.row,
     }
     paths = [*routes]
 
@@ -160,6 +163,17 @@ def _guard(app: App) -> Callable[[web.Request, Handler], Awaitable[web.StreamRes
         return response
 
     return guard
+
+
+def _in_one_line(record: logging.LogRecord) -> bool:
+    """Leave the traceback out where a client has sent what is no HTTP: nothing failed here."""
+    exc = record.exc_info[1] if record.exc_info else None
+    if isinstance(exc, HttpProcessingError):
+        record.exc_info = None
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        record.msg = f"{record.msg}: %s"
+        record.args = (*(record.args or ()), exc.message.split("\n", 1)[0])
+    return True
 
 
 def _is_ours(header: str, app: App) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from streamapp.errors import BrokerError
+from streamapp.web.asked import asked
 
 if TYPE_CHECKING:
     from streamapp.app import App
@@ -19,7 +20,8 @@ async def standby_lags(app: App) -> dict[TP, int]:
         BrokerError: The broker cannot be read.
     """
     at = dict(app.engine.standby.positions)
-    ends = await app.engine.call(app.broker.offsets, list(at)) if at else {}
+    tps = sorted(at)
+    ends = await asked(app, ("ends", *tps), lambda: app.broker.offsets(tps)) if at else {}
     return {tp: max(ends[tp].end - offset, 0) for tp, offset in sorted(at.items())}
 
 

@@ -57,13 +57,15 @@ class TableViews:
         self._counts = RowCounts()
         self._tails: dict[str, Tail] = {}
 
-    async def index(self, _: Request) -> Response:
+    async def index(self, request: Request) -> Response:
         """Answer with all tables."""
+        _check_parameters(request)
         return answer({"tables": [await self._about(t) for t in self._app.tables.values()]})
 
     async def show(self, request: Request) -> Response:
         """Answer with one table and who has its partitions."""
         table = self._table(request)
+        _check_parameters(request)
         about = await self._about(table)
         about["changelog"] = self._changelog(table)
         workers = await self._workers(table)
@@ -128,7 +130,7 @@ class TableViews:
         tail = self._tails.get(table.name)
         if tail is None:
             tail = self._tails[table.name] = Tail(self._changelog(table), table.partitions)
-        rows = await tail.rows(self._app.broker)
+        rows = await tail.rows(self._app)
         return answer({"table": table.name, "items": list(islice(_shown(table, rows), limit))})
 
     # --- parts of answers ------------------------------------------------------------------------

@@ -7,17 +7,18 @@ Of huge rows fewer are kept, at least the newest one of each partition.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streamapp.core.batch import TP
+from streamapp.web.asked import asked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from streamapp.app import App
     from streamapp.core.batch import RecordBatch
     from streamapp.transport.broker import Broker, OffsetRange
 
@@ -53,20 +54,22 @@ class Tail:
         self._tps = [TP(topic, number) for number in range(partitions)]
         self._rows: dict[tuple[int, bytes], TailRow] = {}
         self._next: dict[TP, int] = {}
-        self._lock = asyncio.Lock()
         self._refreshed_at = 0.0
 
-    async def rows(self, broker: Broker) -> list[TailRow]:
+    async def rows(self, app: App) -> list[TailRow]:
         """Return the rows, newest first, not older than half a second.
 
         Raises:
             BrokerError: The broker cannot be read.
         """
-        async with self._lock:
-            if time.monotonic() - self._refreshed_at > _INTERVAL_S:
-                await asyncio.to_thread(self.refresh, broker)
-                self._refreshed_at = time.monotonic()
+        if time.monotonic() - self._refreshed_at > _INTERVAL_S:
+            await asked(app, self, lambda: self._refresh_noted(app.broker))
         return self.known
+
+    def _refresh_noted(self, broker: Broker) -> None:
+        self.refresh(broker)
+        # In the thread: who asks from now on must not begin another one while these are shown.
+        self._refreshed_at = time.monotonic()
 
     @property
     def known(self) -> list[TailRow]:

@@ -5,6 +5,7 @@ Reads plain counts of the engine on the event loop; what only the broker knows i
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import Iterable, Mapping
@@ -16,6 +17,7 @@ from streamapp.engine.states import EngineState
 from streamapp.engine.topics import all_partitions
 from streamapp.errors import BrokerError
 from streamapp.web.answers import answer
+from streamapp.web.asked import asked
 from streamapp.web.problems import not_ready
 from streamapp.web.standby import standby_of
 
@@ -54,6 +56,8 @@ class WorkerViews:
         """Answer with the state of the worker and of its group."""
         app, engine = self._app, self._app.engine
         is_started = engine.phase is not EngineState.STARTING
+        # At once: each may have to wait for a broker that is silent.
+        group, standby = await asyncio.gather(_group(app, is_started=is_started), standby_of(app))
         return answer(
             {
                 "app": app.conf.id,
@@ -65,9 +69,9 @@ class WorkerViews:
                 "problem": engine.problem,
                 "waiting_for": engine.gate.reasons,
                 "restore": restore_of(app),
-                "standby": await standby_of(app),
+                "standby": standby,
                 "events": sum(feed.stats.events for feed in engine.subscriptions),
-                "group": await _group(app) if is_started else None,
+                "group": group,
                 "commits": _commits(app) if is_started else None,
                 "checkpoints": _checkpoints(app),
             }
@@ -121,7 +125,8 @@ async def offsets_of(app: App, tps: list[TP]) -> Offsets:
     if not tps:
         return {}, {}
     broker, group = app.broker, app.conf.id
-    return await app.engine.call(lambda: (broker.offsets(tps), broker.committed(group, tps)))
+    what = ("offsets", *tps)
+    return await asked(app, what, lambda: (broker.offsets(tps), broker.committed(group, tps)))
 
 
 async def members_of(app: App) -> list[MemberInfo]:
@@ -130,7 +135,7 @@ async def members_of(app: App) -> list[MemberInfo]:
     Raises:
         BrokerError: The broker cannot be read.
     """
-    members = await app.engine.call(app.broker.members, app.conf.id)
+    members = await asked(app, "members", lambda: app.broker.members(app.conf.id))
     return [member for member in members if member.is_alive]
 
 
@@ -160,7 +165,9 @@ def restore_of(app: App) -> dict[str, Any] | None:
     }
 
 
-async def _group(app: App) -> dict[str, Any]:
+async def _group(app: App, *, is_started: bool) -> dict[str, Any] | None:
+    if not is_started:
+        return None
     group = app.engine.group
     try:
         members = await members_of(app)

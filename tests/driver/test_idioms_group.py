@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import faust
 import pytest
+from faust.web import View
 from support.engine_app import Bench, running, until
 from support.idioms import put
 from support.web_client import free_port
 
+from streamapp.core.batch import TP
+from streamapp.transport.broker import MemberInfo
 from streamapp.transport.partitioner import partition_for_key
 
 if TYPE_CHECKING:
@@ -80,7 +83,9 @@ async def test_signals_of_the_group() -> None:
 
 def word_count(bench: Bench, port: int) -> streamapp.App:
     """Faust's tutorial: any worker answers for any word."""
-    app = bench.app(topic_partitions=2, web_enabled=True, web_port=port, web_host="127.0.0.1")
+    host, url = f"worker-{port}.example", f"http://127.0.0.1:{port}"
+    web = {"web_enabled": True, "web_port": port, "web_host": host, "web_bind": "127.0.0.1"}
+    app = bench.app(topic_partitions=2, canonical_url=url, **web)
     words = app.topic("words", key_type=str, value_type=int)
     counts = app.Table("counts", key_type=str, default=int)
 
@@ -101,6 +106,13 @@ def word_count(bench: Bench, port: int) -> streamapp.App:
         del request
         return self.json({"by": port})
 
+    class Notes(View):
+        @app.table_route(table=counts, match_info="word")
+        async def post(self, request: Any, word: str) -> Any:
+            note = await request.text()
+            return self.bytes(f"{word} {note} {port}".encode("latin-1"))
+
+    app.page("/notes/{word}/")(Notes)
     return app
 
 
@@ -127,6 +139,33 @@ async def test_table_route_and_topic_route_ask_the_worker_of_the_key() -> None:
             for port in ports:
                 assert await ask(port, f"/count/{key}/") == {"n": 1, "by": owner}
                 assert await ask(port, f"/reads?word={key}") == {"by": owner}
+                await post_note(session, port, key, owner)
+
+
+async def post_note(session: aiohttp.ClientSession, port: int, key: str, owner: int) -> None:
+    """See that any body comes to the owner, and any bytes back, by whatever name it is asked."""
+    url, headers = f"http://127.0.0.1:{port}/notes/{key}/", {"Host": f"worker-{port}.example"}
+    async with session.post(url, data="é", headers=headers) as response:
+        assert response.status == 200, await response.text()
+        assert await response.read() == f"{key} é {owner}".encode("latin-1")
+
+
+async def test_a_route_to_a_worker_that_has_died_is_unavailable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench, port, dead = Bench(), free_port(), free_port()
+    app = word_count(bench, port)
+
+    async def others(_: Any) -> list[MemberInfo]:
+        url, tps = f"http://127.0.0.1:{dead}", frozenset({TP("words", 0)})
+        return [MemberInfo("other", url, is_alive=True, tps=tps)]
+
+    async with running(app), aiohttp.ClientSession() as session:
+        monkeypatch.setattr("streamapp.web.router.members_of", others)
+        monkeypatch.setattr(app.tables["counts"], "shards", {})
+        keys = (key for key in "abcdefgh" if partition_for_key(key.encode(), 2) == 0)
+        async with session.get(f"http://127.0.0.1:{port}/count/{next(keys)}/") as response:
+            assert response.status == 503
 
 
 @pytest.mark.parametrize("ends", ["returns", "fails", "is cancelled"])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.web_app import Total
@@ -20,6 +23,8 @@ from streamapp.engine.states import EngineState
 from streamapp.errors import BrokerUnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from support.web_client import Json
 
 TESTS = Path(__file__).parents[1]
@@ -176,6 +181,36 @@ async def test_a_failing_broker_is_told_and_hides_nothing_else() -> None:
         assert (problem["type"], problem["title"]) == ("unavailable", "gone")
 
 
+async def test_a_silent_broker_holds_up_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamapp.web.asked._PATIENCE_S", 0.2)
+    async with worker() as client:
+        broker, asked, answers = client.app.broker, Counter[str](), threading.Event()
+
+        def silent(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+            def wait(*of: Any) -> Any:
+                asked[name] += 1
+                answers.wait(20.0)
+                return original(*of)
+
+            return wait
+
+        for name in ("members", "offsets"):
+            monkeypatch.setattr(broker, name, silent(name, getattr(broker, name)))
+        try:
+            for _ in range(10):
+                status = await client.get("/api/v1/status")
+                assert (status["phase"], status["group"]["members"]) == ("running", [])
+                for path in ("partitions", "tables/totals", "tables/totals/newest"):
+                    problem = await client.get(f"/api/v1/{path}", 503)
+                    assert problem["title"] == "The broker has not answered for 0.2 s"
+            # The threads are the engine's too: one question waits for its answer, of each kind.
+            assert asked == {"members": 1, "offsets": 2}
+        finally:
+            answers.set()
+        await client.until("/api/v1/tables/totals/newest", lambda got: "items" in got)
+        assert (await client.get("/api/v1/status"))["group"]["members"] != []
+
+
 async def test_pages_of_the_application_win_on_their_own_paths() -> None:
     async with worker() as client:
         for path, text in (("/hello", "hello"), ("/livez", "mine"), ("/api/v1", "mine too")):
@@ -232,6 +267,18 @@ async def test_answers_are_data_to_a_browser() -> None:
                 assert "Access-Control-Allow-Origin" not in response.headers
                 if not path.startswith(("/static", "/")) or path == "/metrics":
                     assert response.headers["Cache-Control"] == "no-store"
+
+
+async def test_a_request_that_is_no_http_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    async with worker() as client:
+        reader, writer = await asyncio.open_connection("127.0.0.1", client.app.conf.web_port)
+        writer.write('GET /api/v1/tables/totals/keys?key="Zoë" HTTP/1.1\r\n\r\n'.encode())
+        assert (await reader.readline()).split()[1] == b"400"
+        writer.close()
+        (told,) = [each for each in caplog.records if each.name == "aiohttp.server"]
+        assert told.levelname == "WARNING"
+        assert told.exc_info is None
+        assert told.getMessage().startswith("Error handling request from 127.0.0.1: Invalid char")
 
 
 @pytest.mark.crash

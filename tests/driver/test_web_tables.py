@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
@@ -11,9 +12,13 @@ from support.turns import counted_turns
 from support.web_app import Total
 from support.web_client import eventually, worker
 
-from streamapp.web.scan import read_page
+from streamapp.state.store import prefix_end
+from streamapp.web.scan import RowCounts, read_page
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from support.web_app import WebApp
     from support.web_client import Json
 
 
@@ -80,6 +85,7 @@ async def test_keys_are_typed(path: str, query: str | None, value: int) -> None:
     ("path", "query", "status", "kind"),
     [
         ("totals/keys/nobody", None, 404, "absent_key"),
+        ("totals/keys/two%0Alines", None, 404, "absent_key"),
         ("anything/keys/nobody", None, 404, "absent_key"),  # the table has a default
         ("anything/keys", '"7"', 404, "absent_key"),  # a text is not a number
         ("anything/keys", "1", 404, "absent_key"),  # True is not 1
@@ -170,6 +176,13 @@ async def test_wrong_parameters_are_refused(query: dict[str, str]) -> None:
         assert (problem["type"], problem["parameter"]) == ("bad_parameter", *query)
 
 
+async def test_parameters_that_change_nothing_are_refused() -> None:
+    async with worker() as client:
+        for path in ("tables", "tables/totals"):
+            problem = await client.get(f"/api/v1/{path}", 400, limit="5")
+            assert (problem["type"], problem["hint"]) == ("bad_parameter", "There are none")
+
+
 async def test_a_page_gives_others_a_turn() -> None:
     async with worker() as client:
         for number in range(600):
@@ -179,6 +192,62 @@ async def test_a_page_gives_others_a_turn() -> None:
             page = await read_page(client.app.tables["totals"], None, 600)
         assert len(page.rows) == 600
         assert turns() >= 5
+
+
+async def test_huge_rows_give_others_a_turn() -> None:
+    async with worker(store_interval="10ms") as client:
+        for number in range(20):
+            order = Total(number, 0, "x" * 100_000)
+            await client.send("orders", f"u{number}", order, partition=0)
+        await client.until("/api/v1/tables/held", lambda _: not is_pending(client.app, 20))
+        totals = client.app.tables["totals"]
+        async with counted_turns() as turns:
+            count = await RowCounts().of(totals, client.app.engine.keeper)
+        assert count == (20, True)
+        assert turns() >= 6  # of three rows each; their values were read in one go
+        async with counted_turns() as turns:
+            page = await read_page(totals, None, 20)
+        assert len(page.rows) == 11
+        assert page.is_partial
+        assert turns() >= 3
+
+
+def is_pending(app: WebApp, count: int) -> bool:
+    """Tell whether there are less rows than these in the store."""
+    shard = app.tables["totals"].shards[0]
+    start, end = shard.prefix, prefix_end(shard.prefix)
+    return sum(1 for _ in app.engine.keeper.store.scan(start, end)) < count
+
+
+async def test_rows_are_counted_whatever_else_there_is_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with worker(store_interval="10ms") as client:
+        await client.send("orders", "ada", Total(1), partition=0)
+        await client.send("orders", "bob", Total(2), partition=1)
+        store, totals = client.app.engine.keeper.store, client.app.tables["totals"]
+        await client.until("/api/v1/tables/totals", lambda got: got["rows"] == 2)
+
+        original = type(store).scan
+
+        def scan(*of: Any) -> Iterator[tuple[bytes, bytes]]:
+            time.sleep(0.02)  # others have the processor
+            return original(*of)
+
+        monkeypatch.setattr(type(store), "scan", scan)
+        assert await RowCounts().of(totals, client.app.engine.keeper) == (2, True)
+
+
+async def test_rows_of_partitions_that_have_come_are_counted_at_once() -> None:
+    async with worker(store_interval="10ms") as client:
+        await client.send("orders", "ada", Total(1))
+        await client.until("/api/v1/tables/totals", lambda got: got["rows"] == 1)
+        counts, totals = RowCounts(), client.app.tables["totals"]
+        shards, keeper = {**totals.shards}, client.app.engine.keeper
+        totals.shards.clear()
+        assert await counts.of(totals, keeper) == (0, True)
+        totals.shards.update(shards)
+        assert await counts.of(totals, keeper) == (1, True)
 
 
 async def test_newest_rows_come_first_and_deleted_ones_vanish() -> None:

@@ -47,6 +47,8 @@ def test_defaults() -> None:
         ("!= 5", [4], [5]),
         ("between 1 and 3", [1, 2, 3], [0.9, 3.1]),
         ("outside 1 and 3", [0.9, 3.1], [1, 2, 3]),
+        ("> 1234567.5", [1_234_568], [1_234_567]),
+        ("between 0.1 and 16777217", [16_777_217], [16_777_218]),
     ],
 )
 def test_operators(text: str, true_of: list[float], false_of: list[float]) -> None:
@@ -55,6 +57,11 @@ def test_operators(text: str, true_of: list[float], false_of: list[float]) -> No
     assert not any(condition.holds(value) for value in false_of)
     assert not condition.holds(float("nan"))
     assert parse_condition(str(condition)) == condition
+
+
+def test_a_condition_reads_as_it_is_written() -> None:
+    for text in ("> 1234567.5", ">= 1000000", "== 0.1", "between -1 and 10000000.25"):
+        assert str(parse_condition(text)) == text
 
 
 def test_equals_takes_a_tolerance() -> None:

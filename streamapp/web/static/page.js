@@ -1,19 +1,18 @@
 // The worker's page: asks the API once a second and shows what it says.
 // Keys and values are anybody's text: they reach the document through textContent only.
 
+import { element, exact, number, pieces, plain, some, windowsPieces } from "./values.js";
+
 const ROWS = 12;
 const EVERY_MS = 1000;
 const PATIENCE_MS = 5000;
+// Characters of a value in a row, and in one that is open: a huge one would stop the browser.
+const SHORT = 1000;
+const LONG = 30000;
 
 const $ = (id) => document.getElementById(id);
 
 // --- data ----------------------------------------------------------------------------------------
-
-// A number that JavaScript cannot hold is kept as a BigInt, so that an id is shown as it is.
-const exact = (_, value, context) =>
-  typeof value === "number" && !Number.isSafeInteger(value) && /^-?\d+$/.test(context?.source ?? "")
-    ? BigInt(context.source)
-    : value;
 
 async function get(path) {
   const response = await fetch(path, { signal: AbortSignal.timeout(PATIENCE_MS), cache: "no-store" });
@@ -23,13 +22,6 @@ async function get(path) {
 }
 
 // --- document ------------------------------------------------------------------------------------
-
-function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children);
-  return made;
-}
 
 function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
@@ -67,75 +59,6 @@ function fill(row, texts, classes = []) {
     setText(row.cells[at], text);
     row.cells[at].className = classes[at] ?? "";
   });
-}
-
-// --- values --------------------------------------------------------------------------------------
-
-const number = (value) => value.toLocaleString("en");
-
-const plain = (value) =>
-  JSON.stringify(value, (_, each) => (typeof each === "bigint" ? JSON.rawJSON?.(each) ?? `${each}` : each));
-
-function shortNumber(value) {
-  const text = String(value);
-  return /\.\d{5,}$/.test(text) ? `${text.slice(0, text.indexOf(".") + 4)}…` : text;
-}
-
-const span = (kind, text) => element("span", { class: kind }, text);
-
-// --- windows -------------------------------------------------------------------------------------
-
-const MOST_MS = 8.64e15; // the last time that a Date holds
-const isTime = (value) => Number.isInteger(value) && Math.abs(value) <= MOST_MS;
-
-// Event times in milliseconds that a Date can show.
-const isWindow = (value) => isTime(value.start) && isTime(value.end);
-
-const day = (at) => at.toJSON().split("T")[0];
-const clock = (at) => at.toJSON().split("T")[1].slice(0, -1).replace(/\.000$/, "");
-
-function range({ start, end }) {
-  const [from, to] = [new Date(start), new Date(end)];
-  const first = day(from) === day(new Date()) ? "" : `${day(from)} `;
-  const second = day(to) === day(from) ? "" : `${day(to)} `;
-  return `${first}${clock(from)} - ${second}${clock(to)}Z`;
-}
-
-function* windowPieces({ start, end, key, kind, is_final: isFinal, ...results }) {
-  const state = kind ?? (isFinal === undefined ? "" : isFinal ? "final" : "open");
-  yield span("window", `${range({ start, end })} ${state} `);
-  yield* pieces(results);
-}
-
-// A row of a table that holds windows: one of them, or the sessions of a key.
-function* windowsPieces(value) {
-  const windows = value.sessions ?? [value];
-  for (const [at, each] of windows.entries()) {
-    if (at) yield ", ";
-    yield* isWindow(each) ? windowPieces(each) : pieces(each);
-  }
-}
-
-// A value as compact JSON in coloured pieces.
-function* pieces(value) {
-  if (Array.isArray(value)) {
-    yield "[";
-    for (const [at, each] of value.entries()) {
-      if (at) yield ", ";
-      yield* pieces(each);
-    }
-    yield "]";
-  } else if (typeof value === "object" && value !== null) {
-    yield "{";
-    for (const [at, [name, each]] of Object.entries(value).entries()) {
-      if (at) yield ", ";
-      yield span("name-of", `${name}: `);
-      yield* pieces(each);
-    }
-    yield "}";
-  } else if (typeof value === "string") yield span("string", JSON.stringify(value));
-  else if (typeof value === "number" || typeof value === "bigint") yield span("number", shortNumber(value));
-  else yield span("literal", String(value));
 }
 
 // --- header --------------------------------------------------------------------------------------
@@ -185,10 +108,11 @@ function banner(text, isBad = false) {
   setText($("banner"), text);
 }
 
-function showProblem(status) {
+function showProblem(status, missing) {
+  const old = missing.length ? `Some of this is old: ${missing.join("; ")}` : "";
   if (status.phase === "running") {
     const waits = status.waiting_for.length ? `Agents wait: ${status.waiting_for.join("; ")}` : "";
-    banner([status.problem, waits].filter(Boolean).join(" · "));
+    banner([status.problem, waits, old].filter(Boolean).join(" · "));
     return;
   }
   const { restore } = status;
@@ -196,7 +120,7 @@ function showProblem(status) {
     ? ` ${number(restore.records)} of ${number(restore.total)} records restored` +
       ` (${Math.floor((100 * restore.records) / restore.total)} %), about ${Math.ceil(restore.seconds_left ?? 0)} s left.`
     : "";
-  banner(`The worker is ${status.phase}.${done} ${status.problem}`.trim());
+  banner([`The worker is ${status.phase}.${done} ${status.problem}`.trim(), old].filter(Boolean).join(" · "));
 }
 
 // --- tables --------------------------------------------------------------------------------------
@@ -209,21 +133,44 @@ const watcher = new IntersectionObserver((entries) => {
   }
 }, { rootMargin: "300px" });
 
+// Rows open by a click, or by Enter and Space. One of a table is a stop of Tab; arrows go to the others.
+function makeBody() {
+  const body = element("tbody");
+  const toggle = (row) => {
+    row.classList.toggle("open");
+    draw(row);
+  };
+  body.onclick = ({ target }) => toggle(target.closest("tr"));
+  body.addEventListener("focusin", ({ target }) => {
+    for (const row of body.rows) row.tabIndex = row === target ? 0 : -1;
+  });
+  body.onkeydown = (event) => {
+    const row = event.target;
+    const next = { ArrowDown: row.nextElementSibling, ArrowUp: row.previousElementSibling }[event.key];
+    if (event.key === "Enter" || event.key === " ") toggle(row);
+    else if (next) next.focus();
+    else return;
+    event.preventDefault();
+  };
+  return body;
+}
+
 function makeCard(about) {
   const api = `/api/v1/tables/${encodeURIComponent(about.name)}`;
   const head = element("header", {},
     element("div", { class: "name" },
       element("h3", {}, about.name),
       element("span", { class: "quiet" },
-        element("a", { href: `${api}/rows` }, "rows"), " · ", element("a", { href: api }, "about"))),
+        element("a", { href: `${api}/rows`, "aria-label": `rows of ${about.name}` }, "rows"), " · ",
+        element("a", { href: api, "aria-label": `about ${about.name}` }, "about"))),
     element("p", { class: "quiet" }, about.help),
     element("div", { class: "facts quiet" },
       element("span"), element("span"), element("span", { class: "partitions" }), element("span", { class: "order" })));
-  const body = element("table", { hidden: "" },
+  const body = element("table", { hidden: "", "aria-label": about.name },
     element("colgroup", {}, element("col", { class: "key" }), element("col"), element("col", { class: "partition" })),
     element("thead", {}, element("tr", {},
       element("th", {}, "Key"), element("th", {}, "Value"), element("th", { class: "n", title: "Partition" }, "Part."))),
-    element("tbody"));
+    makeBody());
   const card = element("article", { class: "card", "data-table": about.name }, head, body,
     element("p", { class: "none quiet", hidden: "" }, "No rows yet"));
   watcher.observe(card);
@@ -253,8 +200,33 @@ function updateCard(card, about) {
 // A key has a row in each of its windows.
 const shownKey = (about, item) => (about.holds_windows && "key" in item.value ? item.value.key : named(item));
 const named = (item) => (item.window ? [item.key, new Date(Number(item.window.start_ms)).toJSON()] : item.key);
-const rowKey = (item) => `${item.partition} ${plain(named(item))}`;
 const collator = new Intl.Collator("en", { numeric: true });
+
+// Names a row for as long as it is shown. Keys of several types may look alike, such as 1 and 1.0.
+function identify(items) {
+  const counts = new Map();
+  for (const item of items) {
+    const name = `${item.partition} ${plain(named(item))}`;
+    counts.set(name, (counts.get(name) ?? 0) + 1);
+    item.id = `${name} ${counts.get(name)}`;
+  }
+}
+
+function draw(row) {
+  const { about, item } = row;
+  const most = row.classList.contains("open") ? LONG : SHORT;
+  const values = (about.holds_windows ? windowsPieces : pieces)(item.value);
+  row.cells[0].replaceChildren(...some(pieces(shownKey(about, item)), most));
+  row.cells[1].replaceChildren(...some(values, most));
+}
+
+const makeCells = cells(3);
+
+function makeRow() {
+  const row = makeCells();
+  row.tabIndex = -1;
+  return row;
+}
 
 function showRows(card, items) {
   const { about } = card;
@@ -265,25 +237,26 @@ function showRows(card, items) {
   const body = card.querySelector("tbody");
   card.querySelector(".none").hidden = items.length > 0;
   card.querySelector("table").hidden = items.length === 0;
-  reconcile(body, items, rowKey, cells(3), (row, item) => {
+  const focused = body.contains(document.activeElement) ? document.activeElement : null;
+  identify(items);
+  reconcile(body, items, ({ id }) => id, makeRow, (row, item) => {
     const text = plain(item.value);
     if (row.text === text) return;
     const isNew = row.text === undefined;
-    row.text = text;
-    row.cells[0].replaceChildren(...pieces(shownKey(about, item)));
-    row.cells[1].replaceChildren(...(about.holds_windows ? windowsPieces : pieces)(item.value));
-    row.cells[0].title = plain(named(item));
+    Object.assign(row, { text, about, item });
+    draw(row);
+    row.cells[0].title = plain(named(item)).slice(0, 2000);
     row.cells[1].title = text.slice(0, 2000);
     row.cells[2].className = "n quiet";
     setText(row.cells[2], String(item.partition));
-    if (isNew) {
-      // A click shows the whole row.
-      row.onclick = () => row.classList.toggle("open");
-      return;
-    }
+    if (isNew) return;
     row.classList.add("changed");
     row.onanimationend = () => row.classList.remove("changed");
   });
+  const stop = [...body.rows].find((row) => row.tabIndex === 0) ?? body.rows[0];
+  if (stop) stop.tabIndex = 0;
+  // A row that moves, or goes, loses the focus.
+  if (focused && focused !== document.activeElement) (focused.isConnected ? focused : stop)?.focus({ preventScroll: true });
 }
 
 // --- agents and partitions -----------------------------------------------------------------------
@@ -332,15 +305,25 @@ async function refreshRows(card) {
   showRows(card, items);
 }
 
+// What the last answers said: a part that fails is shown as it was.
+let known = { agents: [], partitions: [], tables: [] };
+let failures = [];
+
+// Only the status must come: it tells why the rest does not, such as a broker that is away.
 async function refresh() {
-  const [status, { agents }, { partitions }, { tables }] = await Promise.all(
-    ["status", "agents", "partitions", "tables"].map((name) => get(`/api/v1/${name}`)));
-  showStatus(status, agents, partitions);
-  showProblem(status);
-  showAgents(agents);
-  showPartitions(partitions);
-  reconcile($("tables"), tables, (each) => each.name, makeCard, updateCard);
-  await Promise.all([...visible].map((card) => refreshRows(card)));
+  const missing = new Set();
+  const orTell = (promise) => promise.catch((error) => { missing.add(error.message); });
+  const [status, ...parts] = await Promise.all(
+    [get("/api/v1/status"), ...Object.keys(known).map((name) => orTell(get(`/api/v1/${name}`)))]);
+  known = Object.assign({}, known, ...parts);
+  showStatus(status, known.agents, known.partitions);
+  showProblem(status, failures);
+  showAgents(known.agents);
+  showPartitions(known.partitions);
+  reconcile($("tables"), known.tables, (each) => each.name, makeCard, updateCard);
+  await Promise.all([...visible].map((card) => orTell(refreshRows(card))));
+  failures = [...missing];
+  showProblem(status, failures);
 }
 
 async function run() {
