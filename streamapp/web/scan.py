@@ -12,7 +12,7 @@ import asyncio
 import base64
 import binascii
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -113,11 +113,13 @@ async def read_page(table: Table, after: Cursor | None, limit: int) -> Page:
     return page
 
 
-async def find(table: Table, key: object) -> list[tuple[int, Any]]:
+async def find(
+    table: Table, key: object, is_wanted: Callable[[], bool] = lambda: True
+) -> list[tuple[int, Any]]:
     """Return ``(partition, value)`` of the owned rows with this key.
 
     Where an operator orders its rows by something else, all of them are looked at, in turns with
-    everybody else.
+    everybody else, while it is wanted: of a million rows that takes a minute.
 
     Raises:
         InputError: This can be no key of the table.
@@ -125,12 +127,12 @@ async def find(table: Table, key: object) -> list[tuple[int, Any]]:
     """
     if not isinstance(table, OperatorTable):
         return list(table.find(key))
-    return [
-        (at.partition, value)
-        async for chunk in _chunks(table, None)
-        for at, other, value in chunk.rows
-        if other == key
-    ]
+    found = []
+    async for chunk in _chunks(table, None):
+        found += [(at.partition, value) for at, other, value in chunk.rows if other == key]
+        if not is_wanted():
+            break
+    return found
 
 
 class _Chunk(NamedTuple):

@@ -172,7 +172,7 @@ def _in_one_line(record: logging.LogRecord) -> bool:
         record.exc_info = None
         record.levelno, record.levelname = logging.WARNING, "WARNING"
         record.msg = f"{record.msg}: %s"
-        record.args = (*(record.args or ()), exc.message.split("\n", 1)[0])
+        record.args = (*(record.args or ()), exc.message.split("\n", 1)[0].rstrip(": "))
     return True
 
 

@@ -95,7 +95,7 @@ class TableViews:
                 found = (
                     list(windows_of(table, key, limit))
                     if table.spec.windows
-                    else await find(table, key)
+                    else await find(table, key, lambda: _is_there(request))
                 )
             except InputError as exc:
                 raise bad_key(table.name, str(key), expected(table.spec.key_type)) from exc
@@ -225,6 +225,11 @@ def _wanted(request: Request, key_type: object) -> str:
     if "key" in request.match_info:
         return expected(key_type)
     return f"JSON of {type_name(key_type)} in the parameter key"
+
+
+def _is_there(request: Request) -> bool:
+    """Tell whether the client still waits for the answer."""
+    return request.transport is not None and not request.transport.is_closing()
 
 
 def _check_parameters(request: Request, *known: str) -> None:

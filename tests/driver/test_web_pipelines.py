@@ -17,7 +17,7 @@ from support.web_client import free_port
 
 import streamapp
 from streamapp.transport.broker import TopicSpec
-from streamapp.web.scan import read_page
+from streamapp.web.scan import find, read_page
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,6 +114,17 @@ async def test_rows_that_are_not_shown_do_not_count_and_give_others_a_turn(
             page = await read_page(app.tables[name], None, 1_000)
         assert (len(page.rows), page.next) == (300, None)
         assert turns() >= 5  # beside each row lies its timer: six chunks
+
+        # A key is looked for while somebody waits for it.
+        async with counted_turns() as turns:
+            path = f"http://127.0.0.1:{port}/api/v1/tables/{name}/keys/nobody"
+            async with session.get(path) as response:
+                assert response.status == 404
+            assert turns() >= 5
+            looked = len(await find(app.tables[name], "u99"))
+            before = turns()
+            assert await find(app.tables[name], "u99", lambda: False) == []
+            assert (looked, turns() - before) == (1, 0)
 
         monkeypatch.setattr("streamapp.web.scan._PAGE_S", -1.0)
         keys, pages, after = [], 0, None

@@ -165,7 +165,7 @@ function makeCard(about) {
         element("a", { href: api, "aria-label": `about ${about.name}` }, "about"))),
     element("p", { class: "quiet" }, about.help),
     element("div", { class: "facts quiet" },
-      element("span"), element("span"), element("span", { class: "partitions" }), element("span", { class: "order" })));
+      element("span"), element("span"), element("span", { class: "partitions", role: "img" }), element("span", { class: "order" })));
   const body = element("table", { hidden: "", "aria-label": about.name },
     element("colgroup", {}, element("col", { class: "key" }), element("col"), element("col", { class: "partition" })),
     element("thead", {}, element("tr", {},
@@ -190,6 +190,7 @@ function updateCard(card, about) {
   const isPart = about.partitions !== null && owned.size < about.partitions;
   setText(count, countOf(about) + (isPart ? " here" : ""));
   setText(types, `${about.key_type} → ${about.value_type}`);
+  squares.setAttribute("aria-label", `${owned.size} of ${about.partitions ?? 0} partitions are here`);
   const numbers = [...Array(Math.min(about.partitions ?? 0, 64)).keys()];
   reconcile(squares, numbers, (each) => each, () => element("i"), (child, each) => {
     child.className = owned.has(each) ? "own" : "";
