@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Context, Exit, Option, Typer
 
-from streamapp.cli.application import AppName, find_application, is_there
+from streamapp.cli.application import find_application, is_there
 from streamapp.cli.options import AsJson, BrokerUrl, Datadir, opened
 from streamapp.cli.show import print_json, print_table
 from streamapp.errors import ConfigError
@@ -28,6 +28,10 @@ Files = Annotated[list[Path], Argument(metavar="FILE...", help="Files or folders
 MaybeApp = Annotated[
     str | None,
     Option("-A", "--app", help="Whose tables a file may name.", show_default="app, if it is there"),
+]
+ListedApp = Annotated[
+    str | None,
+    Option("-A", "--app", help="Module of the application, MODULE[:NAME].", show_default="app"),
 ]
 State = Literal["running", "stopped", "new"]
 
@@ -52,7 +56,7 @@ class StageRow:
 @pipelines.callback()
 def list_(
     context: Context,
-    app: AppName = "app",
+    app: ListedApp = None,
     *,
     as_json: AsJson = False,
     broker: BrokerUrl = None,
@@ -60,8 +64,9 @@ def list_(
 ) -> None:
     """List the pipelines, their stages, and whether a worker has them in hand."""
     if context.invoked_subcommand is not None:
+        context.obj = app
         return
-    application = find_application(app)
+    application = find_application(app or "app")
     with opened(broker, datadir, may_create=False) as bus:
         rows = [
             _row(application, pipeline, stage, bus)
@@ -82,13 +87,13 @@ def list_(
 
 
 @pipelines.command()
-def check(files: Files, *, app: MaybeApp = None) -> None:
+def check(context: Context, files: Files, *, app: MaybeApp = None) -> None:
     """Tell what is wrong with files of pipelines; nothing is run.
 
     Exits with 1 if anything is.
     """
     try:
-        application = _application(app)
+        application = _application(app or context.obj)
     except ConfigError as error:
         print(error, file=sys.stderr)
         raise Exit(1) from None

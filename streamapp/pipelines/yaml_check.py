@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 
 from pydantic import ValidationError
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 M = TypeVar("M", bound=Model)
+#: Names in a hint: a module may have hundreds.
+_MOST_TOLD: Final = 30
 
 
 def checked(document: Document, path: Path, data: Any, model: type[M]) -> M:
@@ -62,7 +64,10 @@ def chosen(
 def near(name: str, known: Iterable[str]) -> str:
     """Return the hint for a name that is not known."""
     close = get_close_matches(name, known := list(known), n=1)
-    return f"Did you mean {close[0]}?" if close else f"Known: {', '.join(known)}"
+    if close:
+        return f"Did you mean {close[0]}?"
+    more = f", and {len(known) - _MOST_TOLD} more" if len(known) > _MOST_TOLD else ""
+    return f"Known: {', '.join(known[:_MOST_TOLD]) or 'none'}{more}"
 
 
 def _explained(

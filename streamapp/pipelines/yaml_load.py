@@ -39,7 +39,7 @@ def yaml_files(folder: FilePath) -> list[FilePath]:
     if folder.is_file():
         return [folder]
     if not folder.is_dir():
-        msg = f"There is no folder {folder} of pipelines"
+        msg = f"There is no folder or file {folder} of pipelines"
         raise ConfigError(msg, hint="Make it, or do not load pipelines from it")
     return sorted(path for path in folder.iterdir() if path.suffix in (".yaml", ".yml"))
 

@@ -180,8 +180,8 @@ def _combine(how: said.Combine, left: Flow, right_type: Any) -> Callable[[Any, A
 def _table(flow: Flow, name: str) -> Table:
     tables = flow.pipeline.app.tables
     if not is_reference(name) and name not in tables:
-        hint = f"{near(name, tables)} Declare it before the pipelines are loaded, or module:table"
         msg = f"there is no table {name}"
+        hint = f"Declare it before pipelines are loaded, or name module:table. {near(name, tables)}"
         raise ConfigError(msg, hint=hint)
     found = resolved(name) if is_reference(name) else tables[name]
     if not isinstance(found, Table):

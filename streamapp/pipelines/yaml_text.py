@@ -6,6 +6,7 @@ date is no date. Names that come twice are refused; anchors, aliases and ``<<`` 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -94,7 +95,7 @@ class _Loader(yaml.SafeLoader):
 for _tag, _pattern, _first in (
     ("null", r"~|null|", ["~", "n", ""]),
     ("bool", r"true|false", ["t", "f"]),
-    ("int", r"[-+]?[0-9]{1,20}", list("-+0123456789")),
+    ("int", r"[-+]?[0-9]+", list("-+0123456789")),
     ("float", r"[-+]?([0-9]+\.[0-9]*|\.?[0-9]+)([eE][-+]?[0-9]+)?", list("-+.0123456789")),
     ("merge", r"<<", ["<"]),
 ):
@@ -102,11 +103,19 @@ for _tag, _pattern, _first in (
         f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})$"), _first
     )
 
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(text)
+    return number
+
+
 _SCALARS: Final[Mapping[str, Any]] = {
     "tag:yaml.org,2002:null": lambda text: None,  # noqa: ARG005 - it says nothing
     "tag:yaml.org,2002:bool": "true".__eq__,
     "tag:yaml.org,2002:int": int,
-    "tag:yaml.org,2002:float": float,
+    "tag:yaml.org,2002:float": _finite,
     "tag:yaml.org,2002:str": str,
 }
 
@@ -179,7 +188,8 @@ class _Reader:
         try:
             return convert(node.value)
         except ValueError:
-            raise self._fault(node, f"{node.value!r} is no {_kind(node)}", "Quote it") from None
+            message = f"{node.value!r:.60} is no {_kind(node)}"
+            raise self._fault(node, message, "Quote what is a text") from None
 
     def _fault(self, node: Node, message: str, hint: str) -> YamlError:
         return YamlError(f"{self._file}:{node.start_mark.line + 1}: {message}", hint=hint)

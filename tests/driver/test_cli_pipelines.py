@@ -84,6 +84,16 @@ def test_files_are_checked_and_every_mistake_is_told(folder: Path) -> None:
     assert broken.stderr.startswith("pipelines/worse.yaml:1: ")
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_files_are_checked_with_the_application_that_is_named(folder: Path, before: bool) -> None:
+    """Before ``check`` it was taken, and not used."""
+    (folder / "app.py").rename(folder / "shop.py")
+    (folder / "new.yaml").write_text(COPY.format(name="new", combine="left"))
+    of = ["-A", "shop"]
+    checked = run(folder, *of * before, "check", *of * (not before), "new.yaml")
+    assert (checked.returncode, checked.stdout) == (0, "new.yaml: new: good\n"), checked.stderr
+
+
 def test_files_are_checked_where_there_is_no_application(folder: Path) -> None:
     (folder / "app.py").unlink()
     checked = run(folder, "check", "pipelines")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.engine_app import Bench
+from support.yaml_shop import Sale
 
 import streamapp
 from streamapp.errors import ConfigError
@@ -74,6 +75,8 @@ CASES: dict[str, tuple[str, str, str]] = {
     "two aggregates in one": ("{sum: amount}", "{sum: amount, min: amount}", "15: steps[2].aggregate.total.min: min stands beside sum"),
     "a state": ("filter: amount > 0", "dedup: id\n    within: 1s\n  - join_table: p-dedup", "11: steps[1].join_table: Pipeline p: join_table with p-dedup, which only shows the state"),
     "a character": ("amount > 0", "amount > \x07", "9: this is no YAML: the character '\\x07'"),
+    "no number": ("5s", "1e999", "7: '1e999' is no float"),
+    "a huge number": ("5s", "9" * 5_000, "7: '9999"),
     "a late row": ("group_by: user", "buffer: 10\n    rate: 5", "1: Pipeline p: windows comes behind buffer"),
 }  # fmt: skip
 
@@ -116,6 +119,20 @@ def test_constants_may_be_keys(tmp_path: Path, key: str, value: str) -> None:
     (pipeline,) = Bench().app().load_pipelines(tmp_path)
     (key_of,) = (node.step.key for node in pipeline if node.name == "keyby")
     assert callable(key_of)
+
+
+@pytest.mark.parametrize(
+    "number", ["123456789012345678901234", "-" + "9" * 30, "18446744073709551616"]
+)
+def test_large_integers_are_kept_as_they_are(tmp_path: Path, number: str) -> None:
+    (tmp_path / "p.yaml").write_text(
+        GOOD.replace("filter: amount > 0", f"map: {{user: user, x: {number}}}").replace(
+            "sum: amount", "sum: x"
+        )
+    )
+    (pipeline,) = Bench().app().load_pipelines(tmp_path)
+    (made,) = (node.step.function for node in pipeline if node.name == "map")
+    assert str(made(Sale("ann", "pen", 1, 1))["x"]) == number
 
 
 def test_what_merges_bring_and_options_may_stand_before_the_word(tmp_path: Path) -> None:
