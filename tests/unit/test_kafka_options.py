@@ -193,3 +193,16 @@ def test_what_passes_by_itself_is_asked_for_again() -> None:
     assert is_passing(KafkaException(KafkaError(code, late)))
     assert not is_passing(KafkaException(KafkaError(code, "larger than available brokers: 1")))
     assert is_passing(KafkaException(KafkaError(KafkaError.COORDINATOR_LOAD_IN_PROGRESS)))
+
+
+def test_reason_of_a_silence_is_the_last_one_if_it_is_recent() -> None:
+    trouble = Trouble("a:1")
+    assert not trouble.of_last(60)
+    trouble.note(KafkaError(KafkaError._TRANSPORT, "a:1: refused (after 3ms in state CONNECT)"))
+    assert trouble.of_last(60) == "a:1: refused"
+    assert not trouble.of_last(0)
+
+
+def test_foreign_program_in_the_group_is_named() -> None:
+    error = KafkaError(KafkaError.INCONSISTENT_GROUP_PROTOCOL, "JoinGroup failed")
+    assert "Another program" in failure(error, "reading").hint
