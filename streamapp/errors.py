@@ -113,6 +113,10 @@ class FencedError(BrokerError):
     """This member lost its partitions to a newer generation; it must drop its state and rejoin."""
 
 
+class NameTakenError(BrokerError):
+    """Another member has the name of this one for good: it can neither commit nor join again."""
+
+
 # --- the local state ---------------------------------------------------------------------------
 
 

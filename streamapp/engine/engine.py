@@ -36,6 +36,7 @@ from streamapp.engine.topics import Topics
 from streamapp.errors import (
     FencedError,
     InputError,
+    NameTakenError,
     PartitionMismatchError,
     StateError,
     StreamappError,
@@ -390,8 +391,8 @@ class Engine(Service):
         return await self.topics.ensure(topic)
 
     def on_intake_error(self, exc: Exception) -> None:
-        """Note that the broker fails, and the intake goes on trying; anything else is a bug."""
-        if not isinstance(exc, StreamappError):
+        """Note that the broker fails: it is tried again. What cannot end well ends the worker."""
+        if not isinstance(exc, StreamappError) or isinstance(exc, NameTakenError):
             self._fail(exc)
         elif str(exc) != self.problem:
             self.problem = str(exc)

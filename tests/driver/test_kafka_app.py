@@ -95,10 +95,12 @@ def grow(broker: Any, topic: str, count: int) -> None:
     done.result(10)
 
 
-def watching(brokers: KafkaBrokers, folder: Path, **options: Any) -> streamapp.App:
+def watching(
+    brokers: KafkaBrokers, folder: Path, *, query: str = "", **options: Any
+) -> streamapp.App:
     """Make an application without tables that looks for new partitions all the time."""
     refresh = "rdkafka.topic.metadata.refresh.interval.ms=200"
-    url = f"kafka://{brokers.servers}?prefix={brokers.prefix}&{refresh}"
+    url = f"kafka://{brokers.servers}?prefix={brokers.prefix}&{refresh}{query}"
     return streamapp.App(
         "shop", broker=url, datadir=str(folder), topic_partitions=1, web_enabled=False, **options
     )
@@ -159,3 +161,16 @@ async def test_application_that_reads_nothing_sends(brokers: KafkaBrokers, tmp_p
         await until(lambda: len(sent) > 1)
         assert app.engine.phase.name == "RUNNING"
     assert len(await in_thread(read_all, broker, OUT)) >= 2
+
+
+async def test_worker_whose_name_another_one_takes_ends(
+    brokers: KafkaBrokers, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def named(folder: str) -> streamapp.App:
+        return regrouping(watching(brokers, tmp_path / folder, query="&instance_id=w1"))
+
+    async with running(named("1")) as first, running(named("2")) as second:
+        await until(lambda: first.engine.crashed)
+        await until(lambda: IN in second.engine.owned)
+        assert not second.engine.crashed
+    assert "Another worker began with the same instance_id" in caplog.text

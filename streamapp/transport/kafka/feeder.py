@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 from confluent_kafka import KafkaError, KafkaException
 
 from streamapp.core.batch import TP
-from streamapp.errors import StreamappError
+from streamapp.errors import NameTakenError, StreamappError
 from streamapp.transport.broker import Assigned
 from streamapp.transport.kafka.assignment import Eager, Incremental, generation_of
 from streamapp.transport.kafka.errands import Errands
-from streamapp.transport.kafka.failures import failure
+from streamapp.transport.kafka.failures import error_of, failure
 from streamapp.transport.kafka.fetched import Fetched
 from streamapp.transport.kafka.takeover import claims, end_left_open
 
@@ -178,7 +178,11 @@ class Feeder:
             self._consumer.close()
 
     def _report(self, exc: BaseException) -> None:
-        if isinstance(exc, Exception) and not isinstance(exc, StreamappError):
+        error = error_of(exc)
+        if error is not None and error.code() == KafkaError._FATAL:  # noqa: SLF001 - its public name
+            # librdkafka's client is of no use any more, and the name belongs to the other one.
+            exc = NameTakenError(f"Kafka: {error.str()}", hint=_TAKEN)
+        elif isinstance(exc, Exception) and not isinstance(exc, StreamappError):
             exc = failure(exc, f"reading as a member of {self._group}", self._cluster.trouble)
         if isinstance(exc, StreamappError):
             self._member.on_problem(exc)
@@ -279,7 +283,7 @@ class Feeder:
             # librdkafka joins when a topic is there; the engine need not wait for that.
             self._member.on_assigned(Assigned(0, frozenset()), {})
         elif error.code() not in _PASSING and not error.retriable():
-            raise failure(error, f"reading as a member of {self._group}", self._cluster.trouble)
+            raise KafkaException(error)
 
     def _relocate(self, tp: TP) -> None:
         """Go on where records are: retention was faster, or the end of the log was lost."""
