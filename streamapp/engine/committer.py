@@ -241,8 +241,9 @@ class Committer:
         if not done:
             self.is_slow = True
             log.warning(
-                "A commit waits since %.0f s: the disk is busy, or another process of this "
-                "broker is frozen (stopped, in a debugger) while it writes", _SLOW_S,
+                "A commit waits since %.0f s: the disk is busy, a cluster does not answer, or "
+                "another process of this broker is frozen (stopped, in a debugger) while it writes",
+                _SLOW_S,
             )  # fmt: skip
         try:
             return await running

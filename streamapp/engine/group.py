@@ -271,6 +271,7 @@ class GroupFollower:
     async def _on_lost(self, event: Lost) -> None:
         engine = self._engine
         log.warning("The group went on without this worker (%s): it starts anew", event.reason)
+        engine.problem = engine.problem or f"The group went on without us: {event.reason}"
         lost = engine.owned | event.tps
         self._let_go(lost)
         await self._forget()
@@ -286,7 +287,7 @@ class GroupFollower:
     async def _on_failure(self, exc: StreamappError) -> None:
         """Rebuild: drop what is in memory, open the store again, follow the changelogs."""
         engine = self._engine
-        owned = engine.owned
+        owned, is_out = engine.owned, engine.phase is EngineState.JOINING
         log.warning("%s. The state is rebuilt", exc)
         if time.monotonic() - self._failed_at < _CALM_S:
             await asyncio.sleep(_REOPEN_S)
@@ -311,7 +312,10 @@ class GroupFollower:
                 is_corrupt = isinstance(again, StateCorruptError)
                 await asyncio.sleep(_REOPEN_S)
         self._is_failing = False
-        await self._on_assigned(Assigned(self.generation, owned))
+        if is_out:
+            engine.become(EngineState.JOINING)  # it has no partitions before the group assigns some
+        else:
+            await self._on_assigned(Assigned(self.generation, owned))
 
     async def _drain(self, tps: Iterable[TP], limit_s: float) -> None:
         deadline = time.monotonic() + limit_s

@@ -29,7 +29,7 @@ NEXT: Final[dict[EngineState, frozenset[EngineState]]] = {
     ),
     _S.RUNNING: frozenset({_S.DRAINING, _S.JOINING, _S.REBUILDING, _S.RESTORING, _S.STOPPED}),
     _S.DRAINING: frozenset({_S.JOINING, _S.REBUILDING, _S.STOPPED}),
-    _S.REBUILDING: frozenset({_S.RESTORING, _S.STOPPED}),
+    _S.REBUILDING: frozenset({_S.RESTORING, _S.JOINING, _S.STOPPED}),
     _S.STOPPED: frozenset(),
 }
 

@@ -55,6 +55,10 @@ _ACL = "Give the principal of this worker the rights of docs/kafka.md, or anothe
 _VERSION = "Kafka 2.5 or newer is needed: transactions are fenced by the group since then"
 _LARGE = "Raise max.message.bytes of the topic (and rdkafka.message.max.bytes), or send less"
 _REFUSED = "Has it a key (compacted topics want one), and a time that the topic takes?"
+_GROUP = (
+    "Another program reads in this group, or workers with another protocol=: give the application "
+    "a name of its own, or end those"
+)
 _DOWN = "Does a broker listen there, and may this host reach it?"
 
 #: What an error is to the user, by librdkafka's code.
@@ -74,6 +78,7 @@ _KINDS: dict[int, tuple[type[StreamappError], str]] = {
     KafkaError._UNSUPPORTED_FEATURE: (BrokerError, _VERSION),  # noqa: SLF001
     KafkaError.MSG_SIZE_TOO_LARGE: (TooLargeError, _LARGE),
     KafkaError.RECORD_LIST_TOO_LARGE: (TooLargeError, _LARGE),
+    KafkaError.INCONSISTENT_GROUP_PROTOCOL: (BrokerError, _GROUP),
     KafkaError.INVALID_RECORD: (RefusedError, _REFUSED),
     KafkaError.INVALID_TIMESTAMP: (RefusedError, _REFUSED),
     KafkaError.UNKNOWN_TOPIC_OR_PART: (UnknownTopicError, "Create the topic first"),
@@ -131,6 +136,12 @@ class Trouble:
     def __init__(self, servers: str) -> None:
         self._servers = frozenset(servers.split(","))
         self._last: KafkaError | None = None
+        self._noted_at = 0.0
+
+    def of_last(self, seconds: float) -> str:
+        """Return the reason, if there was a failure so recently; empty if there was none."""
+        is_recent = time.monotonic() - self._noted_at < seconds
+        return _ASIDE.sub("", self._last.str()) if self._last is not None and is_recent else ""
 
     @property
     def is_known(self) -> bool:
@@ -145,6 +156,7 @@ class Trouble:
     def note(self, error: KafkaError) -> None:
         """Remember an error of a connection, the cause rather than what follows from it."""
         log.debug("librdkafka: %s", error.str())
+        self._noted_at = time.monotonic()
         last = self._last
         is_cause = error.code() in _ROOT_CAUSES
         is_news = error.code() != KafkaError._ALL_BROKERS_DOWN  # noqa: SLF001 - its public name

@@ -43,6 +43,8 @@ _PAUSE_S = 0.5
 #: Part of the rebalance time-out after which a member that did not release has lost its partitions.
 _PART = 0.9
 _TAKEN = "Another worker began with the same instance_id: each must have one of its own"
+#: Seconds in which a connection that broke may be why a worker was silent.
+_RECENT_S = 5.0
 #: What a consumer says about things that pass.
 _PASSING = frozenset(
     {
@@ -352,6 +354,7 @@ class Feeder:
         self._generation += 1
         # Silent in both directions, maybe: no connection of that time is waited for.
         self._cluster.renew()
-        self._member.on_lost("the group went on without this worker, which was silent too long")
+        reason = self._cluster.trouble.of_last(_RECENT_S)
+        self._member.on_lost("it was silent too long" + (f"; {reason}" if reason else ""))
         self._assignment.give(consumer, places)
         self._all = frozenset()

@@ -248,9 +248,7 @@ class SqliteMember:
         self._bells.ring()
 
     def _lose(self) -> Lost:
-        lost = Lost(
-            self._drop(), "the group went on without this member, which was silent too long"
-        )
+        lost = Lost(self._drop(), "it was silent too long")
         self._membership.let_go()
         return lost
 
