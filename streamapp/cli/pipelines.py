@@ -100,7 +100,7 @@ def check(context: Context, files: Files, *, app: MaybeApp = None) -> None:
     is_good = True
     for file in files:
         is_good = _is_good(application, file) and is_good
-    if not is_good:
+    if not (is_good and _are_names_free(application)):
         raise Exit(1)
 
 
@@ -131,6 +131,18 @@ def _is_good(application: "App", path: Path) -> bool:
         else:
             print(f"{file}: {', '.join(names)}: good")
     return is_good
+
+
+def _are_names_free(application: "App") -> bool:
+    """Tell of stages and topics of good pipelines that would have one name; a worker would end."""
+    from streamapp.engine.pipelines import claim_names  # noqa: PLC0415 - as above
+
+    try:
+        claim_names(application, {})
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return False
+    return True
 
 
 def _names_in(application: "App", file: Path) -> list[str]:

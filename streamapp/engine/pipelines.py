@@ -14,6 +14,7 @@ from streamapp.errors import ConfigError, PartitionMismatchError
 from streamapp.pipelines.nodes import Regroup, Stateful, ToTable, ToTopic
 
 if TYPE_CHECKING:
+    from streamapp.app import App
     from streamapp.engine.engine import Engine
     from streamapp.pipelines.plan import StagePlan
     from streamapp.state.table import Table
@@ -38,15 +39,11 @@ class Pipelines:
             ConfigError: A pipeline cannot run as it is declared.
             PartitionMismatchError: Topics that a stage reads together have not the same number.
         """
+        claim_names(self._engine.app, self._engine.owners)
         for pipeline in self._engine.app.pipelines.values():
             regrouped: dict[str, int] = {}
             topics, policy = self._engine.topics, policy_of(pipeline.on_error)
             for plan in pipeline.stages():
-                if plan.name in self._engine.app.agents:
-                    msg = f"Pipeline {plan.name} has the name of an agent"
-                    raise ConfigError(msg, hint="Both keep positions under it: rename one")
-                for name in (f"stage {plan.name}", *map("topic {}".format, _regrouped(plan))):
-                    claim(self._engine.owners, name, f"Pipeline {pipeline.name}")
                 partitions = await self._partitions(plan)
                 around = Surroundings(topics.counts, topics.choose, dict(regrouped), topics.check)
                 await self._declare_targets(plan, partitions, regrouped)
@@ -106,6 +103,21 @@ class Pipelines:
             raise PartitionMismatchError(
                 msg, hint=f"Declare the table with partitions={partitions}, or use group_by"
             )
+
+
+def claim_names(app: App, owners: dict[str, str]) -> None:
+    """Note the stages of all pipelines, and the topics between them; ``owners`` have names already.
+
+    Raises:
+        ConfigError: Two would have one name, or a pipeline cannot run as it is declared.
+    """
+    for pipeline in app.pipelines.values():
+        for plan in pipeline.stages():
+            if plan.name in app.agents:
+                msg = f"Pipeline {plan.name} has the name of an agent"
+                raise ConfigError(msg, hint="Both keep positions under it: rename one")
+            for name in (f"stage {plan.name}", *map("topic {}".format, _regrouped(plan))):
+                claim(owners, name, f"Pipeline {pipeline.name}")
 
 
 def _regrouped(plan: StagePlan) -> list[str]:

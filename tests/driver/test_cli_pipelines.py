@@ -94,6 +94,14 @@ def test_files_are_checked_with_the_application_that_is_named(folder: Path, befo
     assert (checked.returncode, checked.stdout) == (0, "new.yaml: new: good\n"), checked.stderr
 
 
+def test_files_of_which_a_worker_would_refuse_the_names_are_not_good(folder: Path) -> None:
+    """The second stage of the pipeline of ``app.py`` is called so."""
+    (folder / "new.yaml").write_text(COPY.format(name="by-kind-2", combine="left"))
+    checked = run(folder, "check", "new.yaml")
+    assert (checked.returncode, checked.stdout) == (1, "new.yaml: by-kind-2: good\n")
+    assert "Pipeline by-kind and Pipeline by-kind-2 both have stage by-kind-2" in checked.stderr
+
+
 def test_files_are_checked_where_there_is_no_application(folder: Path) -> None:
     (folder / "app.py").unlink()
     checked = run(folder, "check", "pipelines")
