@@ -18,6 +18,9 @@ from streamapp.core.times import COLUMN_LIMIT_MS, FOREVER_MS, NEVER_MS, plus
 IntArray = npt.NDArray[np.int64]
 _Times = TypeVar("_Times", int, IntArray)
 
+#: Most windows that one record may lie in: each costs some microseconds of the worker's loop.
+MOST_WINDOWS: Final = 10_000
+
 #: What becomes of a record that is later than the allowed lateness: always counted.
 OnLate = Literal["drop", "side", "correct"]
 

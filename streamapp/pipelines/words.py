@@ -5,7 +5,16 @@ from __future__ import annotations
 from datetime import timedelta
 
 from streamapp.core.duration import to_ms
-from streamapp.core.windows import Count, Global, Hopping, Lateness, Session, Sliding, Tumbling
+from streamapp.core.windows import (
+    MOST_WINDOWS,
+    Count,
+    Global,
+    Hopping,
+    Lateness,
+    Session,
+    Sliding,
+    Tumbling,
+)
 from streamapp.errors import ConfigError
 
 Duration = str | float | timedelta
@@ -30,12 +39,16 @@ def hopping(
 
     Raises:
         ConfigError: A duration is none, the slide is greater than the size (records between two
-            windows would be in none), or the offset is not below the slide.
+            windows would be in none) or so small that a record would lie in more than 10,000 of
+            them, or the offset is not below the slide.
     """
     size_ms, slide_ms = _positive("hopping", "size", size), _positive("hopping", "slide", slide)
     if slide_ms > size_ms:
         msg = f"hopping: slide={slide!r} is greater than size={size!r}"
         raise ConfigError(msg, hint="Records between two windows would be in none")
+    if size_ms > slide_ms * MOST_WINDOWS:
+        msg = f"hopping: each record would lie in {size_ms // slide_ms} windows"
+        raise ConfigError(msg, hint=f"Choose a slide of at least size / {MOST_WINDOWS}")
     return Hopping(size_ms, slide_ms, _offset("hopping", offset, slide_ms), Lateness(to_ms(late)))
 
 

@@ -18,15 +18,13 @@ import msgspec
 
 from streamapp.core.duration import to_ms
 from streamapp.core.times import plus
-from streamapp.core.windows import floor_to
+from streamapp.core.windows import MOST_WINDOWS, floor_to
 from streamapp.errors import ConfigError, InputError, UsageError
 from streamapp.serde.ordered_keys import PLAIN_KEYS
 
 Row = tuple[Any, ...]
 Unit = Literal["s", "ms"]
 
-#: Most windows that one event may change: each costs some microseconds of the worker's loop.
-_MOST_WINDOWS = 10_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PER_SECOND = {"s": 1_000, "ms": 1}
 #: Beyond the start of every window; what is between is the windows of one key.
@@ -105,9 +103,9 @@ def declared(name: str, size: Any, step: Any, expires: Any) -> WindowGrid:
     if step_ms > size_ms:
         msg = f"Table {name}: step={step!r} is longer than size={size!r}"
         raise ConfigError(msg, hint="Events between two windows would count in none")
-    if size_ms > step_ms * _MOST_WINDOWS:
+    if size_ms > step_ms * MOST_WINDOWS:
         msg = f"Table {name}: each event would change {size_ms // step_ms} windows"
-        raise ConfigError(msg, hint=f"Choose a step of at least size / {_MOST_WINDOWS}")
+        raise ConfigError(msg, hint=f"Choose a step of at least size / {MOST_WINDOWS}")
     return WindowGrid(size_ms, step_ms, expires_ms)
 
 

@@ -43,6 +43,7 @@ CASES: dict[str, tuple[str, str, str]] = {
     "a window": ("tumbling: 1m", "tumble: 1m", "11: steps[2].window.tumble: tumble is not known here. Did you mean tumbling?"),
     "a duration": ("tumbling: 1m", "tumbling: 1 parsec", "11: steps[2].window.tumbling: '1 parsec' is not a duration."),
     "a window of nothing": ("tumbling: 1m", "tumbling: 0s", "11: steps[2].window: tumbling: size='0s' is zero"),
+    "windows without end": ("tumbling: 1m", "hopping: 1d, slide: 1ms", "11: steps[2].window: hopping: each record would lie in 86400000 windows. Choose a slide of at least size / 10000"),
     "a choice": ("emit: update", "emit: sometimes", "12: steps[2].emit: should be 'close' or 'update', not 'sometimes'"),
     "a policy": ("on_error: skip", "on_error: panic", "2: on_error: should be 'retry', 'dead_letter', 'skip' or 'stop', not 'panic'"),
     "a module": ("support.yaml_shop:Sale", "support.yamlshop:Sale", "3: source: support.yamlshop:Sale: there is no module support.yamlshop"),
