@@ -18,6 +18,7 @@ from streamapp.core.batch import TP
 from streamapp.errors import NameTakenError, StreamappError
 from streamapp.transport.broker import Assigned
 from streamapp.transport.kafka.assignment import Eager, Incremental, generation_of
+from streamapp.transport.kafka.bounded import Bounded
 from streamapp.transport.kafka.errands import Errands
 from streamapp.transport.kafka.failures import error_of, failure
 from streamapp.transport.kafka.fetched import Fetched
@@ -45,6 +46,8 @@ _PART = 0.9
 _TAKEN = "Another worker began with the same instance_id: each must have one of its own"
 #: Seconds in which a connection that broke may be why a worker was silent.
 _RECENT_S = 5.0
+#: Seconds in which librdkafka tells the epoch of a member, unless it is busy with a rebalance.
+_TOLD_S = 1.0
 #: What a consumer says about things that pass.
 _PASSING = frozenset(
     {
@@ -138,8 +141,15 @@ class Feeder:
 
     def metadata(self) -> object:
         """Return what names this member's generation in a commit."""
-        # A member of KIP-848 moves on to new epochs while it keeps its partitions.
-        return self._metadata if self._is_classic else self._consumer.consumer_group_metadata()
+        if not self._is_classic:
+            # A member of KIP-848 moves on to new epochs while it keeps its partitions. librdkafka
+            # (2.16) may tell none of them in the midst of a rebalance: an old one is refused.
+            ask = Bounded(self._note_metadata)
+            ask.ends_within(_TOLD_S)
+        return self._metadata
+
+    def _note_metadata(self) -> None:
+        self._metadata = self._consumer.consumer_group_metadata()
 
     def store(self, positions: list[TopicPartition], limit_s: float) -> bool:
         """Commit positions by this thread; ``False`` if it was not done in time.

@@ -164,11 +164,13 @@ class KafkaMember:
             UnknownTopicError: A record's partition does not exist.
             BrokerUnavailableError: The outcome is not known: rebuild from what the cluster has.
         """
+        # Before the look at what is owned: a generation that came after it would fence nothing. And
+        # not under the condition, for which librdkafka's thread may be waiting in a rebalance.
+        metadata = self._feeder.metadata()
         with self.changed:
             if self.phase not in OWNERS or not positions.keys() <= self._positions.keys():
                 msg = f"Member {self._id} does not own all of {sorted(positions)}"
                 raise FencedError(msg, hint="Drop the state of those partitions")
-            metadata = self._feeder.metadata()
             places = [
                 self._names.place(tp, at, write_note(self._id, note))
                 for tp, (at, note) in positions.items()
