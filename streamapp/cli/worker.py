@@ -113,14 +113,18 @@ def _check_reached(
 
 
 def _check_shared(application: "faust.App", processes: int) -> None:
-    """Check that several processes have one broker.
+    """Check that several processes have one broker, and each a place of its own in the group.
 
     Raises:
-        ConfigError: Each would have one of its own.
+        ConfigError: Each would have a broker of its own, or all of them one name.
     """
-    if processes > 1 and any(url.scheme == "memory" for url in application.conf.broker):
+    urls = application.conf.broker if processes > 1 else ()
+    if any(url.scheme == "memory" for url in urls):
         message = f"--processes {processes} with memory://: each process would have its own records"
         raise ConfigError(message, hint="Use sqlite://, which the processes of a machine share")
+    if any("instance_id" in url.query for url in urls):
+        message = f"--processes {processes} with instance_id: all processes would have that name"
+        raise ConfigError(message, hint="Leave instance_id out, or start each worker by itself")
 
 
 def _urls(text: str) -> object:

@@ -158,11 +158,20 @@ def test_streamapp_command_says_the_same(programs: Programs, tmp_path: Path) -> 
     assert ended.out == ""
 
 
-def test_processes_with_a_broker_each(programs: Programs, tmp_path: Path) -> None:
-    app = "app = streamapp.App('a', broker='memory://')"
+@pytest.mark.parametrize(
+    ("broker", "told"),
+    [
+        ("memory://", "memory://: each process would have its own records"),
+        ("kafka://localhost:1?instance_id=a", "instance_id: all processes would have that name"),
+    ],
+)
+def test_processes_of_one_broker_and_several_names(
+    programs: Programs, tmp_path: Path, broker: str, told: str
+) -> None:
+    app = f"app = streamapp.App('a', broker={broker!r})"
     (tmp_path / "prog.py").write_text(f"import streamapp\n{app}\n{AGENT}")
     line = said(programs.run(tmp_path, *STREAMAPP, "--processes", "2"), 2)
-    assert "--processes 2 with memory://: each process would have its own records" in line
+    assert f"--processes 2 with {told}" in line
 
 
 @pytest.mark.parametrize("program", ["other = 1", "app = 1", ""])
