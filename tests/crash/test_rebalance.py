@@ -6,7 +6,6 @@ which partition when.
 
 from __future__ import annotations
 
-import fcntl
 import random
 import signal
 import time
@@ -19,6 +18,7 @@ import msgspec
 import pytest
 from support.crash_app import Plan
 from support.crash_run import Run, running
+from support.freezing import freeze_between_writes
 
 if TYPE_CHECKING:
     from support.zygote import Running, Zygote
@@ -153,7 +153,7 @@ def test_worker_that_froze_for_longer_than_its_session_does_no_harm(
         # Each of them: the partitions of one that is never frozen do not move.
         for frozen, other in [workers, workers[::-1]] * 2:
             feed_for(run, run.draw.uniform(0.0, 0.5))
-            freeze_between_writes(run, frozen)
+            freeze_between_writes(frozen, run.folder / "bus")
             # All partitions go on at the other one.
             wait_for_owners_of(run, other)
             feed_for(run, 0.5)
@@ -166,41 +166,6 @@ def test_worker_that_froze_for_longer_than_its_session_does_no_harm(
         for worker in workers:
             run.stop(worker)
         run.assert_exact(run.finish())
-
-
-def freeze_between_writes(run: Run, worker: Running) -> None:
-    """Freeze a worker outside of a transaction: inside of one it would hold the bus for all."""
-    with (run.folder / "bus" / "write.lock").open("rb") as file:
-        while True:
-            worker.send(signal.SIGSTOP)
-            # A thread that waits for the lock may still get it on its way to a stop.
-            while not is_stopped(worker):
-                time.sleep(0.001)
-            until = time.monotonic() + 0.2
-            while time.monotonic() < until:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    time.sleep(0.005)  # another worker writes, or the frozen one holds it
-                else:
-                    fcntl.flock(file, fcntl.LOCK_UN)
-                    return
-            worker.send(signal.SIGCONT)
-            time.sleep(0.01)  # for another moment of its life
-
-
-def is_stopped(worker: Running) -> bool:
-    """Tell whether no thread of a worker runs any more; on Linux, elsewhere soon after a signal."""
-    tasks = Path(f"/proc/{worker.pid}/task")
-    if not tasks.exists():
-        time.sleep(0.05)
-        return True
-    try:
-        stats = [stat.read_text() for stat in tasks.glob("*/stat")]
-    except (FileNotFoundError, ProcessLookupError):
-        return False  # a thread has ended meanwhile
-    # The state stands behind the name, which may hold whatever a name holds; Z is of the dead.
-    return all(stat.rpartition(")")[2].split()[0] in "TtZ" for stat in stats)
 
 
 def wait_for_owners_of(run: Run, worker: Running) -> None:
