@@ -100,6 +100,10 @@ class Builder:
             partition,
         )
 
+    def watermark_ms(self, topic: str, note: str) -> int:
+        """Return how far an input was when a note of its position was committed."""
+        return self._input(self._inputs[topic], read_note(note)).headway.watermark_ms
+
     def _input(self, of: InputPlan, note: Note) -> Input:
         found: Input
         if of.is_regrouped:

@@ -15,7 +15,6 @@ from streamapp.core.watermarks import Headway
 from streamapp.engine.rejects import AgentStoppedError
 from streamapp.engine.stage_build import BadRows
 from streamapp.engine.stage_feed import StageFeed
-from streamapp.engine.stage_work import read_note
 from streamapp.errors import StateError
 from streamapp.operators.limit import Wait
 from streamapp.serde.codecs import Bad
@@ -91,7 +90,7 @@ class StageRunner:
         """Return how far an input is; what was committed, until all inputs have begun."""
         work = self.works.get(tp.partition)
         if work is None:
-            return Headway(read_note(self._notes.get(tp, "")).watermark_ms)
+            return Headway(self._builder.watermark_ms(tp.topic, self._notes.get(tp, "")))
         return work.clock.inputs[work.inputs[tp.topic][0]].headway
 
     def watermark_ms(self, partition: int) -> int:

@@ -187,6 +187,30 @@ async def test_restart_of_silent_partitions_keeps_the_watermark(bench: Bench) ->
         assert counted(app) == {1_000: 1, 7_000: 2}
 
 
+async def test_input_that_is_ahead_of_its_stage_is_so_after_a_restart(bench: Bench) -> None:
+    """Until the first record came it was told to be as far as the stage, which waits for others."""
+
+    def both() -> streamapp.App:
+        app = bench.app()
+        pipeline = app.pipeline("both")
+        first, second = (
+            pipeline.source(app.topic(name, event_time="ts", partitions=1, idle_after=None))
+            for name in ("in", "other")
+        )
+        first.merge(second).to(topic="out")
+        return app
+
+    def reached(app: streamapp.App) -> list[int]:
+        return [one.watermark_ms for one in headways(app, "both")]
+
+    async with running(app := both()):
+        put(bench, "in", (None, {"ts": 1_000}))
+        put(bench, "other", (None, {"ts": 5_000}))
+        await until(lambda: reached(app) == [999, 4_999])
+    async with running(app := both()):
+        assert reached(app) == [999, 4_999]
+
+
 @pytest.mark.parametrize("stage", [0, 1])
 def test_stage_whose_worker_died_knows_what_others_told_it(stage: int) -> None:
     app = counting(Bench().app())
