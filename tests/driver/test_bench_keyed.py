@@ -13,6 +13,8 @@ from support import kafka
 from streamapp.bench.end_to_end import WorkerFailedError, wait
 from streamapp.bench.keyed import recovery, results, runs
 from streamapp.bench.keyed.workload import Workload, amount_of
+from streamapp.bench.report import over_broker_lines
+from streamapp.bench.runs import Measured
 from streamapp.bench.runs import Plan as Runs
 from streamapp.cli.main import main
 from streamapp.transport.connect import open_broker
@@ -98,6 +100,21 @@ def test_a_bare_loop_stands_beside_workers_without_state(
     verdict = r"x (ok|MISSED)"
     assert re.search(rf"ours is [\d.]+{verdict}  batches are [\d.]+{verdict}$", plain)
     assert not re.search("ok|MISSED", ours + batches)
+
+
+def test_each_other_engine_is_compared_with_both_styles() -> None:
+    rates = {"ours": 300, "batches": 450, "plain": 600, "faust": 2}
+    found = [Measured(name, "keyed", 1, (_figures(rate),)) for name, rate in rates.items()]
+    _, ours, batches, plain, faust = over_broker_lines("keyed", "kafka://a:1", found)
+    assert " is " not in ours + batches
+    assert plain.endswith("  ours is 0.50x  batches are 0.75x")
+    assert faust.endswith("  ours is 150.00x ok  batches are 225.00x ok")
+    slower = [Measured("ours", "keyed", 1, (_figures(299),)), found[3]]
+    assert [*over_broker_lines("keyed", "kafka://a:1", slower)][-1].endswith("149.50x MISSED")
+
+
+def _figures(rate: float) -> dict[str, float]:
+    return {"events_per_s": rate, "cpu_us": 1e6 / rate, "peak_mib": 1}
 
 
 def test_a_cluster_is_left_as_it_was() -> None:

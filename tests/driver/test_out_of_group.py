@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from support.engine_app import Bench, counting, running, until
 
-from support.engine_app import Bench, running, until
-
-import streamapp
 from streamapp.engine.states import EngineState
 from streamapp.errors import BrokerError
 from streamapp.transport.broker import Assigned, Lost
-
-
-def counting(bench: Bench) -> streamapp.App:
-    app = bench.app()
-    counts = app.Table("counts", key_type=str, value_type=int, default=int)
-
-    @app.agent(app.topic("in", value_type=int))
-    async def count(stream: Any) -> None:
-        async for _ in stream:
-            counts["all"] += 1
-
-    return app
 
 
 async def test_failure_does_not_make_it_ready() -> None:

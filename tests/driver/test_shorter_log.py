@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from support.engine_app import Bench, running, until
+from support.engine_app import Bench, counting, running, until
 
-import streamapp
 from streamapp.core.batch import TP
 from streamapp.transport.broker import Position
 
@@ -14,18 +13,6 @@ if TYPE_CHECKING:
     import pytest
 
 IN = TP("in", 0)
-
-
-def counting(bench: Bench) -> streamapp.App:
-    app = bench.app()
-    counts = app.Table("counts", key_type=str, value_type=int, default=int)
-
-    @app.agent(app.topic("in", value_type=int))
-    async def count(stream: Any) -> None:
-        async for _ in stream:
-            counts["all"] += 1
-
-    return app
 
 
 def commit(bench: Bench, position: Position) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import streamapp
@@ -52,6 +52,19 @@ class Bench:
         tp = TP(topic, 0)
         found = self.broker.committed(group, [tp])
         return found[tp].offset if tp in found else 0
+
+
+def counting(bench: Bench) -> streamapp.App:
+    """Return an application that counts the records of ``in`` in a table."""
+    app = bench.app()
+    counts = app.Table("counts", key_type=str, value_type=int, default=int)
+
+    @app.agent(app.topic("in", value_type=int))
+    async def count(stream: Any) -> None:
+        async for _ in stream:
+            counts["all"] += 1
+
+    return app
 
 
 @asynccontextmanager
