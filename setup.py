@@ -6,8 +6,6 @@ Without one the package works all the same, more slowly; ``streamapp bench`` say
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-COLUMNS = Extension(
-    "streamapp.serde.plain_json", ["streamapp/serde/plain_json.pyx"], optional=True
-)
+COLUMNS = Extension("streamapp.serde.plain_json", ["streamapp/serde/plain_json.pyx"], optional=True)
 
 setup(ext_modules=cythonize([COLUMNS]))

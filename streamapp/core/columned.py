@@ -9,11 +9,11 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
-from typing import Protocol, overload
+from typing import Protocol, Self, Union, cast, overload
 
 #: One field of each record: ``array("q")`` for an int, ``array("d")`` for a float, else a list of
 #: ``str`` or of ``bool``. No value is missing.
-PlainColumn = array[int] | array[float] | list[object]
+PlainColumn = Union["array[int]", "array[float]", list[object]]
 
 
 class Reader(Protocol):
@@ -27,20 +27,27 @@ class Reader(Protocol):
 
 
 class Columned(Sequence[object]):
-    """See the module. ``columns`` are those that were read already; ``raw`` are all good."""
+    """See the module.
 
-    __slots__ = ("_columns", "_objects", "_raw", "_reader")
+    ``raw`` are the bytes, all good. ``columns`` are those that were read already; ``None`` is a
+    field that has none.
+    """
+
+    __slots__ = ("_objects", "_reader", "columns", "raw")
 
     def __init__(
-        self, raw: Sequence[bytes], reader: Reader, columns: Mapping[str, PlainColumn]
+        self,
+        raw: Sequence[bytes],
+        reader: Reader,
+        columns: Mapping[str, PlainColumn | None],
     ) -> None:
-        self._raw = raw
+        self.raw = raw
         self._reader = reader
-        self._columns: dict[str, PlainColumn | None] = {**columns}
+        self.columns: dict[str, PlainColumn | None] = {**columns}
         self._objects: list[object] | None = None
 
     def __len__(self) -> int:
-        return len(self._raw)
+        return len(self.raw)
 
     def __iter__(self) -> Iterator[object]:
         return iter(self.objects)
@@ -48,18 +55,31 @@ class Columned(Sequence[object]):
     @overload
     def __getitem__(self, at: int) -> object: ...
     @overload
-    def __getitem__(self, at: slice) -> Sequence[object]: ...
-    def __getitem__(self, at: int | slice) -> object:
+    def __getitem__(self, at: slice) -> Sequence[object]: ...  # type: ignore[explicit-any] # slice
+    def __getitem__(self, at: int | slice) -> object:  # type: ignore[explicit-any] # as above
         if self._objects is not None or isinstance(at, int):
             return self.objects[at]
-        known = {name: of[at] for name, of in self._columns.items() if of is not None}
-        return Columned(self._raw[at], self._reader, known)
+        columns = {name: None if of is None else of[at] for name, of in self.columns.items()}
+        return Columned(self.raw[at], self._reader, columns)
+
+    def __eq__(self, other: object) -> bool:
+        return self.objects == (other.objects if isinstance(other, Columned) else other)
+
+    __hash__ = None  # type: ignore[assignment] # like a list
+
+    def __repr__(self) -> str:
+        return repr(self.objects)
+
+    @property
+    def is_made(self) -> bool:
+        """Whether there are objects, which somebody may have changed."""
+        return self._objects is not None
 
     @property
     def objects(self) -> list[object]:
         """The values; the same objects at each call."""
         if self._objects is None:
-            self._objects = self._reader.objects(self._raw)
+            self._objects = self._reader.objects(self.raw)
         return self._objects
 
     def column(self, name: str) -> PlainColumn | None:
@@ -69,9 +89,9 @@ class Columned(Sequence[object]):
         """
         if self._objects is not None:
             return None
-        if name not in self._columns:
-            self._columns[name] = self._reader.column(self._raw, name)
-        return self._columns[name]
+        if name not in self.columns:
+            self.columns[name] = self._reader.column(self.raw, name)
+        return self.columns[name]
 
     def pick(self, places: Sequence[int]) -> Sequence[object]:
         """Return the values at these places, in this order."""
@@ -79,15 +99,73 @@ class Columned(Sequence[object]):
             return [self._objects[place] for place in places]
         if not places:
             return ()
-        known = {name: _picked(of, places) for name, of in self._columns.items() if of is not None}
-        return Columned([self._raw[place] for place in places], self._reader, known)
+        take = _taker(places)
+        columns = {
+            name: None if of is None else _like(of, take(of)) for name, of in self.columns.items()
+        }
+        return Columned(cast("Sequence[bytes]", take(self.raw)), self._reader, columns)
+
+    def joined(self, others: Sequence[Self]) -> Columned | None:
+        """Return these values and those of others, which follow; ``None`` if some are made.
+
+        All must have been read by the same reader.
+        """
+        parts = (self, *others)
+        if any(part.is_made for part in parts):
+            return None
+        raw = [one for part in parts for one in part.raw]
+        columns: dict[str, PlainColumn | None] = {}
+        for name in self.columns:
+            found = [part.columns.get(name) for part in parts]
+            if None not in found:
+                columns[name] = _chained(cast("list[PlainColumn]", found))
+        return Columned(raw, self._reader, columns)
 
 
-def column_of(values: Sequence[object], name: str) -> PlainColumn | None:
-    """Return a field of values as a column if it is known without looking at them."""
+def all_values(parts: Sequence[Sequence[object]]) -> Sequence[object]:
+    """Return the values of all parts, which were read by one reader, one after the other."""
+    first, *others = parts
+    if isinstance(first, Columned) and all(isinstance(part, Columned) for part in others):
+        found = first.joined(cast("list[Columned]", others))
+        if found is not None:
+            return found
+    return [value for part in parts for value in part]
+
+
+def picked_values(values: Sequence[object], places: Sequence[int]) -> Sequence[object]:
+    """Return the values at these places, in this order."""
+    if isinstance(values, Columned):
+        return values.pick(places)
+    return [values[place] for place in places]
+
+
+def known_column(values: Sequence[object], name: str) -> PlainColumn | None:
+    """Return a field of values as a column, if it is known without looking at them."""
     return values.column(name) if isinstance(values, Columned) else None
 
 
-def _picked(column: PlainColumn, places: Sequence[int]) -> PlainColumn:
-    found = itemgetter(*places)(column) if len(places) > 1 else (column[places[0]],)
-    return array(column.typecode, found) if isinstance(column, array) else [*found]
+def as_list(column: PlainColumn) -> list[object]:
+    """Return a column as Python's own objects; one that is a list is not copied."""
+    return cast("list[object]", column.tolist() if isinstance(column, array) else column)
+
+
+def _taker(places: Sequence[int]) -> itemgetter[object]:
+    """Return what takes the items at these places as a sequence."""
+    if len(places) == 1:
+        return itemgetter(slice(places[0], places[0] + 1))
+    return itemgetter(*places)
+
+
+def _like(column: PlainColumn, taken: object) -> PlainColumn:
+    found = cast("Sequence[object]", taken)
+    if isinstance(column, array):
+        return array(column.typecode, cast("Sequence[int]", found))
+    return [*found]
+
+
+def _chained(parts: Sequence[PlainColumn]) -> PlainColumn:
+    first = parts[0]
+    found: PlainColumn = first[:]
+    for part in parts[1:]:
+        found += part  # type: ignore[operator] # columns of one field are of one kind
+    return found

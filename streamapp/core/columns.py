@@ -8,6 +8,7 @@ read-only.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from types import NoneType, UnionType
@@ -18,6 +19,7 @@ import numpy.typing as npt
 
 from streamapp.core.aggregates.inputs import Floats, Ints, Objects, objects_of
 from streamapp.core.aggregates.values import Check, InputsError, read
+from streamapp.core.columned import known_column
 from streamapp.errors import InputError, UsageError
 
 #: A column: a plain array, or a masked one where the field may be ``None``.
@@ -66,7 +68,7 @@ def field_types(declared: object) -> dict[str, ColumnType]:
     return {name: column_type(hint) for name, hint in hints.items() if not name.startswith("_")}
 
 
-def fields(name: str, records: Sequence[object]) -> list[object]:
+def fields(name: str, records: Sequence[object]) -> Sequence[object]:
     """Return one field of each record (an attribute, or what a mapping has under that name).
 
     ``None`` where a record is ``None``, and where a mapping has no such key.
@@ -74,6 +76,9 @@ def fields(name: str, records: Sequence[object]) -> list[object]:
     Raises:
         InputError: A record has no such attribute.
     """
+    known = known_column(records, name)
+    if known is not None:
+        return known
     try:
         return read(name, Check.ANYTHING, records)
     except InputsError as error:
@@ -93,6 +98,9 @@ def column(values: Sequence[object], of: ColumnType, name: str) -> Column:
     number = _NUMBERS.get(of.base)
     if number is None:
         return frozen(objects_of(values))
+    if isinstance(values, array):
+        found = np.array(values, number[0])
+        return masked(found, np.zeros(len(found), np.bool_)) if of.has_gaps else frozen(found)
     if not of.has_gaps:
         return frozen(_numbers(values, number, name))
     gaps = [value is None for value in values]

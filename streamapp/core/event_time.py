@@ -15,6 +15,7 @@ from math import isfinite
 from operator import attrgetter, index, itemgetter
 from typing import Final, NamedTuple, SupportsIndex, cast
 
+from streamapp.core.columned import known_column
 from streamapp.core.duration import to_ms
 from streamapp.core.fields import each, reader_of
 from streamapp.core.int_columns import bounds, ints
@@ -127,10 +128,13 @@ class EventTime:
         except Exception:  # noqa: BLE001 - the closer look finds which record it was, and says so
             return None
 
-    def _found(self, values: Sequence[object]) -> list[object]:
+    def _found(self, values: Sequence[object]) -> Sequence[object]:
         """Return what is in the field of values that are of one kind."""
         if callable(self.field):
             return each(self.field, values)
+        known = known_column(values, str(self.field))
+        if known is not None:
+            return known
         return reader_of(str(self.field), of_dicts=isinstance(values[0], dict))(values)
 
     def _reader(self, like: object) -> Callable[[object], object]:
@@ -206,7 +210,7 @@ def _duration(options: Mapping[str, object], name: str) -> int | None:
 
 def _of_numbers(found: Sequence[object], factor: int, divisor: int) -> array[int]:
     numbers = ints(found)
-    if bounds(numbers)[0] <= 1 and bool in {*map(type, found)}:
+    if found is not numbers and bounds(numbers)[0] <= 1 and bool in {*map(type, found)}:
         msg = "True and False are no times"
         raise TypeError(msg)
     return numbers if factor == divisor else ints([n * factor // divisor for n in numbers])

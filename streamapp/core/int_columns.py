@@ -24,9 +24,21 @@ def ints(numbers: Sequence[object]) -> array[int]:
         TypeError: One is no whole number (a ``bool`` is one here).
         OverflowError: One does not fit 64 bits.
     """
+    if isinstance(numbers, array) and numbers.typecode == "q":
+        return numbers
     if len(numbers) >= _MANY and {*map(type, numbers)} == {int}:
         return of_numpy(as_numpy(cast("Sequence[int]", numbers)))  # in half of the time
     return array("q", numbers)  # type: ignore[arg-type] # what else there is, it refuses
+
+
+def all_ints(parts: Sequence[Sequence[int]]) -> Sequence[int]:
+    """Return the numbers of all parts, one after the other."""
+    if all(isinstance(part, array) for part in parts):
+        found = array("q")
+        for part in parts:
+            found.extend(part)
+        return found
+    return [number for part in parts for number in part]
 
 
 def as_numpy(numbers: Sequence[int]) -> IntArray:

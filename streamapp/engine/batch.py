@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from streamapp.core.columned import picked_values
 from streamapp.core.columns import (
     ColumnType,
     Slots,
@@ -206,7 +207,7 @@ class Batch:
         few = Batch(
             self._schema,
             Origin(origin.raw, origin.times, places),
-            [self.records[i] for i in at],
+            picked_values(self.records, at),
         )
         few._columns.update({name: part(held, rows) for name, held in self._columns.items()})
         return few

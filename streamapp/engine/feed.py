@@ -23,11 +23,12 @@ from streamapp.engine.work import Chunk
 from streamapp.serde.codecs import Bad
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from streamapp.core.batch import TP, RecordBatch
     from streamapp.engine.gate import Gate
     from streamapp.engine.outbox import Outbox
+    from streamapp.errors import InputError
     from streamapp.serde.codecs import Decoded
 
 #: Conflicts of one event before it runs alone: each one costs its whole work again.
@@ -271,11 +272,9 @@ def decoded(
     start_ms: int,
 ) -> Chunk:
     """Return a batch with its values and their times; a record with no time is ``Bad``."""
-    values, has_bad = decode(batch)
-    times, errors = how.times_of(values, batch.timestamps, time.time_ns() // 1_000_000)
-    for index, error in errors.items():
-        if values[index].__class__ is not Bad:
-            values[index] = Bad(error)
+    found, has_bad = decode(batch)
+    times, errors = how.times_of(found, batch.timestamps, time.time_ns() // 1_000_000)
+    values = _with(found, errors) if errors else found
     chunk = Chunk(batch, values, start_ms, times, has_bad=has_bad or bool(errors))
     if chunk.has_bad and how.field is not None:
         # A function of the value takes whatever comes, also what could not be decoded.
@@ -284,6 +283,15 @@ def decoded(
             for value, time_ms in zip(values, times, strict=True)
         ]
     return chunk
+
+
+def _with(values: Sequence[object], errors: Mapping[int, InputError]) -> list[object]:
+    """Return the values with ``Bad`` where they have no time; what is bad stays as it is."""
+    found = [*values]
+    for index, error in errors.items():
+        if found[index].__class__ is not Bad:
+            found[index] = Bad(error)
+    return found
 
 
 def _cost(batch: RecordBatch) -> int:

@@ -17,7 +17,6 @@ from streamapp.engine.stage_build import BadRows
 from streamapp.engine.stage_feed import StageFeed
 from streamapp.errors import StateError
 from streamapp.operators.limit import Wait
-from streamapp.serde.codecs import Bad
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -50,6 +49,7 @@ class StageRunner:
         self.topics: dict[str, Any] = {
             name: of.topic for of in builder.plan.inputs for name in of.topic.topics
         }
+        self._decoders = {name: topic.batch_decoder() for name, topic in self.topics.items()}
         self.feed: StageFeed = engine.subscriptions.add(
             self.name, tuple(self.topics), self._decode, policy, self._feed
         )
@@ -157,7 +157,7 @@ class StageRunner:
         return StageFeed(plan, self)
 
     def _decode(self, batch: RecordBatch) -> Decoded:
-        return self.topics[batch.tp.topic].decode_batch(batch)
+        return self._decoders[batch.tp.topic](batch)
 
     # --- records ---------------------------------------------------------------------------------
 
@@ -197,15 +197,15 @@ class StageRunner:
     async def _step(self, chunk: Chunk) -> None:
         """Work on the next run of a chunk, or on the one record that cannot be used."""
         self._check_stopped()
-        first = chunk.values[chunk.at]
+        bad = chunk.bad
         work = self._work(chunk.tp.partition)
         if work is None or work.is_in_hand:
             # The other inputs of this partition are on their way, or what a silence made due is
             # on its way out; nothing is lost meanwhile.
             await asyncio.sleep(_TURN_S)
             return
-        if first.__class__ is Bad:
-            failure: Exception | None = first.error
+        if bad is not None:
+            failure: Exception | None = bad.error
         else:
             failure = await self._run(work, chunk)
         if isinstance(failure, Wait):

@@ -94,7 +94,7 @@ class Stream(StreamForms):
                 yield list(values)
             return
         async for values, _ in self._groups(max_, within):
-            yield values
+            yield [*values]
 
     async def take_events(self, max_: int, within: Any = 0) -> AsyncIterator[list[Any]]:
         """Like ``take``, with events instead of values."""
@@ -134,7 +134,7 @@ class Stream(StreamForms):
 
     async def _groups(
         self, max_: int, within: Any
-    ) -> AsyncIterator[tuple[list[Any], Sequence[int]]]:
+    ) -> AsyncIterator[tuple[Sequence[Any], Sequence[int]]]:
         """Iterate over groups of values, with the index of each in the records in hand."""
         if max_ < 1:
             msg = f"There are no lists of {max_} records"
@@ -206,14 +206,14 @@ class Stream(StreamForms):
 
     async def _grouped(
         self, feed: ChunkFeed, most: int, patience_s: float
-    ) -> AsyncIterator[list[Any]]:
+    ) -> AsyncIterator[Sequence[Any]]:
         self.finish_in_hand()
         while True:
             chunk = feed.chunk or await feed.begin()
             current_scope.set(feed.scope)
             while chunk.at < chunk.end:
-                if chunk.values[chunk.at].__class__ is Bad:
-                    await feed.fail(chunk, chunk.values[chunk.at].error)  # type: ignore[attr-defined]
+                if (bad := chunk.bad) is not None:
+                    await feed.fail(chunk, bad.error)
                     continue
                 size = chunk.most(most)
                 await feed.gather(chunk, size, patience_s)

@@ -74,10 +74,11 @@ class Subscriptions:
         feed = self._feeds.get(key)
         if feed is None:
             policy = self.policies.get(name, ErrorPolicy())
+            is_chunk = stream.concurrency_index is None
             plan = FeedPlan(
                 name,
                 key[1],
-                channel.decode_batch,
+                channel.batch_decoder() if is_chunk else channel.decode_batch,
                 Rejects(name, self._dead_letters, policy, FeedStats(), self.limits),
                 self._gate,
                 self._outbox,
@@ -86,8 +87,7 @@ class Subscriptions:
                 channel.event_time,
                 self.paused,
             )
-            kind = ChunkFeed if stream.concurrency_index is None else WindowFeed
-            feed = self._feeds[key] = kind(plan)
+            feed = self._feeds[key] = (ChunkFeed if is_chunk else WindowFeed)(plan)
             self.on_change()
         return feed
 

@@ -26,6 +26,7 @@ from streamapp.serde.codecs import (
     value_decoder,
     value_encoder,
 )
+from streamapp.serde.columnar import BatchDecoder
 from streamapp.state.scope import current_scope
 
 if TYPE_CHECKING:
@@ -83,6 +84,10 @@ class Topic(faust.Topic):
     def decode_batch(self, batch: RecordBatch) -> Decoded:
         """Return the value of each record, or ``Bad`` with the reason."""
         return decode_batch(self._decode_value, batch.values, allow_null=bool(self.allow_empty))
+
+    def batch_decoder(self) -> BatchDecoder:
+        """Return what does so for one reader, as columns where it asks for these."""
+        return BatchDecoder(self._decode_value, self.value_type, allow_null=bool(self.allow_empty))
 
     def decode_key_of(self, batch: RecordBatch, index: int) -> Any:
         """Return the key of a record; a null key is ``None``.

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from itertools import accumulate, chain
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
 
-from streamapp.core.int_columns import greatest
+from streamapp.core.columned import Columned, all_values
+from streamapp.core.int_columns import all_ints, greatest
 from streamapp.serde.codecs import Bad
 from streamapp.state.scope import EventScope, Outcome
 
@@ -45,7 +46,7 @@ class Chunk:
     def __init__(
         self,
         batch: RecordBatch,
-        values: list[object],
+        values: Sequence[object],
         start_ms: int,
         times: Sequence[int] | None = None,
         *,
@@ -98,6 +99,12 @@ class Chunk:
         return self.values[self.at]
 
     @property
+    def bad(self) -> Bad | None:
+        """What is wrong with the record at ``at``, if it is bad."""
+        first = self.values[self.at] if self.has_bad else None
+        return first if isinstance(first, Bad) else None
+
+    @property
     def now_ms(self) -> int:
         """See ``state.scope.Source``."""
         return self.time_at(self.at)
@@ -123,13 +130,16 @@ class Chunk:
 
     def renew(self, decode: Callable[[RecordBatch], Decoded], start: int, stop: int) -> None:
         """Decode records again that are handed out again: their values may have been changed."""
-        if start < stop:
-            had = self.values[start:stop]
-            values = decode(self.batch.part(start, stop)).values
-            # What has no event time stays bad.
-            self.values[start:stop] = [
-                old if old.__class__ is Bad else new for old, new in zip(had, values, strict=True)
-            ]
+        if start >= stop or (isinstance(self.values, Columned) and not self.values.is_made):
+            return
+        renewed = [*self.values]
+        values = decode(self.batch.part(start, stop)).values
+        # What has no event time stays bad.
+        renewed[start:stop] = [
+            old if old.__class__ is Bad else new
+            for old, new in zip(renewed[start:stop], values, strict=True)
+        ]
+        self.values = renewed
 
     def most(self, wanted: int) -> int:
         """Return how many records the next group may have, if it may: what was split stays so."""
@@ -151,8 +161,8 @@ class Chunk:
         """Append the records of the chunks that follow."""
         self.batch = self.batch.joined(*(one.batch for one in more))
         self.has_bad = self.has_bad or any(one.has_bad for one in more)
-        self.values = [*self.values, *chain.from_iterable(one.values for one in more)]
-        self.times = [*self.times, *chain.from_iterable(one.times for one in more)]
+        self.values = all_values([self.values, *(one.values for one in more)])
+        self.times = all_ints([self.times, *(one.times for one in more)])
         self.end = len(self.values)
         self._running = None
 
@@ -222,7 +232,7 @@ class Slot:
         return self.chunk.batch
 
     @property
-    def values(self) -> list[object]:
+    def values(self) -> Sequence[object]:
         """The records' values."""
         return self.chunk.values[self.start : self.stop]
 

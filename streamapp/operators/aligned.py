@@ -19,11 +19,11 @@ from streamapp.operators.aligned_place import (
     Placed,
     TimeColumns,
     place,
-    taken,
 )
 from streamapp.operators.aligned_results import PIECE, Results
 from streamapp.operators.aligned_rows import view_of
 from streamapp.operators.operator import AT_ONCE, Failed, Operator, RowError, StateView
+from streamapp.operators.pick import picked
 from streamapp.operators.results import CORRECTION, FINAL, LATE, UPDATE, WindowRow
 
 _COUNTED: Final = {"drop": "dropped", "side": "side", "correct": "corrected"}
@@ -137,7 +137,7 @@ class AlignedWindows(Operator):
         corrections = corrections[: bisect_left(corrections, stop, key=lambda made: made[0])]
         late = placed.late[: bisect_left(placed.late, stop)]
         if self._on_late == "side" and late:
-            self._late_rows.append(taken(rows, late))
+            self._late_rows.append(picked(rows, late))
         counted = {index for index, _ in corrections} if self._on_late == "correct" else late
         if counted:
             self.late[_COUNTED[self._on_late]] += len(counted)

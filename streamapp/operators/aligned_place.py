@@ -16,6 +16,7 @@ from streamapp.core.int_columns import as_numpy
 from streamapp.core.rows import Rows
 from streamapp.core.times import COLUMN_LIMIT_MS
 from streamapp.core.windows import Grid, IntArray, floor_to
+from streamapp.operators.pick import picked
 
 #: Rows from which on columns pay: below, their calls cost more than a loop.
 MANY: Final = 256
@@ -44,7 +45,7 @@ class Placed:
             return Entries(rows, self.starts, inputs, times)
         if times is not None:
             times = times[np.array(self.indices, np.int64)]
-        return Entries(taken(rows, self.indices), self.starts, inputs.take(self.indices), times)
+        return Entries(picked(rows, self.indices), self.starts, inputs.take(self.indices), times)
 
     def judge(self, grid: Grid, index: int, time_ms: int, mark_ms: int) -> bool:
         """Note which windows of a row have fired; return whether one takes it."""
@@ -73,17 +74,6 @@ class Entries:
     starts: Starts
     inputs: Inputs
     times: IntArray | None
-
-
-def taken(rows: Rows, indices: Sequence[int]) -> Rows:
-    """Return these rows, in this order."""
-    return Rows(
-        [rows.keys[i] for i in indices],
-        [rows.times[i] for i in indices],
-        [rows.values[i] for i in indices],
-        [rows.marks[i] for i in indices],
-        [rows.origins[i] for i in indices],
-    )
 
 
 class TimeColumns:

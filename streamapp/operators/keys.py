@@ -7,6 +7,7 @@ from functools import partial
 from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import TypeVar
 
+from streamapp.core.columned import as_list, known_column
 from streamapp.core.fields import reader_of
 from streamapp.errors import ConfigError, InputError
 from streamapp.serde.ordered_keys import PLAIN_KEYS
@@ -52,7 +53,11 @@ def plain_keys(name: str, values: Sequence[object]) -> list[Hashable] | None:
     if not name.isidentifier():  # a getter would follow dots
         return None
     try:
-        keys = reader_of(name, of_dicts=isinstance(values[0], dict))(values)
+        known = known_column(values, name)
+        if known is not None:
+            keys = as_list(known)
+        else:
+            keys = reader_of(name, of_dicts=isinstance(values[0], dict))(values)
     except Exception:  # noqa: BLE001 - the closer look finds which value it was, and says why
         return None
     return keys if {*map(type, keys)} <= PLAIN_KEYS else None

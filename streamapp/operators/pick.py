@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
+from streamapp.core.columned import picked_values
 from streamapp.core.rows import Rows
 
 T = TypeVar("T")
@@ -15,7 +16,7 @@ def picked(rows: Rows, places: Sequence[int]) -> Rows:
     return Rows(
         column(rows.keys, places),
         column(rows.times, places),
-        column(rows.values, places),
+        picked_values(rows.values, places),
         column(rows.marks, places),
         column(rows.origins, places),
     )

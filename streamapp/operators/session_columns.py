@@ -21,8 +21,8 @@ from streamapp.core.int_columns import as_numpy
 from streamapp.core.rows import Rows
 from streamapp.core.times import COLUMN_LIMIT_MS
 from streamapp.core.windows import IntArray
-from streamapp.operators.aligned_place import taken
 from streamapp.operators.keyed import Adds, Emitted
+from streamapp.operators.pick import picked
 from streamapp.operators.session_forms import SessionForms, fits
 from streamapp.operators.session_runs import Keyed, Marks, Runs, runs_of
 from streamapp.operators.session_slots import BoolArray, SessionSlots
@@ -37,7 +37,7 @@ class ChosenAdds(Adds):
     def __init__(
         self, aggregates: AggregateSet, whole: Rows, inputs: Inputs, indices: Sequence[int]
     ) -> None:
-        super().__init__(aggregates, taken(whole, indices), inputs.take(indices), 0)
+        super().__init__(aggregates, picked(whole, indices), inputs.take(indices), 0)
         self.whole = whole
         self.indices = indices
 

@@ -54,7 +54,7 @@ class Bad:
 class Decoded(NamedTuple):
     """The values of a batch; ``has_bad`` is false only if none of them is ``Bad``."""
 
-    values: list[Any]
+    values: Sequence[Any]
     has_bad: bool
 
 

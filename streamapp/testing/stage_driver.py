@@ -13,7 +13,6 @@ from streamapp.engine.policy import Verdict
 from streamapp.engine.stage_build import BadRows, Builder
 from streamapp.operators.limit import Wait
 from streamapp.pipelines.nodes import Stateful, ToTable
-from streamapp.serde.codecs import Bad
 from streamapp.state.changelog import change_records
 from streamapp.state.result_table import ResultTable
 from streamapp.state.shard import CacheBudget, Shard
@@ -40,6 +39,7 @@ class StageDriver:
         self._topics: dict[str, Any] = {
             name: of.topic for of in builder.plan.inputs for name in of.topic.topics
         }
+        self._decoders = {name: topic.batch_decoder() for name, topic in self._topics.items()}
         self._committed: dict[TP, tuple[int, str]] = {
             TP(topic, number): (0, "")
             for topic in self._topics
@@ -116,11 +116,10 @@ class StageDriver:
         return outputs, changelog
 
     def _run(self, batch: RecordBatch) -> None:
-        topic = self._topics[batch.tp.topic]
-        chunk = decoded(batch, topic.decode_batch, topic.event_time, NEVER_MS)
+        decode, how = self._decoders[batch.tp.topic], self._topics[batch.tp.topic].event_time
+        chunk = decoded(batch, decode, how, NEVER_MS)
         while chunk.at < chunk.end:
-            first = chunk.values[chunk.at]
-            error = first.error if isinstance(first, Bad) else self._work_on(chunk)
+            error = self._work_on(chunk) if chunk.bad is None else chunk.bad.error
             if error is not None and not isinstance(error, Wait):
                 self._reject(chunk, error)
 
@@ -130,7 +129,7 @@ class StageDriver:
         stop = chunk.run(work.most)
         error = work.run(chunk, stop)
         if error is not None:
-            chunk.renew(self._topics[chunk.tp.topic].decode_batch, chunk.at, stop)
+            chunk.renew(self._decoders[chunk.tp.topic], chunk.at, stop)
         return error
 
     def _reject(self, chunk: Chunk, error: Exception) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +21,7 @@ from streamapp.core.aggregates.values import (
     passes,
     read,
 )
+from streamapp.core.columned import known_column
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -29,6 +31,7 @@ Numbers = Ints | Floats | Objects
 
 T = TypeVar("T")
 
+_DTYPES: Final = {"q": np.int64, "d": np.float64}
 #: Values from which on arrays pay.
 _MANY: Final = 64
 
@@ -54,14 +57,34 @@ def numbers_of(values: Sequence[object]) -> Numbers:
 class FieldColumn:
     """One field of all values: those that are not ``None``, and where they are.
 
-    ``numbers`` are given where they are known already; then each value has one.
+    ``numbers`` are given where they are known already; then each value has one, and ``values`` may
+    be made of them.
     """
 
-    def __init__(self, values: list[object], numbers: Numbers | None = None) -> None:
-        self.values = values
-        self._has_gaps = numbers is None and type(None) in {*map(type, values)}
-        self._present = [x for x in values if x is not None] if self._has_gaps else values
+    def __init__(self, values: list[object] | None, numbers: Numbers | None = None) -> None:
+        self._values = values
         self._numbers = numbers
+
+    @property
+    def values(self) -> list[object]:
+        """All values; ``None`` where there is none."""
+        if self._values is None:
+            self._values = cast("Numbers", self._numbers).tolist()
+        return self._values
+
+    @cached_property
+    def _has_gaps(self) -> bool:
+        return self._numbers is None and type(None) in {*map(type, self.values)}
+
+    @cached_property
+    def _present(self) -> list[object]:
+        return [x for x in self.values if x is not None] if self._has_gaps else self.values
+
+    def take(self, indices: Sequence[int]) -> FieldColumn:
+        """Return the column of these values, in this order."""
+        if self._values is None and self._numbers is not None:
+            return FieldColumn(None, self._numbers[np.array(indices, np.int64)])
+        return FieldColumn([self.values[i] for i in indices])
 
     @cached_property
     def index(self) -> Ints | None:
@@ -102,16 +125,11 @@ class Slice:
 
 
 class Inputs:
-    """One list for each field of the set, all of the length of the values; ``None``: no value."""
+    """One column for each field of the set, all of the length of the values; ``None``: no value."""
 
-    __slots__ = ("_columns", "_length", "lists")
-
-    def __init__(
-        self, lists: list[list[object]], length: int, columns: Sequence[FieldColumn] = ()
-    ) -> None:
-        self.lists = lists
+    def __init__(self, columns: Sequence[FieldColumn], length: int) -> None:
+        self._columns = columns
         self._length = length
-        self._columns: list[FieldColumn | None] = [*columns] or [None] * len(lists)
 
     @classmethod
     def read(cls, checks: Mapping[Field, Check], values: Sequence[object]) -> Self:
@@ -120,14 +138,16 @@ class Inputs:
         Raises:
             InputsError: The first value that has no such field, or whose field fails its check.
         """
-        if len(values) < _MANY:
-            return cls(_each(read, checks, values), len(values))
-        columns = _each(_read, checks, values)
-        return cls([column.values for column in columns], len(values), columns)
+        return cls(_each(_read if len(values) >= _MANY else _read_few, checks, values), len(values))
 
     def __len__(self) -> int:
         """Return the number of values."""
         return self._length
+
+    @cached_property
+    def lists(self) -> list[list[object]]:
+        """The columns as lists."""
+        return [column.values for column in self._columns]
 
     def row(self, index: int) -> tuple[object, ...]:
         """Return the fields of one value."""
@@ -135,13 +155,11 @@ class Inputs:
 
     def take(self, indices: Sequence[int]) -> Inputs:
         """Return the fields of these values, in this order."""
-        return Inputs([[fields[i] for i in indices] for fields in self.lists], len(indices))
+        return Inputs([column.take(indices) for column in self._columns], len(indices))
 
     def part(self, field: int, start: int, stop: int) -> Slice:
         """Return a field of the values ``[start, stop)``; its arrays are made once."""
         column = self._columns[field]
-        if column is None:
-            column = self._columns[field] = FieldColumn(self.lists[field])
         if column.index is None:
             return Slice(column, start, stop, None)
         low, high = np.searchsorted(column.index, (start, stop)).tolist()
@@ -172,6 +190,11 @@ def _read(field: Field, check: Check, values: Sequence[object]) -> FieldColumn:
     """Do as ``read``, and keep the array with which numbers were checked."""
     if check < Check.NUMBER:
         return FieldColumn(read(field, check, values))
+    known = None if callable(field) else known_column(values, field)
+    if isinstance(known, array):
+        given = cast("Ints | Floats", np.frombuffer(known, _DTYPES[known.typecode]))
+        if _are_bounded(given):
+            return FieldColumn(None, given)
     try:
         column = column_of(field, values)
         numbers = numbers_of(column)
@@ -182,6 +205,10 @@ def _read(field: Field, check: Check, values: Sequence[object]) -> FieldColumn:
     except Exception:  # noqa: BLE001, S110 - read one by one, it says which value and why
         pass
     return FieldColumn(one_by_one(field, check, values))
+
+
+def _read_few(field: Field, check: Check, values: Sequence[object]) -> FieldColumn:
+    return FieldColumn(read(field, check, values))
 
 
 def _are_bounded(numbers: Numbers) -> bool:

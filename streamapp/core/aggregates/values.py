@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from typing import Final, cast
 
+from streamapp.core.columned import as_list, known_column
 from streamapp.core.fields import each, reader_of
 from streamapp.errors import InputError
 
@@ -68,6 +69,9 @@ def column_of(field: Field, values: Sequence[object]) -> list[object]:
     """Return the field of each value, unchecked; raises whatever reading one raises."""
     if callable(field):
         return each(field, values)
+    known = known_column(values, field)
+    if known is not None:
+        return as_list(known)
     if values and isinstance(values[0], dict):
         return [value.get(field) for value in cast("Sequence[dict[str, object]]", values)]
     return reader_of(field, of_dicts=False)(values)
