@@ -20,11 +20,11 @@ from streamapp.bench.scenarios import SCENARIOS
 from streamapp.core.event_time import EventTime
 from streamapp.engine.stage_sinks import TableSink, TopicSink
 from streamapp.engine.stage_work import StageWork
-from streamapp.engine.topic import Topic
 from streamapp.operators.aligned import AlignedWindows
 from streamapp.operators.fused import Fused
 from streamapp.operators.session import SessionWindows
 from streamapp.pipelines.clock import TaskClock
+from streamapp.serde.columnar import BatchDecoder
 from streamapp.state.memory import MemoryStore
 from streamapp.testing import stage_driver
 
@@ -35,7 +35,7 @@ _REST = "driver"
 _WINDOWS = (AlignedWindows, SessionWindows)
 #: What a function's time is called; the first line of the table is the first of these.
 _STAGES: Sequence[tuple[str, Any, str]] = (
-    ("decode", Topic, "decode_batch"),
+    ("decode", BatchDecoder, "__call__"),
     ("event times", EventTime, "times_of"),
     ("watermarks", TaskClock, "marks"),
     ("filter, map, key", Fused, "run"),

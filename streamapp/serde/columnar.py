@@ -30,6 +30,10 @@ IS_COMPILED: Final = PlainJson is not None
 #: Records from which on columns pay: below, they cost more calls than they save objects.
 _MANY: Final = 64
 _MOST_FIELDS: Final = 63
+#: Records that say whether columns pay: those before them count less and less.
+_REMEMBERED: Final = 100_000
+#: Batches of which objects are made at once, until columns are tried again.
+_BATCHES_OF_OBJECTS: Final = 100
 _KINDS: Final[dict[Any, int]] = {int: 0, float: 1, str: 2, bool: 3}
 
 
@@ -108,19 +112,31 @@ class BatchDecoder:
         self._wanted = 0
         #: Records that were read as columns, and those of which objects were made all the same.
         self._read = self._made = 0
+        #: Batches since columns did not pay.
+        self._waited = 0
 
     def __call__(self, batch: RecordBatch) -> Decoded:
         """Return the value of each record, or ``Bad`` with the reason."""
         values = batch.values
-        if self._plain is not None and len(values) >= _MANY and self._made * 2 <= self._read:
+        found = None
+        if self._plain is not None and len(values) >= _MANY and self._pays():
             found = self._plain.columns(values, self._wanted)
             self._read += len(values)
-            if found is not None:
-                columns, closer = found
-                self._made += closer
-                return Decoded(Columned(values, self, columns), has_bad=False)  # type: ignore[arg-type] # none is None
-            self._made += len(values)
+            self._made += len(values) if found is None else found[1]
+        if found is not None:
+            return Decoded(Columned(values, self, found[0]), has_bad=False)  # type: ignore[arg-type] # none is None
         return decode_batch(self._decode, values, allow_null=self._allow_null)
+
+    def _pays(self) -> bool:
+        """Tell whether to read the next batch as columns."""
+        if self._made * 2 > self._read:
+            self._waited += 1
+            if self._waited <= _BATCHES_OF_OBJECTS:
+                return False
+            self._read = self._made = self._waited = 0
+        elif self._read > _REMEMBERED:
+            self._read, self._made = self._read // 2, self._made // 2
+        return True
 
     # What ``Columned`` asks for.
 
