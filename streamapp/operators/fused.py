@@ -180,9 +180,7 @@ def _kept(rows: Rows, places: Callable[[Columned], Sequence[int] | None]) -> Row
     found = places(rows.values)
     if found is None:
         return None
-    if len(found) == len(rows):
-        return rows
-    return picked(rows, found) if len(found) else NO_ROWS
+    return rows if len(found) == len(rows) else picked(rows, found)
 
 
 def _source(steps: Sequence[Step], *, has_keys: bool, has_gaps: bool) -> str:

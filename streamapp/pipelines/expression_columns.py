@@ -244,11 +244,9 @@ def _same(value: object, kind: type) -> _Number | str:
 
 def _plain_fields(value_type: Any) -> dict[str, type]:
     """Return the fields of a type whose values are nothing but numbers, texts and booleans."""
-    if not (isinstance(value_type, type) and issubclass(value_type, msgspec.Struct)):
-        return {}
     try:
         fields = msgspec.structs.fields(value_type)
-    except (NameError, TypeError):  # of annotations that name nothing yet
+    except (NameError, TypeError):  # an annotation that names nothing yet, or another type
         return {}
     return {field.name: field.type for field in fields if field.type in _KINDS}
 

@@ -16,7 +16,7 @@ from streamapp.core.rows import NO_ROWS, Rows
 from streamapp.operators.fused import Filter, FlatMap, Fused, KeyBy, Map, Peek
 from streamapp.operators.operator import RowError
 from streamapp.operators.pick import column, picked
-from streamapp.pipelines.conditions import condition_of, expressed
+from streamapp.pipelines.conditions import condition_of, expressed, first_true
 
 
 class Order(streamapp.Record):
@@ -145,6 +145,17 @@ def test_a_chain_over_columns_brings_what_it_brings_of_values(name: str) -> None
     assert count == made
 
 
+def test_nothing_is_copied_where_all_rows_pass() -> None:
+    rows = rows_of(columned(orders(200))[0])
+    assert Fused([step("amount >= 0")]).process(rows) is rows
+
+
+def test_columns_answer_for_a_branch_only_if_they_do_for_those_before_it() -> None:
+    plain, other = expressed("amount > 1", Order), expressed("len(kind) > 1", Order)
+    assert first_true([plain], plain).mask is not None
+    assert first_true([other], plain).mask is first_true([plain], other).mask is None
+
+
 def test_values_that_were_made_are_asked_one_by_one() -> None:
     values, reader = columned(orders(200))
     values[0].amount = 99  # type: ignore[attr-defined] # as a step might do
@@ -220,6 +231,11 @@ def test_items_at_places(make: Any, count: int) -> None:
         found = column(items, places)
         assert [*found] == [items[place] for place in places]
         assert {*map(type, found)} == {int}
+
+
+def test_items_of_arrays_of_others() -> None:
+    prices = array("d", [n / 4 for n in range(200)])
+    assert [*column(prices, range(0, 200, 2))] == [n / 2 for n in range(100)]
 
 
 def test_no_row_of_many() -> None:
