@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, cast
 
 from streamapp.core.columned import Columned
@@ -133,7 +133,7 @@ class Fused(Operator):
         if not self._functions:
             return rows, None
         if self._places is not None and self._behind is not None:
-            kept = _kept(rows, self._places)
+            kept = _kept(rows, self._places, needs_keys=not self._has_keys)
             if kept is not None:
                 return self._behind.run(kept)
         if self._field is not None:
@@ -173,14 +173,19 @@ class Fused(Operator):
         )
 
 
-def _kept(rows: Rows, places: Callable[[Columned], Sequence[int] | None]) -> Rows | None:
+def _kept(
+    rows: Rows, places: Callable[[Columned], Sequence[int] | None], *, needs_keys: bool
+) -> Rows | None:
     """Return the rows that columns say are to be kept; ``None`` if they cannot say."""
     if len(rows) < _MANY or not isinstance(rows.values, Columned):
         return None
     found = places(rows.values)
     if found is None:
         return None
-    return rows if len(found) == len(rows) else picked(rows, found)
+    if len(found) == len(rows):
+        return rows
+    # Others take the place of keys that nobody needs: a range is picked from at once.
+    return picked(rows if needs_keys else replace(rows, keys=range(len(rows))), found)
 
 
 def _source(steps: Sequence[Step], *, has_keys: bool, has_gaps: bool) -> str:

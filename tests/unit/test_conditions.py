@@ -102,7 +102,13 @@ def orders(count: int) -> list[Order]:
 
 def rows_of(values: Sequence[object]) -> Rows:
     n = len(values)
-    return Rows([None] * n, array("q", range(n)), values, array("q", [7] * n), range(5, 5 + n))  # type: ignore[list-item] # no key yet
+    return Rows(
+        [f"k{i}" for i in range(n)],
+        array("q", range(n)),
+        values,
+        array("q", [7] * n),
+        range(5, 5 + n),
+    )
 
 
 def listed(rows: Rows) -> tuple[list[object], ...]:
