@@ -20,7 +20,7 @@ def flow_of(name: str, value_type: Any = Order) -> Any:
 
 
 def told(pipeline: Any) -> list[Any]:
-    """Return what a pipeline makes of orders, of which one cannot be read."""
+    """Return what a pipeline makes of orders: a batch of good ones, and one with a bad one."""
     driver = PipelineDriver(pipeline)
     for start in (0, 100):
         given = [
@@ -28,7 +28,8 @@ def told(pipeline: Any) -> list[Any]:
             % (n % 7, n % 3, [b"true", b"false"][n % 2], 100 * n)
             for n in range(start, start + 100)
         ]
-        driver.put("orders", [*given[:50], b"{", *given[50:]], keys=[b"k"] * 101)
+        bad = [b"{"] if start else []  # a batch with one is not read as columns
+        driver.put("orders", [*given[:50], *bad, *given[50:]], keys=[b"k"] * (100 + len(bad)))
         driver.commit()
     return [
         *([(r.key, r.value, r.timestamp_ms) for r in driver.records(of)] for of in ("big", "out")),
@@ -69,14 +70,14 @@ def test_a_text_a_function_and_yaml_say_the_same(tmp_path: Path) -> None:
     made.append(told(pipeline))
     assert made[0] == made[1] == made[2] == made[3]
     big_orders, others, letters = made[0]
-    assert (len(big_orders), len(others), letters) == (28, 29, 2)
+    assert (len(big_orders), len(others), letters) == (28, 29, 1)
 
 
 def test_fields_of_values_without_a_type_are_looked_for() -> None:
     flow = flow_of("p", None)
     flow.filter("amount > 2 and coalesce(note, 'x') == 'x'").to(topic="out")
     big, out, letters = told(flow.pipeline)
-    assert (big, len(out), letters) == ([], 113, 2)
+    assert (big, len(out), letters) == ([], 113, 1)
 
 
 MISTAKES = {
