@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, replace
+from typing import Final, cast
 
+from streamapp.core.columned import Columned
 from streamapp.core.rows import NO_ROWS, Rows
 from streamapp.operators.keys import FieldOrFunction, checked_key, getter, not_awaited, plain_keys
 from streamapp.operators.operator import Operator, RowError
-from streamapp.operators.pick import column
+from streamapp.operators.pick import column, picked
 from streamapp.serde.ordered_keys import PLAIN_KEYS
 
 
@@ -27,9 +28,14 @@ class Map:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Keeps the values of which ``function(value)`` is true."""
+    """Keeps the values of which ``function(value)`` is true.
+
+    ``places`` tells of many values at once, by their columns, where these are, in order; ``None``
+    if it cannot. It never fails, and says what the function would.
+    """
 
     function: Callable[..., object]
+    places: Callable[[Columned], Sequence[int] | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,9 @@ Step = Map | Filter | FlatMap | KeyBy | Peek
 
 #: ``(values, push, keep, hold, functions...) -> (index, error)``: see ``_source``.
 _Loop = Callable[..., tuple[int, Exception | None]]
+
+#: Values from which on columns pay: below, asking for one takes longer than making the objects.
+_MANY: Final = 16
 
 #: What a step is inside of the loop; ``{f}`` is its function.
 _LINES: dict[type[Step], tuple[str, ...]] = {
@@ -102,6 +111,10 @@ class Fused(Operator):
         only = run[0].key if len(run) == 1 and isinstance(run[0], KeyBy) else None
         #: The one field that is all the chain reads: as a column, a fifth of the loop's time.
         self._field = only if isinstance(only, str) else None
+        first = run[0] if run else None
+        self._places = first.places if isinstance(first, Filter) else None
+        #: The chain behind a filter that columns may answer.
+        self._behind = None if self._places is None else Fused(run[1:])
 
     def process(self, rows: Rows, side: int = 0) -> Rows:
         """See ``Operator.process``."""
@@ -117,6 +130,12 @@ class Fused(Operator):
         Then the result is that of the rows of earlier origins, and steps have been called for no
         row after the one in error.
         """
+        if not self._functions:
+            return rows, None
+        if self._places is not None and self._behind is not None:
+            kept = _kept(rows, self._places, needs_keys=not self._has_keys)
+            if kept is not None:
+                return self._behind.run(kept)
         if self._field is not None:
             found = plain_keys(self._field, rows.values)
             if found is not None:
@@ -152,6 +171,21 @@ class Fused(Operator):
             column(rows.marks, places),
             column(rows.origins, places),
         )
+
+
+def _kept(
+    rows: Rows, places: Callable[[Columned], Sequence[int] | None], *, needs_keys: bool
+) -> Rows | None:
+    """Return the rows that columns say are to be kept; ``None`` if they cannot say."""
+    if len(rows) < _MANY or not isinstance(rows.values, Columned):
+        return None
+    found = places(rows.values)
+    if found is None:
+        return None
+    if len(found) == len(rows):
+        return rows
+    # Others take the place of keys that nobody needs: a range is picked from at once.
+    return picked(rows if needs_keys else replace(rows, keys=range(len(rows))), found)
 
 
 def _source(steps: Sequence[Step], *, has_keys: bool, has_gaps: bool) -> str:

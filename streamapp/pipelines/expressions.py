@@ -15,6 +15,7 @@ from warnings import catch_warnings
 
 from streamapp.errors import ConfigError
 from streamapp.pipelines.expression_calls import HELPERS
+from streamapp.pipelines.expression_columns import Mask, mask_of
 from streamapp.pipelines.expression_nodes import Writer
 
 #: The name of the value itself, where names are those of its fields.
@@ -42,6 +43,16 @@ class Expressions:
                 the declared type has not.
         """
         return self._compiled(self._body(text), text)
+
+    def condition(self, text: str) -> tuple[Callable[..., Any], Mask | None]:
+        """Return the function of a text, and what says by columns where it is true, if they can.
+
+        Raises:
+            ConfigError: As ``function``.
+        """
+        body = self._body(text)
+        this, value_type = next(iter(self._parameters.items()))
+        return self._compiled(body, text), mask_of(body, this, value_type)
 
     def mapping(self, fields: Mapping[str, Any]) -> Callable[..., Any]:
         """Return the function that makes a ``dict``: texts are expressions, the rest constants.

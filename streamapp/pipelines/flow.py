@@ -9,11 +9,11 @@ from streamapp.core.duration import to_ms
 from streamapp.core.windows import WindowSpec
 from streamapp.errors import ConfigError
 from streamapp.operators.dedup import Dedup, dedup_view
-from streamapp.operators.fused import Filter, FlatMap, KeyBy, Map, Peek
+from streamapp.operators.fused import FlatMap, KeyBy, Map, Peek
 from streamapp.operators.join import AsOfJoin, JoinKind, Pair, TableJoin, WindowJoin, join_view
-from streamapp.operators.keys import not_awaited
 from streamapp.pipelines.checks import check_field, check_joined, check_word
 from streamapp.pipelines.codecs import StateCodec
+from streamapp.pipelines.conditions import Predicate, condition_of, first_true
 from streamapp.pipelines.flow_paced import PacedFlow
 from streamapp.pipelines.nodes import Merge, Node, Place, Regroup
 from streamapp.pipelines.sinks import add_sink
@@ -40,9 +40,15 @@ class Flow(PacedFlow):
         """
         return self._step(Map(function), into or _returned(function))
 
-    def filter(self, predicate: Callable[[Any], Any]) -> Flow:
-        """Keep the records for which ``predicate(value)`` is true."""
-        return self._step(Filter(predicate), self.value_type)
+    def filter(self, predicate: Predicate) -> Flow:
+        """Keep the records for which ``predicate(value)`` is true.
+
+        A text is an expression over the fields, ``"amount > 90"``, as in YAML. Where it compares
+        fields with constants, no object is made of a record that does not pass.
+        """
+        where = f"Pipeline {self.pipeline.name}: filter"
+        condition = condition_of(where, predicate, self.value_type)
+        return self._step(condition.step(), self.value_type)
 
     def flat_map(self, function: Callable[[Any], Any], *, into: Any = None) -> Flow:
         """Replace each value by those that ``function(value)`` returns."""
@@ -52,12 +58,18 @@ class Flow(PacedFlow):
         """Call ``function(value)`` and pass the record on as it is."""
         return self._step(Peek(function), self.value_type)
 
-    def branch(self, /, **predicates: Callable[[Any], Any]) -> dict[str, Flow]:
-        """Split by predicates: each record goes to the first that is true, the rest nowhere."""
-        tests = [*map(not_awaited, predicates.values())]
+    def branch(self, /, **predicates: Predicate) -> dict[str, Flow]:
+        """Split by predicates: each record goes to the first that is true, the rest nowhere.
+
+        They are what ``filter`` takes.
+        """
+        where = f"Pipeline {self.pipeline.name}: branch"
+        tests = [
+            condition_of(f"{where} {name}", predicate, self.value_type)
+            for name, predicate in predicates.items()
+        ]
         return {
-            name: self.filter(_first_true(tests[:n], test))
-            for n, (name, test) in enumerate(predicates.items())
+            name: self.filter(first_true(tests[:n], tests[n])) for n, name in enumerate(predicates)
         }
 
     def merge(self, *others: Flow) -> Flow:
@@ -226,12 +238,6 @@ class Flow(PacedFlow):
 
     def _behind(self, node: Node, value_type: Any) -> Flow:
         return Flow(self.pipeline, node, value_type)
-
-
-def _first_true(
-    before: list[Callable[[Any], Any]], test: Callable[[Any], Any]
-) -> Callable[[Any], bool]:
-    return lambda value: not any(other(value) for other in before) and bool(test(value))
 
 
 def _joined(combine: Callable[..., Any], left: Any, right: Any) -> Any:

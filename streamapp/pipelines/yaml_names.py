@@ -14,6 +14,7 @@ from typing import Any, Final
 from streamapp.core.names import NAME_HINT, is_topic_name
 from streamapp.errors import ConfigError
 from streamapp.operators.keys import getter
+from streamapp.pipelines.conditions import Condition, expressed
 from streamapp.pipelines.expression_nodes import CONSTANTS
 from streamapp.pipelines.expressions import THIS, Expressions, of_pair, of_value
 from streamapp.pipelines.yaml_check import near
@@ -118,6 +119,15 @@ def function_of(text: str, value_type: Any = None) -> Callable[[Any], Any]:
         ConfigError: It is neither.
     """
     return _called(text) if is_reference(text) else of_value(value_type).function(text)
+
+
+def condition_of(text: str, value_type: Any = None) -> Condition:
+    """Return the condition that a text describes, or the function that it names.
+
+    Raises:
+        ConfigError: It is neither.
+    """
+    return Condition(_called(text)) if is_reference(text) else expressed(text, value_type)
 
 
 def field_of(text: str, value_type: Any = None) -> Any:

@@ -15,6 +15,7 @@ from streamapp.pipelines.flow import Flow
 from streamapp.pipelines.yaml_check import chosen, near
 from streamapp.pipelines.yaml_names import (
     combined_by,
+    condition_of,
     field_of,
     function_of,
     is_reference,
@@ -77,7 +78,7 @@ def add_step(flow: Flow, data: Any, around: Around) -> Flow | None:
 
 
 def _filter(flow: Flow, step: said.Filter, _: Around) -> Flow:
-    return flow.filter(function_of(step.filter, flow.value_type))
+    return flow.filter(condition_of(step.filter, flow.value_type))
 
 
 def _map(flow: Flow, step: said.Map, _: Around) -> Flow:
@@ -95,7 +96,7 @@ def _peek(flow: Flow, step: said.Peek, _: Around) -> Flow:
 
 
 def _branch(flow: Flow, step: said.Branch, around: Around) -> None:
-    tests = {name: function_of(text, flow.value_type) for name, text in step.branch.items()}
+    tests = {name: condition_of(text, flow.value_type) for name, text in step.branch.items()}
     for name, branch in flow.branch(**tests).items():
         around.name(name, branch)
 

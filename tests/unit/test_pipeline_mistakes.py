@@ -82,7 +82,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "side": (lambda: windowed(on_late="side"), 'on_late=app.topic("late-orders")'),
     "emit": (lambda: windowed().emit("updates"), 'Use "close", "update", or every="10s"'),
     "emit every": (lambda: windowed().emit(every=0), "every=0"),
-    "text": (lambda: flow_of().filter("amount > 0"), "calls functions"),  # type: ignore[arg-type] # on purpose
+    "text": (lambda: flow_of().map("amount"), "calls functions"),  # type: ignore[arg-type] # on purpose
     "coroutine": (lambda: flow_of().map(asks), "cannot await"),
     "rate": (lambda: flow_of().rate_limit(0), "at least 1"),
     "burst": (lambda: flow_of().rate_limit(5, burst=-1), "bursts of -1"),
