@@ -59,7 +59,7 @@ class Big(streamapp.Record, gc=False):
 
 def _filter(orders: Any) -> None:
     (
-        orders.filter(lambda order: order.amount > THRESHOLD)
+        orders.filter(f"amount > {THRESHOLD}")
         .map(lambda order: Big(order.id, order.user, order.amount * 1.5), into=Big)
         .key_by("user")
         .to(topic=f"{orders.pipeline.app.conf.id}-results")
