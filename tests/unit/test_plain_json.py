@@ -51,6 +51,15 @@ def test_what_is_left_has_none_in_lists() -> None:
     assert [columns[1][row] for row in (0, 2, 3, 4)] == [True, None, True, None]
 
 
+@pytest.mark.parametrize(
+    ("kind", "value"), [(INT, b"1"), (FLOAT, b"1.5"), (TEXT, b'"x"'), (BOOL, b"true")]
+)
+def test_a_repeated_field_is_left(kind: int, value: bytes) -> None:
+    """The last one counts, and a list has one place."""
+    twice = b'{"a":%b,"a":%b}' % (value, value)
+    assert reader(kind).read([twice, b'{"a":%b,"b":1,"b":2}' % value], 1)[1] == [0]
+
+
 def test_integers_are_taken_up_to_64_bits() -> None:
     most = 2**63 - 1
     good = [0, 9, -1, 10**17, 10**18 - 1, 10**18, most, -most]
@@ -135,6 +144,15 @@ def test_texts_that_share_a_place_stay_apart() -> None:
             columns, closer = fields.read(values[::order], 1)
             assert closer == []
             assert columns[0] == texts[::order]
+
+
+def test_texts_that_lost_their_place_are_freed() -> None:
+    fields = reader(TEXT)
+    kept = fields.read([b'{"a":"%d"}' % n for n in range(1_000)], 1)[0][0]
+    before = sum(map(sys.getrefcount, kept))
+    for _ in range(2):
+        fields.read([b'{"a":"%d"}' % n for n in range(1_000, 300_000)], 1)
+    assert before - 1_000 <= sum(map(sys.getrefcount, kept)) <= before - 900
 
 
 @pytest.mark.parametrize(("size", "is_same"), [(1, True), (64, True), (65, False)])
