@@ -9,7 +9,10 @@ from setuptools import Extension, setup
 PLAIN_JSON = Extension(
     "streamapp.serde.plain_json",
     ["streamapp/serde/plain_json.pyx"],
-    depends=["streamapp/serde/plain_json_pieces.pxd"],
+    depends=[
+        "streamapp/serde/plain_json_pieces.pxd",
+        "streamapp/serde/plain_json_texts.pxd",
+    ],
     optional=True,
 )
 

@@ -15,8 +15,8 @@ from cpython cimport array
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.list cimport PyList_New
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_INCREF, Py_XDECREF
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from cpython.ref cimport Py_XDECREF
+from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
 
@@ -34,14 +34,22 @@ from streamapp.serde.plain_json_pieces cimport (
     skip_word,
 )
 
+from streamapp.serde.plain_json_texts cimport (
+    PLACES,
+    WAITING,
+    Waiting,
+    fetch,
+    is_cached,
+    new_text,
+    place_of,
+    put,
+    put_text,
+)
+
 import array
 
 cdef extern from "Python.h":
-    object PyUnicode_New(Py_ssize_t size, Py_UCS4 most)
     object PyUnicode_DecodeUTF8(const char *data, Py_ssize_t size, const char *errors)
-    char *PyUnicode_1BYTE_DATA(object text)
-    Py_ssize_t PyUnicode_GET_LENGTH(object text)
-    void PyList_SET_ITEM(object of, Py_ssize_t at, PyObject *item)
     PyObject *PyList_GET_ITEM(object of, Py_ssize_t at)
     void PyObject_GC_Track(object of)
     void PyObject_GC_UnTrack(object of)
@@ -54,14 +62,9 @@ cdef enum Kind:
 
 cdef enum:
     MAX_FIELDS = 63
-    #: Texts that a field had lately, so that the next one like it is the same object.
-    CACHE_BITS = 16
-    LONGEST_CACHED = 64
     #: Ways from a value to the next that are known, and words of each.
     MAX_STEPS = 64
     STEP_WORDS = 5
-
-cdef uint64_t SPREAD = 0x9E3779B97F4A7C15  # 2**64 divided by the golden ratio
 
 cdef struct Field:
     const char *name
@@ -87,61 +90,6 @@ cdef array.array _INTS = array.array("q")
 cdef array.array _FLOATS = array.array("d")
 
 
-# --- texts -------------------------------------------------------------------------------------
-
-
-cdef inline uint64_t hash_of(const char *start, Py_ssize_t size) noexcept nogil:
-    cdef uint64_t mixed = <uint64_t>size * SPREAD, word
-    while size >= 8:
-        memcpy(&word, start, 8)
-        mixed = (mixed ^ word) * SPREAD
-        mixed ^= mixed >> 32
-        start += 8
-        size -= 8
-    word = 0
-    while size:
-        word = word << 8 | <uint8_t>start[0]
-        start += 1
-        size -= 1
-    mixed = (mixed ^ word) * SPREAD
-    return (mixed ^ mixed >> 32) * SPREAD
-
-
-cdef inline object new_text(const char *start, Py_ssize_t size):
-    text = PyUnicode_New(size, 127)
-    memcpy(PyUnicode_1BYTE_DATA(text), start, size)
-    return text
-
-
-cdef inline object text_of(PyObject **cache, const char *start, Py_ssize_t size):
-    """Return a text of ASCII; the same object for the same text, if the field had it lately.
-
-    A dict finds such an object at once: its hash is known, and it is the key itself.
-    """
-    cdef PyObject **place
-    cdef PyObject *before
-    if not 0 < size <= LONGEST_CACHED:
-        return new_text(start, size) if size else ""
-    place = cache + (hash_of(start, size) >> (64 - CACHE_BITS))
-    if place[0] != NULL:
-        text = <object>place[0]
-        if PyUnicode_GET_LENGTH(text) == size:
-            if not memcmp(PyUnicode_1BYTE_DATA(text), start, size):
-                return text
-    text = new_text(start, size)
-    Py_INCREF(text)
-    before = place[0]
-    place[0] = <PyObject *>text
-    Py_XDECREF(before)
-    return text
-
-
-cdef inline void put(PyObject *objects, Py_ssize_t row, object one) noexcept:
-    """Put an object into a new list, at a place that nothing was put to."""
-    Py_INCREF(one)
-    PyList_SET_ITEM(<object>objects, row, <PyObject *>one)
-
-
 # --- records -----------------------------------------------------------------------------------
 
 
@@ -164,6 +112,9 @@ cdef class PlainJson:
     # The ways from value to value in the record before: most records have the same.
     cdef Step[MAX_STEPS] steps
     cdef int known
+    # Texts that are found and not yet made, from ``first`` up to ``last``.
+    cdef Waiting[WAITING] waiting
+    cdef unsigned int first, last
 
     def __init__(self, fields, Py_ssize_t max_bytes):
         cdef list pairs = list(fields)
@@ -187,7 +138,7 @@ cdef class PlainJson:
         cdef int i, j
         for i in range(self.count):
             if self.fields[i].cache != NULL:
-                for j in range(1 << CACHE_BITS):
+                for j in range(PLACES):
                     Py_XDECREF(self.fields[i].cache[j])
                 free(self.fields[i].cache)
 
@@ -213,6 +164,7 @@ cdef class PlainJson:
         # New lists may have started the collector, and that any code. From here there is none.
         if len(values) != size:
             raise RuntimeError("the values changed while they were read")
+        self.first = self.last = 0
         for row in range(size):
             value = values[row]
             is_read = False
@@ -221,8 +173,10 @@ cdef class PlainJson:
                     PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value), row, columns
                 )
             if not is_read:
+                self.finish(0)
                 closer.append(row)
                 self.fill(row, columns)
+        self.finish(0)
         for i in range(self.count):
             if columns[i].objects != NULL:
                 PyObject_GC_Track(<object>columns[i].objects)
@@ -255,7 +209,7 @@ cdef class PlainJson:
             to.floats = numbers.data.as_doubles
             return numbers
         if self.fields[i].kind == TEXT and self.fields[i].cache == NULL:
-            self.fields[i].cache = <PyObject **>calloc(1 << CACHE_BITS, sizeof(PyObject *))
+            self.fields[i].cache = <PyObject **>calloc(PLACES, sizeof(PyObject *))
             if self.fields[i].cache == NULL:
                 raise MemoryError
         objects = PyList_New(size)
@@ -392,9 +346,33 @@ cdef class PlainJson:
         if last == NULL:
             return NULL
         if column.is_wanted:
-            if is_ascii:
-                text = text_of(self.fields[i].cache, p, last - p)
+            if is_ascii and is_cached(last - p):
+                self.wait(self.fields[i].cache, p, last - p, row, column.objects)
+            elif is_ascii:
+                put(column.objects, row, new_text(p, last - p))
             else:
-                text = PyUnicode_DecodeUTF8(p, last - p, NULL)
-            put(column.objects, row, text)
+                put(column.objects, row, PyUnicode_DecodeUTF8(p, last - p, NULL))
         return last + 1
+
+    cdef inline int wait(
+        self, PyObject **cache, const char *p, Py_ssize_t size, Py_ssize_t row, PyObject *objects
+    ) except -1:
+        """Make a text later: until then its place, and what is there, come out of memory."""
+        cdef Waiting *one = &self.waiting[self.last % WAITING]
+        one.start = p
+        one.size = size
+        one.row = row
+        one.objects = objects
+        one.place = place_of(cache, p, size)
+        fetch(one.place)
+        self.last += 1
+        if self.last - self.first >= WAITING // 2:
+            fetch(self.waiting[(self.last - WAITING // 2) % WAITING].place[0])
+        return self.finish(WAITING - 1)
+
+    cdef inline int finish(self, unsigned int left) except -1:
+        """Make the texts that wait, but for some of the last ones."""
+        while self.last - self.first > left:
+            put_text(&self.waiting[self.first % WAITING])
+            self.first += 1
+        return 0

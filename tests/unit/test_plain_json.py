@@ -146,6 +146,20 @@ def test_texts_that_share_a_place_stay_apart() -> None:
             assert columns[0] == texts[::order]
 
 
+@pytest.mark.parametrize("count", [1, 7, 8, 15, 16, 17, 33])
+def test_texts_wait_for_no_more_than_their_record_or_batch(count: int) -> None:
+    fields = PlainJson([(b"f%d" % n, TEXT) for n in range(count)], BOUND)
+    rows = [[f"{row % 3}-{n % 5}" for n in range(count)] for row in range(9)]
+    form = b"{%b}" % b",".join(b'"f%d":"%%b"' % n for n in range(count))
+    values = [form % (*[text.encode() for text in row],) for row in rows]
+    values[4] = values[4].replace(b'"}', b"}")
+    columns, closer = fields.read(values, (1 << count) - 1)
+    assert closer == [4]
+    taken = [row for row in range(9) if row != 4]
+    assert [[column[row] for column in columns] for row in taken] == [rows[row] for row in taken]
+    assert columns[-1][4] is None
+
+
 def test_texts_that_lost_their_place_are_freed() -> None:
     fields = reader(TEXT)
     kept = fields.read([b'{"a":"%d"}' % n for n in range(1_000)], 1)[0][0]
