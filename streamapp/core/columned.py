@@ -11,9 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Protocol, Self, Union, cast, overload
 
-#: One field of each record: ``array("q")`` for an int, ``array("d")`` for a float, else a list of
-#: ``str`` or of ``bool``. No value is missing.
-PlainColumn = Union["array[int]", "array[float]", list[object]]
+from streamapp.core.text_column import TextColumn
+
+#: One field of each record: ``array("q")`` of ints, ``array("d")`` of floats, a ``TextColumn``,
+#: or a list of texts or booleans. No value is missing.
+PlainColumn = Union["array[int]", "array[float]", TextColumn, list[object]]
 
 
 class Reader(Protocol):
@@ -99,11 +101,11 @@ class Columned(Sequence[object]):
             return [self._objects[place] for place in places]
         if not places:
             return ()
-        take = _taker(places)
         columns = {
-            name: None if of is None else _like(of, take(of)) for name, of in self.columns.items()
+            name: None if of is None else _picked(of, places) for name, of in self.columns.items()
         }
-        return Columned(cast("Sequence[bytes]", take(self.raw)), self._reader, columns)
+        raw = cast("Sequence[bytes]", _taker(places)(self.raw))
+        return Columned(raw, self._reader, columns)
 
     def joined(self, others: Sequence[Self]) -> Columned | None:
         """Return these values and those of others, which follow; ``None`` if some are made.
@@ -117,8 +119,11 @@ class Columned(Sequence[object]):
         columns: dict[str, PlainColumn | None] = {}
         for name in self.columns:
             found = [part.columns.get(name) for part in parts]
-            if None not in found:
-                columns[name] = _chained(cast("list[PlainColumn]", found))
+            if None in found:
+                continue
+            chained = _chained(cast("list[PlainColumn]", found))
+            if chained is not None:
+                columns[name] = chained
         return Columned(raw, self._reader, columns)
 
 
@@ -146,7 +151,7 @@ def known_column(values: Sequence[object], name: str) -> PlainColumn | None:
 
 def as_list(column: PlainColumn) -> list[object]:
     """Return a column as Python's own objects; one that is a list is not copied."""
-    return cast("list[object]", column.tolist() if isinstance(column, array) else column)
+    return column if isinstance(column, list) else [*column]
 
 
 def _taker(places: Sequence[int]) -> itemgetter[object]:
@@ -156,16 +161,19 @@ def _taker(places: Sequence[int]) -> itemgetter[object]:
     return itemgetter(*places)
 
 
-def _like(column: PlainColumn, taken: object) -> PlainColumn:
-    found = cast("Sequence[object]", taken)
-    if isinstance(column, array):
-        return array(column.typecode, cast("Sequence[int]", found))
-    return [*found]
+def _picked(column: PlainColumn, places: Sequence[int]) -> PlainColumn:
+    if isinstance(column, TextColumn):
+        return column.pick(places)
+    taken = cast("Sequence[int]", _taker(places)(column))
+    return array(column.typecode, taken) if isinstance(column, array) else [*taken]
 
 
-def _chained(parts: Sequence[PlainColumn]) -> PlainColumn:
+def _chained(parts: Sequence[PlainColumn]) -> PlainColumn | None:
+    """Return the columns of a field, one after the other; ``None`` if it has to be read again."""
     first = parts[0]
-    found: PlainColumn = first[:]
+    if isinstance(first, TextColumn):
+        return first.joined(cast("Sequence[TextColumn]", parts[1:]))
+    found = first[:]
     for part in parts[1:]:
         found += part  # type: ignore[operator] # columns of one field are of one kind
     return found

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from streamapp.core.text_column import TextColumn
 from streamapp.core.windows import IntArray
 
 #: 2**64 divided by the golden ratio: names that follow one another are spread evenly (Knuth 6.4).
@@ -18,6 +19,9 @@ _SPREAD: Final = 0x9E3779B97F4A7C15
 _WORD: Final = (1 << 64) - 1
 _LEAST_BITS: Final = 6
 _NO_ROW: Final = -1
+#: Lists of texts whose codes are remembered: one for each source of an operator, and some more.
+_LISTS_OF_TEXTS: Final = 8
+_NO_NUMBERS: Final = np.empty(0, np.int64)
 #: What a row is called that was let go.
 _NAMELESS: Final = -1
 
@@ -109,11 +113,13 @@ class RowIndex:
 class Numbers(dict[Hashable, int]):
     """Keys and their numbers; a key that is looked up gets the next one if it has none."""
 
-    __slots__ = ("keys_of",)
+    __slots__ = ("_of_codes", "keys_of")
 
     def __init__(self, keys: Iterable[Hashable] = ()) -> None:
         #: The key of each number.
         self.keys_of = [*keys]
+        #: For each list of texts that columns came with lately, the number of each code.
+        self._of_codes: dict[int, tuple[list[str], IntArray]] = {}
         super().__init__(zip(self.keys_of, range(len(self.keys_of)), strict=True))
 
     def __missing__(self, key: Hashable) -> int:
@@ -123,4 +129,25 @@ class Numbers(dict[Hashable, int]):
 
     def of(self, keys: Collection[Hashable]) -> IntArray:
         """Return the number of each key."""
+        if isinstance(keys, TextColumn):
+            return self._of_column(keys)
         return np.fromiter(map(self.__getitem__, keys), np.int64, len(keys))
+
+    def _of_column(self, column: TextColumn) -> IntArray:
+        """Look each text up once, whatever the number of columns it is in."""
+        texts, codes = column.texts, column.numbers()
+        known, numbers = self._of_codes.pop(id(texts), (texts, _NO_NUMBERS))
+        if known is not texts:  # another list, where that one was
+            numbers = _NO_NUMBERS
+        if len(numbers) < len(texts):
+            more = np.full(2 * len(texts) - len(numbers), -1, np.int64)
+            numbers = np.concatenate((numbers, more))
+        found: IntArray = numbers[codes]
+        if found.min(initial=0) < 0:
+            for code in dict.fromkeys(codes[found < 0].tolist()):
+                numbers[code] = self[texts[code]]
+            found = numbers[codes]
+        while len(self._of_codes) >= _LISTS_OF_TEXTS:
+            del self._of_codes[next(iter(self._of_codes))]
+        self._of_codes[id(texts)] = texts, numbers
+        return found

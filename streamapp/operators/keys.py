@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from streamapp.core.columned import as_list, known_column
 from streamapp.core.fields import reader_of
+from streamapp.core.text_column import TextColumn
 from streamapp.errors import ConfigError, InputError
 from streamapp.serde.ordered_keys import PLAIN_KEYS
 
@@ -48,12 +49,14 @@ def getter(what: FieldOrFunction) -> Callable[[object], object]:
     return partial(_field, what) if isinstance(what, str) else not_awaited(what)
 
 
-def plain_keys(name: str, values: Sequence[object]) -> list[Hashable] | None:
+def plain_keys(name: str, values: Sequence[object]) -> Sequence[Hashable] | None:
     """Return a field of all values as keys; ``None`` if one of them needs a closer look."""
     if not name.isidentifier():  # a getter would follow dots
         return None
     try:
         known = known_column(values, name)
+        if isinstance(known, TextColumn):
+            return known
         if known is not None:
             keys = as_list(known)
         else:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from streamapp.core.columned import Columned, PlainColumn
+from streamapp.core.text_column import TextColumn
 from streamapp.errors import DecodeError
 from streamapp.serde.codecs import Decoded, decode_batch
 from streamapp.serde.coders import Decoder
@@ -86,6 +87,8 @@ class PlainReader:
         """Put the value of a record that was decoded into its column, if it is a plain one."""
         if type(one) is not self._types[name]:
             return None
+        if isinstance(column, TextColumn):
+            column = [*column]
         try:
             column[row] = one  # type: ignore[call-overload] # of the column's type
         except OverflowError:

@@ -15,9 +15,9 @@ from cpython cimport array
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.list cimport PyList_New
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_XDECREF
-from libc.stdint cimport int64_t, uint64_t
-from libc.stdlib cimport calloc, free
+from cpython.ref cimport Py_INCREF, Py_XDECREF
+from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy, memset
 
 from streamapp.serde.plain_json_pieces cimport (
@@ -35,22 +35,22 @@ from streamapp.serde.plain_json_pieces cimport (
 )
 
 from streamapp.serde.plain_json_texts cimport (
-    PLACES,
     WAITING,
+    Texts,
     Waiting,
+    begin,
     fetch,
-    is_cached,
-    new_text,
     place_of,
-    put,
-    put_text,
+    put_code,
 )
 
 import array
 
+from streamapp.core.text_column import TextColumn
+
 cdef extern from "Python.h":
-    object PyUnicode_DecodeUTF8(const char *data, Py_ssize_t size, const char *errors)
     PyObject *PyList_GET_ITEM(object of, Py_ssize_t at)
+    void PyList_SET_ITEM(object of, Py_ssize_t at, PyObject *item)
     void PyObject_GC_Track(object of)
     void PyObject_GC_UnTrack(object of)
 
@@ -70,13 +70,14 @@ cdef struct Field:
     const char *name
     Py_ssize_t size
     int kind
-    PyObject **cache
+    Texts texts
 
 # Where the values of a field go; ``is_wanted`` or they are only looked at.
 cdef struct Column:
     bint is_wanted
     int64_t *ints
     double *floats
+    int32_t *codes
     PyObject *objects
 
 # The bytes from behind a value to the next one, `,"amount":`, and the field that comes then.
@@ -88,6 +89,13 @@ cdef struct Step:
 
 cdef array.array _INTS = array.array("q")
 cdef array.array _FLOATS = array.array("d")
+cdef array.array _CODES = array.array("i")
+
+
+cdef inline void put(PyObject *objects, Py_ssize_t row, object one) noexcept:
+    """Put an object into a new list, at a place that nothing was put to."""
+    Py_INCREF(one)
+    PyList_SET_ITEM(<object>objects, row, <PyObject *>one)
 
 
 # --- records -----------------------------------------------------------------------------------
@@ -112,7 +120,7 @@ cdef class PlainJson:
     # The ways from value to value in the record before: most records have the same.
     cdef Step[MAX_STEPS] steps
     cdef int known
-    # Texts that are found and not yet made, from ``first`` up to ``last``.
+    # Texts whose numbers are found some texts later, from ``first`` up to ``last``.
     cdef Waiting[WAITING] waiting
     cdef unsigned int first, last
 
@@ -135,12 +143,10 @@ cdef class PlainJson:
             self.fields[i].kind = kinds[i]
 
     def __dealloc__(self):
-        cdef int i, j
+        cdef int i
         for i in range(self.count):
-            if self.fields[i].cache != NULL:
-                for j in range(PLACES):
-                    Py_XDECREF(self.fields[i].cache[j])
-                free(self.fields[i].cache)
+            Py_XDECREF(self.fields[i].texts.objects)
+            free(self.fields[i].texts.places)
 
     def read(self, list values not None, uint64_t wanted):
         """Read records.
@@ -150,8 +156,8 @@ cdef class PlainJson:
             wanted: The fields whose columns are returned: bit ``i`` for field ``i``.
 
         Returns:
-            For each field its column (``array("q")`` of ints, ``array("d")`` of floats, else a
-            list; ``None`` if it is not wanted), and the indices of the records to look at closer:
+            For each field its column (``array("q")`` of ints, ``array("d")`` of floats, a
+            ``TextColumn``, a list of booleans; ``None`` if it is not wanted), and the indices of the records to look at closer:
             what columns have there means nothing.
         """
         cdef Column[MAX_FIELDS] columns
@@ -183,9 +189,11 @@ cdef class PlainJson:
         return found, closer
 
     cdef void fill(self, Py_ssize_t row, Column *columns) noexcept:
-        """Leave no place of a list without an object."""
+        """Leave no place without an object."""
         cdef int i
         for i in range(self.count):
+            if columns[i].codes != NULL:
+                columns[i].codes[row] = 0
             if columns[i].objects != NULL:
                 if PyList_GET_ITEM(<object>columns[i].objects, row) == NULL:
                     put(columns[i].objects, row, None)
@@ -197,6 +205,7 @@ cdef class PlainJson:
         to.is_wanted = wanted >> i & 1
         to.ints = NULL
         to.floats = NULL
+        to.codes = NULL
         to.objects = NULL
         if not to.is_wanted:
             return None
@@ -208,10 +217,11 @@ cdef class PlainJson:
             numbers = array.clone(_FLOATS, size, False)
             to.floats = numbers.data.as_doubles
             return numbers
-        if self.fields[i].kind == TEXT and self.fields[i].cache == NULL:
-            self.fields[i].cache = <PyObject **>calloc(PLACES, sizeof(PyObject *))
-            if self.fields[i].cache == NULL:
-                raise MemoryError
+        if self.fields[i].kind == TEXT:
+            begin(&self.fields[i].texts)
+            numbers = array.clone(_CODES, size, False)
+            to.codes = <int32_t *>numbers.data.as_ints
+            return TextColumn(numbers, <list>self.fields[i].texts.objects)
         objects = PyList_New(size)
         PyObject_GC_UnTrack(objects)  # nobody may find it before it is filled
         to.objects = <PyObject *>objects
@@ -346,33 +356,27 @@ cdef class PlainJson:
         if last == NULL:
             return NULL
         if column.is_wanted:
-            if is_ascii and is_cached(last - p):
-                self.wait(self.fields[i].cache, p, last - p, row, column.objects)
-            elif is_ascii:
-                put(column.objects, row, new_text(p, last - p))
-            else:
-                put(column.objects, row, PyUnicode_DecodeUTF8(p, last - p, NULL))
+            self.wait(&self.fields[i].texts, p, last - p, is_ascii, &column.codes[row])
         return last + 1
 
     cdef inline int wait(
-        self, PyObject **cache, const char *p, Py_ssize_t size, Py_ssize_t row, PyObject *objects
+        self, Texts *texts, const char *p, Py_ssize_t size, bint is_ascii, int32_t *code
     ) except -1:
-        """Make a text later: until then its place, and what is there, come out of memory."""
+        """Find the number of a text later: until then its place comes out of memory."""
         cdef Waiting *one = &self.waiting[self.last % WAITING]
+        one.texts = texts
+        one.place = place_of(texts, p, size)
         one.start = p
         one.size = size
-        one.row = row
-        one.objects = objects
-        one.place = place_of(cache, p, size)
+        one.is_ascii = is_ascii
+        one.code = code
         fetch(one.place)
         self.last += 1
-        if self.last - self.first >= WAITING // 2:
-            fetch(self.waiting[(self.last - WAITING // 2) % WAITING].place[0])
         return self.finish(WAITING - 1)
 
     cdef inline int finish(self, unsigned int left) except -1:
-        """Make the texts that wait, but for some of the last ones."""
+        """Find the numbers of the texts that wait, but for some of the last ones."""
         while self.last - self.first > left:
-            put_text(&self.waiting[self.first % WAITING])
+            put_code(&self.waiting[self.first % WAITING])
             self.first += 1
         return 0

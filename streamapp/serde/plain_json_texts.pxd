@@ -1,47 +1,84 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""Texts of ASCII for ``plain_json`` alone: the same object for a text that a field had lately.
+"""Texts by number, for ``plain_json`` alone: the same number for a text that a field had lately.
 
-A dict finds such an object at once: its hash is known, and it is the key itself.
+A number stands for the object at its place in a list, which only grows; number 0 is the empty text.
+Short texts are looked up without a look at any object: where they are kept is one line of memory.
 """
 
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
-from libc.stdint cimport uint8_t, uint64_t
-from libc.string cimport memcmp, memcpy
+from libc.stdint cimport int32_t, uint8_t, uint64_t
+from libc.stdlib cimport calloc
+from libc.string cimport memcmp, memcpy, memset
 
 cdef extern from "Python.h":
     object PyUnicode_New(Py_ssize_t size, Py_UCS4 most)
+    object PyUnicode_DecodeUTF8(const char *data, Py_ssize_t size, const char *errors)
     char *PyUnicode_1BYTE_DATA(object text)
-    Py_ssize_t PyUnicode_GET_LENGTH(object text)
-    void PyList_SET_ITEM(object of, Py_ssize_t at, PyObject *item)
+    const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
+    PyObject *PyList_GET_ITEM(object of, Py_ssize_t at)
 
 cdef extern from *:
     """
     #define SPREAD 0x9E3779B97F4A7C15ull /* 2**64 divided by the golden ratio */
-    /* Asks for memory that is used soon, if it is any; a text begins behind 48 bytes of an object. */
-    static inline void fetch(const void *at) {
-        __builtin_prefetch(at);
-        __builtin_prefetch((const void *)((size_t)at + 56));
-    }
+    static inline void fetch(const void *at) { __builtin_prefetch(at); }
     """
     const uint64_t SPREAD
     void fetch(const void *at) nogil
 
 cdef enum:
-    #: Texts that a field keeps, and how long they are at most.
     PLACE_BITS = 16
     PLACES = 1 << 16
-    LONGEST_CACHED = 64
-    #: Texts that wait for memory: more than one record of a few fields, a power of two.
-    WAITING = 16
+    #: Bytes of a text that is kept in its place, and of one that is compared with its object.
+    SHORT = 27
+    LONGEST_KEPT = 255
+    #: Says that the text of a place is longer than ``SHORT``.
+    IS_LONG = 255
+    #: A list with more texts, or more bytes of them, is left to its columns; another one begins.
+    MOST_TEXTS = 1 << 16
+    MOST_BYTES = 1 << 22
+    #: Texts that wait until their places have come out of memory; a power of two.
+    WAITING = 8
 
-# A text that is found and not yet made, where it goes, and its place in the cache of its field.
+# Half a line of memory; a ``code`` of 0 is no text.
+cdef struct Place:
+    int32_t code
+    uint8_t size
+    char[SHORT] text
+
+# The texts of a field: ``objects`` is the list, ``places`` say which of them are found again.
+cdef struct Texts:
+    Place *places
+    PyObject *objects
+    Py_ssize_t kept_bytes
+
+# A text whose number is not known yet, and where that goes.
 cdef struct Waiting:
+    Texts *texts
+    Place *place
     const char *start
     Py_ssize_t size
-    Py_ssize_t row
-    PyObject *objects
-    PyObject **place
+    bint is_ascii
+    int32_t *code
+
+
+cdef inline int begin(Texts *texts) except -1:
+    """Be ready for a batch: there is a list, and room in it."""
+    cdef list objects
+    if texts.objects != NULL:
+        if len(<list>texts.objects) <= MOST_TEXTS and texts.kept_bytes <= MOST_BYTES:
+            return 0
+    if texts.places == NULL:
+        texts.places = <Place *>calloc(PLACES, sizeof(Place))
+        if texts.places == NULL:
+            raise MemoryError
+    objects = [""]
+    memset(texts.places, 0, PLACES * sizeof(Place))
+    Py_INCREF(objects)
+    Py_XDECREF(texts.objects)
+    texts.objects = <PyObject *>objects
+    texts.kept_bytes = 0
+    return 0
 
 
 cdef inline uint64_t hash_of(const char *start, Py_ssize_t size) noexcept nogil:
@@ -61,41 +98,51 @@ cdef inline uint64_t hash_of(const char *start, Py_ssize_t size) noexcept nogil:
     return (mixed ^ mixed >> 32) * SPREAD
 
 
-cdef inline object new_text(const char *start, Py_ssize_t size):
-    text = PyUnicode_New(size, 127)
-    memcpy(PyUnicode_1BYTE_DATA(text), start, size)
-    return text
+cdef inline bint is_at(Place *place, list objects, const char *start, Py_ssize_t size) except -1:
+    """Tell whether a place has this text."""
+    cdef const char *known
+    cdef Py_ssize_t length
+    if size <= SHORT:
+        return place.size == size and not memcmp(place.text, start, size)
+    if place.size != IS_LONG:
+        return False
+    known = PyUnicode_AsUTF8AndSize(<object>PyList_GET_ITEM(objects, place.code), &length)
+    return length == size and not memcmp(known, start, size)
 
 
-cdef inline bint is_cached(Py_ssize_t size) noexcept nogil:
-    return 0 < size <= LONGEST_CACHED
+cdef inline Place *place_of(Texts *texts, const char *start, Py_ssize_t size) noexcept nogil:
+    """Return where a text is if it was seen lately; ``NULL``: it is not kept."""
+    if not 0 < size <= LONGEST_KEPT:
+        return NULL
+    return texts.places + (hash_of(start, size) >> (64 - PLACE_BITS))
 
 
-cdef inline PyObject **place_of(PyObject **cache, const char *start, Py_ssize_t size) noexcept nogil:
-    return cache + (hash_of(start, size) >> (64 - PLACE_BITS))
+cdef inline int32_t code_of(
+    Texts *texts, Place *place, const char *start, Py_ssize_t size, bint is_ascii
+) except -1:
+    """Return the number of a text; it is valid UTF-8."""
+    cdef list objects = <list>texts.objects
+    cdef int32_t code
+    if not size:
+        return 0
+    if place != NULL and place.code and is_at(place, objects, start, size):
+        return place.code
+    if is_ascii:
+        text = PyUnicode_New(size, 127)
+        memcpy(PyUnicode_1BYTE_DATA(text), start, size)
+    else:
+        text = PyUnicode_DecodeUTF8(start, size, NULL)
+    code = <int32_t>len(objects)
+    objects.append(text)
+    texts.kept_bytes += size
+    if place != NULL:
+        place.code = code
+        place.size = <uint8_t>size if size <= SHORT else IS_LONG
+        if size <= SHORT:
+            memcpy(place.text, start, size)
+    return code
 
 
-cdef inline object text_at(PyObject **place, const char *start, Py_ssize_t size):
-    """Return the text of a place if it is the same, else a new one that takes the place."""
-    cdef PyObject *before = place[0]
-    if before != NULL:
-        text = <object>before
-        if PyUnicode_GET_LENGTH(text) == size:
-            if not memcmp(PyUnicode_1BYTE_DATA(text), start, size):
-                return text
-    text = new_text(start, size)
-    Py_INCREF(text)
-    place[0] = <PyObject *>text
-    Py_XDECREF(before)
-    return text
-
-
-cdef inline void put(PyObject *objects, Py_ssize_t row, object one) noexcept:
-    """Put an object into a new list, at a place that nothing was put to."""
-    Py_INCREF(one)
-    PyList_SET_ITEM(<object>objects, row, <PyObject *>one)
-
-
-cdef inline int put_text(Waiting *one) except -1:
-    put(one.objects, one.row, text_at(one.place, one.start, one.size))
+cdef inline int put_code(Waiting *one) except -1:
+    one.code[0] = code_of(one.texts, one.place, one.start, one.size, one.is_ascii)
     return 0
