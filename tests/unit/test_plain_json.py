@@ -190,6 +190,12 @@ def test_references_are_given_back() -> None:
     assert sys.getrefcount(text) == before[0] - 1  # the cache's
 
 
+def test_a_record_that_fails_behind_its_texts_gives_back_none() -> None:
+    fields, before = reader(TEXT, BOOL), sys.getrefcount(None)
+    fields.read([b'{"a":"x","b":tr'] * 10_000, 3)
+    assert abs(sys.getrefcount(None) - before) < 1_000
+
+
 def test_columns_are_known_to_the_collector() -> None:
     assert gc.is_tracked(reader(TEXT).read([b'{"a":"x"}'], 1)[0][0])
 
