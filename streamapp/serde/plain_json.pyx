@@ -168,7 +168,7 @@ cdef class PlainJson:
         for i in range(self.count):
             found.append(self.column(&columns[i], i, size, wanted))
         # New lists may have started the collector, and that any code. From here there is none.
-        if len(values) != size:
+        if len(values) != size or not self.has_texts_of(found):
             raise RuntimeError("the values changed while they were read")
         self.first = self.last = 0
         for row in range(size):
@@ -187,6 +187,15 @@ cdef class PlainJson:
             if columns[i].objects != NULL:
                 PyObject_GC_Track(<object>columns[i].objects)
         return found, closer
+
+    cdef bint has_texts_of(self, list found) except -1:
+        """Tell whether the lists of texts are those of the columns."""
+        cdef int i
+        for i in range(self.count):
+            if self.fields[i].kind == TEXT and found[i] is not None:
+                if found[i].texts is not <list>self.fields[i].texts.objects:
+                    return False
+        return True
 
     cdef void fill(self, Py_ssize_t row, Column *columns) noexcept:
         """Leave no place without an object."""

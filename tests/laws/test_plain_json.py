@@ -18,6 +18,7 @@ from support import plain_records as drawn
 from support.json_corpus import ACCEPT, REJECT
 from support.plain_records import BOOL, FLOAT, INT, TEXT, Shape
 
+from streamapp.core.text_column import TextColumn
 from streamapp.errors import DecodeError
 from streamapp.serde.codecs import value_decoder
 from streamapp.serde.coders import MAX_BYTES
@@ -37,7 +38,7 @@ def is_column(column: object, kind: int, size: int) -> bool:
     if kind in (INT, FLOAT):
         code = "q" if kind == INT else "d"
         return isinstance(column, array) and column.typecode == code and len(column) == size
-    return type(column) is list and len(column) == size
+    return type(column) is (TextColumn if kind == TEXT else list) and len(column) == size
 
 
 def decoded(decode: Callable[[bytes], Any], value: Any) -> Any:

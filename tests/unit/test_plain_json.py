@@ -1,4 +1,4 @@
-"""The compiled reader of JSON where it could go wrong: bounds, the cache of texts, references."""
+"""The compiled reader of JSON where it could go wrong: bounds, numbers of texts, references."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def test_columns_hold_the_wanted_fields_only() -> None:
     assert (ints, list(floats), texts, bools) == (None, [2.5, -0.0], None, [True, False])
 
 
-def test_what_is_left_has_none_in_lists() -> None:
+def test_what_is_left_has_no_value() -> None:
     values = [b'{"a":"x","b":true}', b'{"a":"y","b":tru}', None, b'{"b":true,"a":"z"}', b""]
     columns, closer = reader(TEXT, BOOL).read(values, 3)
     assert closer == [1, 2, 4]
-    assert [columns[0][row] for row in (0, 2, 3, 4)] == ["x", None, "z", None]
+    assert [columns[0][row] for row in (0, 2, 3, 4)] == ["x", "", "z", ""]
     assert [columns[1][row] for row in (0, 2, 3, 4)] == [True, None, True, None]
 
 
@@ -157,23 +157,51 @@ def test_texts_wait_for_no_more_than_their_record_or_batch(count: int) -> None:
     assert closer == [4]
     taken = [row for row in range(9) if row != 4]
     assert [[column[row] for column in columns] for row in taken] == [rows[row] for row in taken]
-    assert columns[-1][4] is None
+    assert columns[-1][4] == ""
 
 
-def test_texts_that_lost_their_place_are_freed() -> None:
+def values_of(numbers: range) -> list[bytes]:
+    return [b'{"a":"%d"}' % number for number in numbers]
+
+
+def test_texts_live_as_long_as_their_columns() -> None:
     fields = reader(TEXT)
-    kept = fields.read([b'{"a":"%d"}' % n for n in range(1_000)], 1)[0][0]
-    before = sum(map(sys.getrefcount, kept))
-    for _ in range(2):
-        fields.read([b'{"a":"%d"}' % n for n in range(1_000, 300_000)], 1)
-    assert before - 1_000 <= sum(map(sys.getrefcount, kept)) <= before - 900
+    column = fields.read(values_of(range(1_000)), 1)[0][0]
+    texts, before = column.texts, sys.getrefcount(column.texts)
+    assert fields.read(values_of(range(500, 1_500)), 1)[0][0].texts is texts
+    for _ in range(2):  # the list is left at the first batch behind so many
+        later = fields.read(values_of(range(1_000, 300_000)), 1)[0][0]
+    assert later.texts is not texts
+    assert sys.getrefcount(texts) == before - 1
+    assert column == [*map(str, range(1_000))]
 
 
-@pytest.mark.parametrize(("size", "is_same"), [(1, True), (64, True), (65, False)])
-def test_a_short_text_is_the_same_object_again(size: int, is_same: bool) -> None:
-    column, _ = read_all(TEXT, [b'"%b"' % (b"x" * size)] * 2)
-    assert column[0] == column[1] == "x" * size
+def test_no_more_bytes_of_texts_are_kept_than_a_few_batches_have() -> None:
+    fields = reader(TEXT)
+    for n in range(60):
+        column = fields.read([b'{"a":"%d-%d%b"}' % (n, i, b"x" * 10_000) for i in range(50)], 1)[0][
+            0
+        ]
+        assert sum(map(len, column.texts)) < 5_000_000
+    assert column[49] == f"59-49{'x' * 10_000}"
+
+
+@pytest.mark.parametrize(
+    ("text", "is_same"),
+    [("", True), ("x", True), ("é" * 13, True), ("x" * 27, True), ("x" * 28, True)]
+    + [("é" * 14, True), ("x" * 255, True), ("é" * 127, True), ("x" * 256, False)],
+)
+def test_a_text_is_the_same_object_again(text: str, is_same: bool) -> None:
+    column, _ = read_all(TEXT, [b'"%b"' % text.encode()] * 2)
+    assert column[0] == column[1] == text
     assert (column[0] is column[1]) is is_same
+
+
+@pytest.mark.parametrize("size", [1, 7, 8, 9, 26, 27, 28, 29, 100])
+def test_texts_that_differ_in_one_byte_stay_apart(size: int) -> None:
+    texts = ["x" * n + "y" + "x" * (size - n - 1) for n in range(size)] * 2
+    column, closer = read_all(TEXT, [b'"%b"' % text.encode() for text in texts])
+    assert (column, closer) == (texts, [])
 
 
 def test_references_are_given_back() -> None:
@@ -183,11 +211,9 @@ def test_references_are_given_back() -> None:
     counted = [text, *values[:2]]
     before = [*map(sys.getrefcount, counted)]
     found = [fields.read(values, 3) for _ in range(100)]
-    assert sys.getrefcount(text) == before[0] + 200
-    del found
     assert [*map(sys.getrefcount, counted)] == before
-    del fields
-    assert sys.getrefcount(text) == before[0] - 1  # the cache's
+    del found, fields
+    assert sys.getrefcount(text) == before[0] - 1  # the list's
 
 
 def test_a_record_that_fails_behind_its_texts_gives_back_none() -> None:
@@ -197,13 +223,13 @@ def test_a_record_that_fails_behind_its_texts_gives_back_none() -> None:
 
 
 def test_columns_are_known_to_the_collector() -> None:
-    assert gc.is_tracked(reader(TEXT).read([b'{"a":"x"}'], 1)[0][0])
+    assert gc.is_tracked(reader(BOOL).read([b'{"a":true}'], 1)[0][0])
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="the collector never runs in a call there")
 def test_values_that_change_meanwhile_are_refused() -> None:
     """New lists may start the collector, and that any code."""
-    fields, values, kept = reader(*[TEXT] * 60), [b"{}"] * 3, []
+    fields, values, kept = reader(*[BOOL] * 60), [b"{}"] * 3, []
     thresholds = gc.get_threshold()
 
     def clear(*_: object) -> None:
