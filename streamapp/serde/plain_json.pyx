@@ -40,8 +40,8 @@ from streamapp.serde.plain_json_texts cimport (
     Waiting,
     begin,
     fetch,
-    place_of,
     put_code,
+    set_of,
 )
 
 import array
@@ -146,7 +146,7 @@ cdef class PlainJson:
         cdef int i
         for i in range(self.count):
             Py_XDECREF(self.fields[i].texts.objects)
-            free(self.fields[i].texts.places)
+            free(self.fields[i].texts.sets)
 
     def read(self, list values not None, uint64_t wanted):
         """Read records.
@@ -371,15 +371,15 @@ cdef class PlainJson:
     cdef inline int wait(
         self, Texts *texts, const char *p, Py_ssize_t size, bint is_ascii, int32_t *code
     ) except -1:
-        """Find the number of a text later: until then its place comes out of memory."""
+        """Find the number of a text later: until then its set comes out of memory."""
         cdef Waiting *one = &self.waiting[self.last % WAITING]
         one.texts = texts
-        one.place = place_of(texts, p, size)
+        one.set = set_of(texts, p, size)
         one.start = p
         one.size = size
         one.is_ascii = is_ascii
         one.code = code
-        fetch(one.place)
+        fetch(one.set)
         self.last += 1
         return self.finish(WAITING - 1)
 

@@ -8,8 +8,10 @@ Short texts are looked up without a look at any object: where they are kept is o
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from libc.stdint cimport int32_t, uint8_t, uint64_t
-from libc.stdlib cimport calloc
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcmp, memcpy, memmove, memset
+
+cdef extern from "stdlib.h":
+    void *aligned_alloc(size_t alignment, size_t size) nogil
 
 cdef extern from "Python.h":
     object PyUnicode_New(Py_ssize_t size, Py_UCS4 most)
@@ -27,8 +29,10 @@ cdef extern from *:
     void fetch(const void *at) nogil
 
 cdef enum:
-    PLACE_BITS = 16
-    PLACES = 1 << 16
+    #: A text has one of the places of a set, chosen by its hash.
+    SET_BITS = 14
+    SETS = 1 << 14
+    WAYS = 4
     #: Bytes of a text that is kept in its place, and of one that is compared with its object.
     SHORT = 27
     LONGEST_KEPT = 255
@@ -46,16 +50,20 @@ cdef struct Place:
     uint8_t size
     char[SHORT] text
 
-# The texts of a field: ``objects`` is the list, ``places`` say which of them are found again.
+# The latest text comes first.
+cdef struct Set:
+    Place[WAYS] places
+
+# The texts of a field: ``objects`` is the list, ``sets`` say which of them are found again.
 cdef struct Texts:
-    Place *places
+    Set *sets
     PyObject *objects
     Py_ssize_t kept_bytes
 
 # A text whose number is not known yet, and where that goes.
 cdef struct Waiting:
     Texts *texts
-    Place *place
+    Set *set
     const char *start
     Py_ssize_t size
     bint is_ascii
@@ -68,12 +76,12 @@ cdef inline int begin(Texts *texts) except -1:
     if texts.objects != NULL:
         if len(<list>texts.objects) <= MOST_TEXTS and texts.kept_bytes <= MOST_BYTES:
             return 0
-    if texts.places == NULL:
-        texts.places = <Place *>calloc(PLACES, sizeof(Place))
-        if texts.places == NULL:
+    if texts.sets == NULL:
+        texts.sets = <Set *>aligned_alloc(sizeof(Set), SETS * sizeof(Set))
+        if texts.sets == NULL:
             raise MemoryError
     objects = [""]
-    memset(texts.places, 0, PLACES * sizeof(Place))
+    memset(texts.sets, 0, SETS * sizeof(Set))
     Py_INCREF(objects)
     Py_XDECREF(texts.objects)
     texts.objects = <PyObject *>objects
@@ -110,23 +118,29 @@ cdef inline bint is_at(Place *place, list objects, const char *start, Py_ssize_t
     return length == size and not memcmp(known, start, size)
 
 
-cdef inline Place *place_of(Texts *texts, const char *start, Py_ssize_t size) noexcept nogil:
+cdef inline Set *set_of(Texts *texts, const char *start, Py_ssize_t size) noexcept nogil:
     """Return where a text is if it was seen lately; ``NULL``: it is not kept."""
     if not 0 < size <= LONGEST_KEPT:
         return NULL
-    return texts.places + (hash_of(start, size) >> (64 - PLACE_BITS))
+    return texts.sets + (hash_of(start, size) >> (64 - SET_BITS))
 
 
 cdef inline int32_t code_of(
-    Texts *texts, Place *place, const char *start, Py_ssize_t size, bint is_ascii
+    Texts *texts, Set *set, const char *start, Py_ssize_t size, bint is_ascii
 ) except -1:
     """Return the number of a text; it is valid UTF-8."""
     cdef list objects = <list>texts.objects
+    cdef Place *place
     cdef int32_t code
+    cdef int way
     if not size:
         return 0
-    if place != NULL and place.code and is_at(place, objects, start, size):
-        return place.code
+    for way in range(WAYS if set != NULL else 0):
+        place = &set.places[way]
+        if not place.code:
+            break
+        if is_at(place, objects, start, size):
+            return place.code
     if is_ascii:
         text = PyUnicode_New(size, 127)
         memcpy(PyUnicode_1BYTE_DATA(text), start, size)
@@ -135,7 +149,9 @@ cdef inline int32_t code_of(
     code = <int32_t>len(objects)
     objects.append(text)
     texts.kept_bytes += size
-    if place != NULL:
+    if set != NULL:
+        memmove(&set.places[1], &set.places[0], (WAYS - 1) * sizeof(Place))
+        place = &set.places[0]
         place.code = code
         place.size = <uint8_t>size if size <= SHORT else IS_LONG
         if size <= SHORT:
@@ -144,5 +160,5 @@ cdef inline int32_t code_of(
 
 
 cdef inline int put_code(Waiting *one) except -1:
-    one.code[0] = code_of(one.texts, one.place, one.start, one.size, one.is_ascii)
+    one.code[0] = code_of(one.texts, one.set, one.start, one.size, one.is_ascii)
     return 0

@@ -83,16 +83,16 @@ class MemoryStore:
         with self._guard:
             self._check_open()
             rows = self._rows
-            written, gone = cast("Mapping[bytes, bytes]", changes), list[bytes]()
-            if NoneType in {*map(type, changes.values())}:
-                written = {key: value for key, value in changes.items() if value is not None}
-                gone = [key for key, value in changes.items() if value is None and key in rows]
             before = len(rows)
-            rows.update(written)
+            # What is gone is there as None until the next lines.
+            rows.update(cast("Mapping[bytes, bytes]", changes))
             # What a dict did not have is at its end now.
             new = [*islice(reversed(rows), len(rows) - before)]
-            for key in gone:
-                del rows[key]
+            gone = list[bytes]()
+            if NoneType in {*map(type, changes.values())}:
+                gone = [key for key, value in changes.items() if value is None]
+                for key in gone:
+                    del rows[key]
             self._note_keys(new, gone)
 
     def scan(
@@ -154,7 +154,8 @@ class MemoryStore:
             self._is_current = False
             self._added += new
             if len(self._added) > len(self._rows) + _MANY_KEYS:
-                self._order_keys()  # or keys that come and go would pile up
+                # Keys that come and go would pile up: those that stay are in the rows.
+                self._keys, self._added = [], [*self._rows]
             return
         for key in new:
             insort(self._keys, key)
