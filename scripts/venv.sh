@@ -22,10 +22,10 @@ find_python() {
     die "streamapp needs Python 3.11 or later, and none is on the PATH. Install it, then try again."
 }
 
-# ensure_venv [EXTRA]: install the package, editable, unless this pyproject.toml already is.
+# ensure_venv [EXTRA]: install the package, editable, unless it is: this pyproject.toml, and what is compiled.
 ensure_venv() {
     local extra=${1:-} stamp=$venv/installed python="" wanted log status
-    wanted="$root $(cksum <"$root/pyproject.toml") $extra"
+    wanted="$root $(cat "$root/pyproject.toml" "$root/setup.py" "$root"/streamapp/serde/*.p[xy]? | cksum) $extra"
     # What was installed with an extra also serves without it.
     if [[ -x $venv/bin/python && -f $stamp && $(<"$stamp") == "$wanted"* ]]; then
         return

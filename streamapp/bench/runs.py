@@ -21,6 +21,7 @@ from pathlib import Path
 import streamapp
 from streamapp.bench.program import ENGINES
 from streamapp.bench.scenarios import SCENARIOS, digest
+from streamapp.serde.columnar import IS_COMPILED
 
 #: Seconds until a measurement is given up.
 _LIMIT_S = 300
@@ -69,6 +70,7 @@ def machine() -> dict[str, str]:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()}",
         "load": f"{os.getloadavg()[0]:.1f}",
+        "reader": "compiled" if IS_COMPILED else "not compiled",
     }
 
 

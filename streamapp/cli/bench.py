@@ -77,7 +77,7 @@ def bench(
     # Before minutes of measuring: what would end it, or leave it without a result.
     _check(engine or [], pythons, broker or [], json_file)
     here = machine()
-    print("{cpu}, Python {python}, {system}, load {load}".format(**here))
+    print("{cpu}, Python {python}, {system}, load {load}, reader {reader}".format(**here))
     print(f"Median of {runs}; per second of CPU, one core, from {events:,} JSON events in memory\n")
     figures = {"machine": here, "runs": runs, "events": events}
     figures["scenarios"] = _measure(plan, broker or [])
