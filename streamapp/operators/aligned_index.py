@@ -20,7 +20,7 @@ _WORD: Final = (1 << 64) - 1
 _LEAST_BITS: Final = 6
 _NO_ROW: Final = -1
 #: Lists of texts whose codes are remembered: one for each source of an operator, and some more.
-_LISTS_OF_TEXTS: Final = 8
+_LISTS_OF_TEXTS: Final = 4
 _NO_NUMBERS: Final = np.empty(0, np.int64)
 #: What a row is called that was let go.
 _NAMELESS: Final = -1

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from streamapp.core.columned import Columned, PlainColumn
+from streamapp.core.columns import column_type
 from streamapp.core.text_column import TextColumn
 from streamapp.errors import DecodeError
 from streamapp.serde.codecs import Decoded, decode_batch
@@ -36,6 +37,8 @@ _REMEMBERED: Final = 100_000
 #: Batches of which objects are made at once, until columns are tried again.
 _BATCHES_OF_OBJECTS: Final = 100
 _KINDS: Final[dict[Any, int]] = {int: 0, float: 1, str: 2, bool: 3}
+_MAY_BE_NULL: Final = 1
+_MAY_BE_MISSING: Final = 2
 
 
 class PlainReader:
@@ -43,10 +46,18 @@ class PlainReader:
 
     def __init__(self, fields: Sequence[msgspec.structs.FieldInfo], decode: Decoder) -> None:
         self._decode = decode
-        self._types = {field.name: field.type for field in fields}
+        types = {field.name: column_type(field.type) for field in fields}
+        self._types = {name: of.base for name, of in types.items()}
         self._bits = {field.name: 1 << place for place, field in enumerate(fields)}
-        names = [(field.encode_name.encode(), _KINDS[field.type]) for field in fields]
-        self._reader = PlainJson(names, decode.max_bytes)
+        named = [
+            (
+                field.encode_name.encode(),
+                _KINDS[types[field.name].base],
+                _MAY_BE_NULL * types[field.name].has_gaps + _MAY_BE_MISSING * (not field.required),
+            )
+            for field in fields
+        ]
+        self._reader = PlainJson(named, decode.max_bytes)
 
     def bit_of(self, name: str) -> int:
         """Return the bit that stands for a field; 0 if there is none of this name."""
@@ -161,7 +172,7 @@ class BatchDecoder:
 def plain_reader(decode: Callable[[bytes], Any], value_type: Any) -> PlainReader | None:  # noqa: ANN401 - any annotation
     """Return the reader of a type; ``None`` if only its decoder can read it.
 
-    It can where the type is a record of numbers, texts and booleans, in JSON.
+    It can where the type is a record of numbers, texts and booleans (or ``None``), in JSON.
     """
     if PlainJson is None or not isinstance(decode, JsonDecoder):
         return None
@@ -172,6 +183,11 @@ def plain_reader(decode: Callable[[bytes], Any], value_type: Any) -> PlainReader
     fields = msgspec.structs.fields(value_type)
     if not is_usual or hasattr(value_type, "__post_init__"):
         return None
-    if not 0 < len(fields) <= _MOST_FIELDS or any(one.type not in _KINDS for one in fields):
+    if not 0 < len(fields) <= _MOST_FIELDS or not all(map(_is_plain, fields)):
         return None
     return PlainReader(fields, decode)
+
+
+def _is_plain(field: msgspec.structs.FieldInfo) -> bool:
+    base = column_type(field.type).base
+    return isinstance(base, type) and base in _KINDS

@@ -1,9 +1,9 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
-# cython: cdivision=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """JSON objects to columns of some of their fields, without an object for any record. Compiled.
 
-It knows *plain* records only: objects whose declared fields are all there, once each, as numbers of
-at most 64 bits, texts without escapes, ``true`` and ``false``. What it takes is valid JSON in all of
+It knows *plain* records only: objects whose declared fields are there, once each, as numbers of at
+most 64 bits, texts without escapes, ``true`` and ``false``; those of which no column is wanted may be
+null or missing where the type says so. What it takes is valid JSON in all of
 its parts, and its columns hold exactly what msgspec reads; of every other record it says "look
 closer", and msgspec decides. So it never has an error of its own. ``tests/laws`` compares the two.
 
@@ -19,12 +19,12 @@ from cpython.ref cimport Py_INCREF, Py_XDECREF
 from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy, memset
-
 from streamapp.serde.plain_json_pieces cimport (
     COLON,
     COMMA,
     BRACE,
     END_BRACE,
+    LETTER_N,
     QUOTE,
     end_of_text,
     read_float,
@@ -33,7 +33,6 @@ from streamapp.serde.plain_json_pieces cimport (
     skip_value,
     skip_word,
 )
-
 from streamapp.serde.plain_json_texts cimport (
     WAITING,
     Texts,
@@ -61,6 +60,10 @@ cdef enum Kind:
     BOOL = 3
 
 cdef enum:
+    MAY_BE_NULL = 1
+    MAY_BE_MISSING = 2
+
+cdef enum:
     MAX_FIELDS = 63
     #: Ways from a value to the next that are known, and words of each.
     MAX_STEPS = 64
@@ -70,6 +73,7 @@ cdef struct Field:
     const char *name
     Py_ssize_t size
     int kind
+    bint is_nullable
     Texts texts
 
 # Where the values of a field go; ``is_wanted`` or they are only looked at.
@@ -98,28 +102,27 @@ cdef inline void put(PyObject *objects, Py_ssize_t row, object one) noexcept:
     PyList_SET_ITEM(<object>objects, row, <PyObject *>one)
 
 
-# --- records -----------------------------------------------------------------------------------
-
-
 # It holds bytes only, which lead back to nothing; a collector that cleared it would free the names.
 @cython.no_gc
 @cython.final
 cdef class PlainJson:
     """Reads records of one type. See the module.
 
-    ``fields`` are all that the type declares: names as UTF-8, and kinds (0 an int, 1 a float, 2 a
-    str, 3 a bool). A name that JSON escapes is never found. Longer records than ``max_bytes`` are
-    left to who looks closer.
+    ``fields`` are all that the type declares: names as UTF-8, kinds (0 an int, 1 a float, 2 a str,
+    3 a bool), and what else there may be (the sum of 1: null, 2: nothing). A name that JSON escapes
+    is never found. Longer records than ``max_bytes`` are left to who looks closer.
     """
 
     cdef Field[MAX_FIELDS] fields
     cdef int count
-    cdef uint64_t all_fields
+    cdef uint64_t all_fields, optional
     cdef Py_ssize_t max_bytes
     cdef list names
     # The ways from value to value in the record before: most records have the same.
     cdef Step[MAX_STEPS] steps
     cdef int known
+    # The end of the record in hand.
+    cdef const char *end
     # Texts whose numbers are found some texts later, from ``first`` up to ``last``.
     cdef Waiting[WAITING] waiting
     cdef unsigned int first, last
@@ -129,10 +132,13 @@ cdef class PlainJson:
         cdef int i
         if not 0 < len(pairs) <= MAX_FIELDS or self.count:
             raise ValueError("a type has 1 to 63 fields")
-        names = [bytes(name) for name, _ in pairs]
-        kinds = [int(kind) for _, kind in pairs]
+        names = [bytes(name) for name, _, _ in pairs]
+        kinds = [int(kind) for _, kind, _ in pairs]
+        others = [int(other) for _, _, other in pairs]
         if not {INT, FLOAT, TEXT, BOOL}.issuperset(kinds):
             raise ValueError("a kind is one of 0 to 3")
+        if not {0, 1, 2, 3}.issuperset(others):
+            raise ValueError("what else there may be is one of 0 to 3")
         self.max_bytes = max_bytes
         self.names = names
         self.count = len(names)
@@ -141,6 +147,9 @@ cdef class PlainJson:
             self.fields[i].name = PyBytes_AS_STRING(names[i])
             self.fields[i].size = PyBytes_GET_SIZE(names[i])
             self.fields[i].kind = kinds[i]
+            self.fields[i].is_nullable = others[i] & MAY_BE_NULL
+            if others[i] & MAY_BE_MISSING:
+                self.optional |= (<uint64_t>1) << i
 
     def __dealloc__(self):
         cdef int i
@@ -163,6 +172,7 @@ cdef class PlainJson:
         cdef Column[MAX_FIELDS] columns
         cdef list found = [], closer = []
         cdef Py_ssize_t row, size = len(values)
+        cdef uint64_t required = self.all_fields & (wanted | ~self.optional)
         cdef bint is_read
         cdef int i
         for i in range(self.count):
@@ -175,9 +185,8 @@ cdef class PlainJson:
             value = values[row]
             is_read = False
             if PyBytes_CheckExact(value) and PyBytes_GET_SIZE(value) <= self.max_bytes:
-                is_read = self.one(
-                    PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value), row, columns
-                )
+                self.end = PyBytes_AS_STRING(value) + PyBytes_GET_SIZE(value)
+                is_read = self.one(PyBytes_AS_STRING(value), row, columns, required)
             if not is_read:
                 self.finish(0)
                 closer.append(row)
@@ -211,11 +220,8 @@ cdef class PlainJson:
         """Make the column of a field, if it is wanted."""
         cdef array.array numbers
         cdef list objects
+        memset(to, 0, sizeof(Column))
         to.is_wanted = wanted >> i & 1
-        to.ints = NULL
-        to.floats = NULL
-        to.codes = NULL
-        to.objects = NULL
         if not to.is_wanted:
             return None
         if self.fields[i].kind == INT:
@@ -237,10 +243,10 @@ cdef class PlainJson:
         return objects
 
     cdef bint one(
-        self, const char *p, Py_ssize_t size, Py_ssize_t row, Column *columns
+        self, const char *p, Py_ssize_t row, Column *columns, uint64_t required
     ) except -1:
-        """Read a record; ``False`` if it has to be looked at closer."""
-        cdef const char *end = p + size
+        """Read a record up to ``end``; ``False`` if it has to be looked at closer."""
+        cdef const char *end = self.end
         cdef uint64_t seen = 0
         cdef int i, number = 0
         while True:
@@ -258,7 +264,7 @@ cdef class PlainJson:
                 return False
             p = skip_space(p)
             if p[0] == END_BRACE:
-                return skip_space(p + 1) == end and seen == self.all_fields
+                return skip_space(p + 1) == end and not required & ~seen
             if p[0] != COMMA:
                 return False
 
@@ -335,6 +341,8 @@ cdef class PlainJson:
         cdef int64_t whole
         cdef double real
         cdef int kind = self.fields[i].kind
+        if p[0] == LETTER_N:
+            return NULL if column.is_wanted or not self.fields[i].is_nullable else skip_word(p)
         if kind == INT:
             p = read_int(p, &whole)
             if p != NULL and column.is_wanted:

@@ -60,6 +60,7 @@ cdef enum:
     COLON = 0x3A
     BRACKET = 0x5B
     BACKSLASH = 0x5C
+    LETTER_N = 0x6E
     BRACE = 0x7B
     END_BRACE = 0x7D
 

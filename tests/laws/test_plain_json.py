@@ -11,6 +11,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,8 +21,10 @@ from support.plain_records import BOOL, FLOAT, INT, TEXT, Shape
 
 from streamapp.core.text_column import TextColumn
 from streamapp.errors import DecodeError
+from streamapp.records import Record
 from streamapp.serde.codecs import value_decoder
 from streamapp.serde.coders import MAX_BYTES
+from streamapp.serde.columnar import plain_reader
 
 PlainJson = drawn.reader_module().PlainJson
 RANDOMS = st.integers(0, 2**32).map(Random)  # many records of few draws
@@ -150,3 +153,48 @@ def test_all_endings_of_a_record_are_refused() -> None:
     reader = PlainJson(drawn.declared(shape), MAX_BYTES)
     values = [data, *[data[:n] for n in range(len(data))], data]
     assert check(reader, shape, values, 15) == 2
+
+
+class Optional(Record):
+    """Each kind of field, where it may be null, missing, or both."""
+
+    a: int
+    b: float | None
+    c: str = "none"
+    d: bool | None = None
+    e: int | None = 7
+    f: str | None = None
+
+
+_ONES: dict[str, list[object]] = {
+    "a": [1, None],
+    "b": [1.5, 2, None, "x"],
+    "c": ["x", "", None],
+    "d": [True, False, None, 0],
+    "e": [3, None, 2.5],
+    "f": ["é", None, []],
+}
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries({}, optional={k: st.sampled_from(v) for k, v in _ONES.items()}),
+        max_size=8,
+    ),
+    st.integers(0, 63),
+)
+def test_fields_that_may_be_null_or_missing(records: list[dict[str, object]], wanted: int) -> None:
+    """Where a column is wanted each record has a value, else the type is all that counts."""
+    decode, names = value_decoder(Optional), [*_ONES]
+    reader = plain_reader(decode, Optional)
+    assert reader is not None
+    values = [msgspec.json.encode(record) for record in records]
+    columns, closer = reader._reader.read(values, wanted)
+    asked = [name for i, name in enumerate(names) if wanted >> i & 1]
+    for row, (record, value) in enumerate(zip(records, values, strict=True)):
+        expected = decoded(decode, value)
+        has_all = all(record.get(name) is not None for name in asked)
+        assert (row not in closer) is (expected is not None and has_all)
+        if row not in closer:
+            for i, column in enumerate(columns):
+                assert column is None or same(column[row], getattr(expected, names[i]))

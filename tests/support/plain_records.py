@@ -144,9 +144,9 @@ def record_type(shape: Shape) -> type[Record]:
     return made
 
 
-def declared(shape: Shape) -> list[tuple[bytes, int]]:
+def declared(shape: Shape) -> list[tuple[bytes, int, int]]:
     """Return the shape as the reader takes it."""
-    return [(name.encode(), kind) for name, kind in shape]
+    return [(name.encode(), kind, 0) for name, kind in shape]
 
 
 def draw_shape(random: Random) -> Shape:

@@ -16,7 +16,7 @@ BOUND = 1 << 20
 
 
 def reader(*kinds: int) -> Any:
-    return PlainJson([(b"%c" % (97 + i), kind) for i, kind in enumerate(kinds)], BOUND)
+    return PlainJson([(b"%c" % (97 + i), kind, 0) for i, kind in enumerate(kinds)], BOUND)
 
 
 def read_all(kind: int, texts: list[bytes]) -> tuple[list[Any], list[int]]:
@@ -98,7 +98,7 @@ def test_a_skipped_text_is_checked_too() -> None:
 
 
 def test_names_need_not_be_ascii() -> None:
-    fields = PlainJson([("größe".encode(), INT)], BOUND)
+    fields = PlainJson([("größe".encode(), INT, 0)], BOUND)
     columns, closer = fields.read(['{"größe":1,"größer":2}'.encode()], 1)
     assert (list(columns[0]), closer) == ([1], [])
 
@@ -114,7 +114,7 @@ def test_values_are_passed_over_down_to_a_depth(opening: bytes, closing: bytes) 
 def test_ways_of_any_length_are_learnt_and_forgotten(size: int) -> None:
     """The bytes up to a value are remembered up to forty of them."""
     names = [b"x" * size, b"x" * (size - 1) + b"y", b"z"]
-    fields = PlainJson([(name, INT) for name in names], BOUND)
+    fields = PlainJson([(name, INT, 0) for name in names], BOUND)
     one = b'{"%b":1,"%b":2,"%b":3}' % (*names,)
     other = b'{ "%b":1,"%b":2 ,"%b":3}' % (*names[::-1],)
     near = one.replace(names[1], names[1][:-1] + b"w")
@@ -129,7 +129,9 @@ def test_more_members_than_are_remembered() -> None:
     names = [b"f%d" % n for n in range(63)]
     members = [*[b'"s%d":0' % n for n in range(100)], *[b'"f%d":%d' % (n, n) for n in range(63)]]
     value = b"{%b}" % b",".join(members)
-    columns, closer = PlainJson([(name, INT) for name in names], BOUND).read([value] * 3, 2**63 - 1)
+    columns, closer = PlainJson([(name, INT, 0) for name in names], BOUND).read(
+        [value] * 3, 2**63 - 1
+    )
     assert closer == []
     assert [list(column) for column in columns] == [[n] * 3 for n in range(63)]
 
@@ -148,7 +150,7 @@ def test_texts_that_share_a_place_stay_apart() -> None:
 
 @pytest.mark.parametrize("count", [1, 7, 8, 15, 16, 17, 33])
 def test_texts_wait_for_no_more_than_their_record_or_batch(count: int) -> None:
-    fields = PlainJson([(b"f%d" % n, TEXT) for n in range(count)], BOUND)
+    fields = PlainJson([(b"f%d" % n, TEXT, 0) for n in range(count)], BOUND)
     rows = [[f"{row % 3}-{n % 5}" for n in range(count)] for row in range(9)]
     form = b"{%b}" % b",".join(b'"f%d":"%%b"' % n for n in range(count))
     values = [form % (*[text.encode() for text in row],) for row in rows]
@@ -248,7 +250,10 @@ def test_values_that_change_meanwhile_are_refused() -> None:
 
 @pytest.mark.parametrize(
     "fields",
-    [[], [(b"%d" % n, INT) for n in range(64)], [(b"a", 4)], [(b"a", -1)], [(b"a",)], [("a", INT)]],
+    [
+        *([], [(b"%d" % n, INT, 0) for n in range(64)], [(b"a", 4, 0)], [(b"a", -1, 0)]),
+        *([(b"a", 0)], [("a", INT, 0)], [(b"a", INT, 4)]),
+    ],
 )
 def test_fields_that_are_none_are_refused(fields: Any) -> None:
     with pytest.raises((ValueError, TypeError)):
@@ -258,7 +263,7 @@ def test_fields_that_are_none_are_refused(fields: Any) -> None:
 def test_a_reader_is_made_once() -> None:
     fields = reader(TEXT)
     with pytest.raises(ValueError, match="1 to 63"):
-        fields.__init__([(b"b", INT)], BOUND)
+        fields.__init__([(b"b", INT, 0)], BOUND)
     assert fields.read([b'{"a":"x"}'], 1) == ([["x"]], [])
 
 
