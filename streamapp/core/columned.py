@@ -137,6 +137,13 @@ def all_values(parts: Sequence[Sequence[object]]) -> Sequence[object]:
     return [value for part in parts for value in part]
 
 
+def listed(values: Sequence[object]) -> list[object]:
+    """Return the list that values are, or that they are made to be."""
+    if isinstance(values, Columned):
+        return values.objects
+    return values if isinstance(values, list) else [*values]
+
+
 def picked_values(values: Sequence[object], places: Sequence[int]) -> Sequence[object]:
     """Return the values at these places, in this order."""
     if isinstance(values, Columned):

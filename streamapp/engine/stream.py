@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from faust.exceptions import Skip
 from mode.utils.futures import maybe_async
 
+from streamapp.core.columned import listed
 from streamapp.core.duration import to_ms
 from streamapp.engine.batch import Batch, Schema, origin_of
 from streamapp.engine.chunk_feed import ChunkFeed
@@ -94,7 +95,7 @@ class Stream(StreamForms):
                 yield list(values)
             return
         async for values, _ in self._groups(max_, within):
-            yield [*values]
+            yield listed(values)
 
     async def take_events(self, max_: int, within: Any = 0) -> AsyncIterator[list[Any]]:
         """Like ``take``, with events instead of values."""
@@ -174,7 +175,7 @@ class Stream(StreamForms):
         self.finish_in_hand()
         while True:
             chunk = feed.chunk or await feed.begin()
-            scope, values = feed.scope, chunk.values
+            scope, values = feed.scope, listed(chunk.values)
             current_scope.set(scope)
             turn = perf_counter() + _TURN_S
             while chunk.at < chunk.end:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
 
-from streamapp.core.columned import Columned, all_values
+from streamapp.core.columned import Columned, all_values, listed
 from streamapp.core.int_columns import all_ints, greatest
 from streamapp.serde.codecs import Bad
 from streamapp.state.scope import EventScope, Outcome
@@ -129,17 +129,18 @@ class Chunk:
         return values if not start and stop == len(values) else values[start:stop]
 
     def renew(self, decode: Callable[[RecordBatch], Decoded], start: int, stop: int) -> None:
-        """Decode records again that are handed out again: their values may have been changed."""
+        """Decode records again that are handed out again: their values may have been changed.
+
+        The list stays the same, as a stream goes through it.
+        """
         if start >= stop or (isinstance(self.values, Columned) and not self.values.is_made):
             return
-        renewed = [*self.values]
-        values = decode(self.batch.part(start, stop)).values
+        had, values = listed(self.values), decode(self.batch.part(start, stop)).values
         # What has no event time stays bad.
-        renewed[start:stop] = [
+        had[start:stop] = [
             old if old.__class__ is Bad else new
-            for old, new in zip(renewed[start:stop], values, strict=True)
+            for old, new in zip(had[start:stop], values, strict=True)
         ]
-        self.values = renewed
 
     def most(self, wanted: int) -> int:
         """Return how many records the next group may have, if it may: what was split stays so."""
