@@ -12,7 +12,7 @@ from __future__ import annotations
 import ast
 import operator
 from array import array
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, repeat
 from typing import Any, ClassVar, Final
@@ -27,8 +27,8 @@ from streamapp.core.int_columns import as_numpy
 Bools = npt.NDArray[np.bool_]
 #: Which of the values a condition is true for; ``None`` if it has to be asked for each of them.
 Mask = Callable[[Columned], Bools | None]
-#: A column as it is computed with: an array of NumPy's, or a list of texts.
-_Column = npt.NDArray[Any] | list[str]
+#: A column as it is computed with: an array of NumPy's, or texts.
+_Column = npt.NDArray[Any] | Sequence[str]
 #: A mask of columns that are known; a constant is one for all.
 _Test = Callable[[Mapping[str, _Column]], Bools | np.bool_]
 _Number = int | float
@@ -257,7 +257,7 @@ def _as_kind(column: PlainColumn | None, kind: type) -> _Column | None:
     if column is None or code != {int: "q", float: "d"}.get(kind):
         return None
     if kind is str:
-        return column  # type: ignore[return-value] # a list of texts
+        return column  # type: ignore[return-value] # texts
     if kind is bool:
         return _bools(column).astype(np.int64)
     if kind is int or not column:

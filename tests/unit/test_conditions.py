@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from support import condition_shop
 from support.counting_reader import columned
 
 import streamapp
@@ -19,13 +20,7 @@ from streamapp.operators.pick import column, picked
 from streamapp.pipelines.conditions import condition_of, expressed, first_true
 
 
-class Order(streamapp.Record):
-    user: str
-    kind: str
-    amount: int
-    price: float
-    paid: bool
-    ts: int
+class Order(condition_shop.Order):
     note: str | None = None
     tags: tuple[str, ...] = ()
 
