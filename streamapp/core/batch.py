@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, repeat
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+T = TypeVar("T")
 
 #: Header names and values of one record, in the order in which they were sent.
 Headers = tuple[tuple[str, bytes], ...]
@@ -101,10 +103,10 @@ class RecordBatch:
             headers = [*chain.from_iterable(part.headers or ((),) * len(part) for part in parts)]
         return RecordBatch(
             self.tp,
-            [*chain.from_iterable(part.offsets for part in parts)],
-            [*chain.from_iterable(part.timestamps for part in parts)],
-            [*chain.from_iterable(part.keys for part in parts)],
-            [*chain.from_iterable(part.values for part in parts)],
+            _all(part.offsets for part in parts),
+            _all(part.timestamps for part in parts),
+            _all(part.keys for part in parts),
+            _all(part.values for part in parts),
             headers,
             parts[-1].next_offset,
             sum(part.size_bytes for part in parts),
@@ -127,3 +129,10 @@ class RecordBatch:
             size,
         )
         return first, replace(rest, size_bytes=self.size_bytes - size)
+
+
+def _all(columns: Iterable[Sequence[T]]) -> list[T]:
+    found: list[T] = []
+    for column in columns:
+        found += column  # a list is copied at once
+    return found

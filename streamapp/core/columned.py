@@ -115,13 +115,13 @@ class Columned(Sequence[object]):
         parts = (self, *others)
         if any(part.is_made for part in parts):
             return None
-        raw = [one for part in parts for one in part.raw]
+        raw: list[bytes] = []
+        for part in parts:
+            raw += part.raw
         columns: dict[str, PlainColumn | None] = {}
         for name in self.columns:
-            found = [part.columns.get(name) for part in parts]
-            if None in found:
-                continue
-            chained = _chained(cast("list[PlainColumn]", found))
+            found = [of for part in parts if (of := part.columns.get(name)) is not None]
+            chained = _chained(found) if len(found) == len(parts) else None
             if chained is not None:
                 columns[name] = chained
         return Columned(raw, self._reader, columns)
@@ -134,7 +134,10 @@ def all_values(parts: Sequence[Sequence[object]]) -> Sequence[object]:
         found = first.joined(cast("list[Columned]", others))
         if found is not None:
             return found
-    return [value for part in parts for value in part]
+    every: list[object] = []
+    for part in parts:
+        every += part
+    return every
 
 
 def listed(values: Sequence[object]) -> list[object]:

@@ -9,7 +9,7 @@ read-only.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection, Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Final, NamedTuple, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -20,6 +20,8 @@ import numpy.typing as npt
 from streamapp.core.aggregates.inputs import Floats, Ints, Objects, objects_of
 from streamapp.core.aggregates.values import Check, InputsError, read
 from streamapp.core.columned import known_column
+from streamapp.core.text_array import TextArray, text_array
+from streamapp.core.text_column import TextColumn
 from streamapp.errors import InputError, UsageError
 
 #: A column: a plain array, or a masked one where the field may be ``None``.
@@ -33,6 +35,8 @@ _NUMBERS: Final[dict[object, tuple[str, frozenset[type]]]] = {
     int: ("int64", frozenset({int})),
     float: ("float64", frozenset({float, int})),
 }
+#: Kinds of arrays whose numbers are added as those of Python, but for sums beyond 64 bits.
+_ADDED_ALIKE: Final = frozenset({"i8", "f8"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,7 @@ def column(values: Sequence[object], of: ColumnType, name: str) -> Column:
     """
     number = _NUMBERS.get(of.base)
     if number is None:
-        return frozen(objects_of(values))
+        return text_array(values) if isinstance(values, TextColumn) else frozen(objects_of(values))
     if isinstance(values, array):
         found = np.array(values, number[0])
         return masked(found, np.zeros(len(found), np.bool_)) if of.has_gaps else frozen(found)
@@ -123,6 +127,8 @@ def frozen(array: AnyColumn) -> AnyColumn:
 
 def part(values: Column, rows: Ints) -> Column:
     """Return some rows of a column, read-only."""
+    if isinstance(values, TextArray) and values.known is not None:
+        return text_array(values.known.pick(rows.tolist()))
     taken: object = values[rows]
     if isinstance(taken, np.ma.MaskedArray):
         return masked(taken.data, np.ma.getmaskarray(taken))
@@ -134,6 +140,14 @@ def listed(values: object) -> Sequence[object]:
     if isinstance(values, np.ndarray):
         return cast("list[object]", values.tolist())
     return values if isinstance(values, Sequence) else [*cast("Iterable[object]", values)]
+
+
+def exact(amounts: object, length: int) -> Ints | Floats | None:
+    """Return ``length`` numbers as an array; ``None`` if no array adds them as Python does."""
+    if type(amounts) is float or (type(amounts) is int and abs(amounts) < 1 << 63):
+        return np.full(length, amounts)
+    is_array = type(amounts) is np.ndarray and amounts.dtype.str[1:] in _ADDED_ALIKE
+    return cast("Ints | Floats", amounts) if is_array else None
 
 
 def chosen(mask: object, length: int) -> Ints:
@@ -149,9 +163,19 @@ def chosen(mask: object, length: int) -> Ints:
     return np.flatnonzero(given)
 
 
-def numbered(keys: Collection[Hashable]) -> Slots:
-    """Number keys densely, in the order in which they first appear."""
-    slots = _Numbers()
+def texts_of(values: object) -> TextColumn | None:
+    """Return the texts that a column is of, where it pays to look at their numbers."""
+    known = values.known if isinstance(values, TextArray) else None
+    return known if known is not None and known.repeats else None
+
+
+def numbered(column: object) -> Slots:
+    """Number the keys in a column (or any iterable), in the order in which they first appear."""
+    texts = texts_of(column)
+    if texts is not None:
+        names, rows = texts.numbered()
+        return Slots(cast("list[Hashable]", names), frozen(rows))
+    keys, slots = listed(column), _Numbers()
     index = np.fromiter(map(slots.__getitem__, keys), np.int64, len(keys))
     return Slots([*slots], frozen(index))
 

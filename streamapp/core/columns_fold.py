@@ -14,7 +14,7 @@ import numpy as np
 
 from streamapp.core.aggregates import constructors as make
 from streamapp.core.aggregates.column_parts import Added
-from streamapp.core.aggregates.inputs import FieldColumn, Ints, Slice
+from streamapp.core.aggregates.inputs import FieldColumn, Floats, Ints, Slice
 from streamapp.core.aggregates.number_column import NumberColumn
 from streamapp.core.aggregates.parts import Aggregate
 from streamapp.core.aggregates.values import Check, Field, InputsError, read
@@ -121,8 +121,22 @@ def grow_at_once(
     values: list[object],
 ) -> list[object]:
     """Do as ``Fold.grow``, with arrays."""
-    field = FieldColumn(values)
-    length = len(values) if field.index is None else len(field.index)
+    return _grown(operation, held, slots, FieldColumn(values))
+
+
+def added(held: Sequence[float], slots: Ints, numbers: Ints | Floats) -> list[float]:
+    """Return what is held after ``numbers[i]`` was added to ``held[slots[i]]``, each, in order."""
+    with np.errstate(all="ignore"):  # what has no number is refused by who writes it
+        return cast("list[float]", _grown("sum", held, slots, FieldColumn(None, numbers)))
+
+
+def _grown(
+    operation: Literal["sum", "min", "max"],
+    held: Sequence[object],
+    slots: Ints,
+    field: FieldColumn,
+) -> list[object]:
+    length = len(slots) if field.index is None else len(field.index)
     if not length:
         return [*held]
     counts = np.array([x is not None for x in held], np.int64)
@@ -131,8 +145,8 @@ def grow_at_once(
     there = np.flatnonzero(counts)
     if len(there):
         column.load(there, [[x for x in held if x is not None]], counts)
-    added = Added(slots, slots).field(Slice(field, 0, length, field.index))
-    column.add(added, counts)
-    counts[added.rows] = 1
+    into = Added(slots, slots).field(Slice(field, 0, length, field.index))
+    column.add(into, counts)
+    counts[into.rows] = 1
     grown = cast("Ints", column.values).tolist()
     return [x if n else None for x, n in zip(grown, counts.tolist(), strict=True)]

@@ -38,7 +38,10 @@ def all_ints(parts: Sequence[Sequence[int]]) -> Sequence[int]:
         for part in parts:
             found.extend(part)
         return found
-    return [number for part in parts for number in part]
+    every: list[int] = []
+    for part in parts:
+        every += part
+    return every
 
 
 def as_numpy(numbers: Sequence[int]) -> IntArray:

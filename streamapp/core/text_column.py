@@ -8,10 +8,13 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Sequence
 from operator import itemgetter
-from typing import overload
+from typing import Final, overload
 
 import numpy as np
 import numpy.typing as npt
+
+#: Texts for each row up to which it pays to look at all of them.
+_TEXTS_OF_ROW: Final = 2
 
 
 class TextColumn(Sequence[str]):
@@ -48,6 +51,43 @@ class TextColumn(Sequence[str]):
 
     def __repr__(self) -> str:
         return repr([*self])
+
+    def objects(self) -> npt.NDArray[np.object_]:
+        """Return the texts as an array."""
+        if not self.repeats:
+            return np.fromiter(self, np.object_, len(self.codes))
+        texts = np.fromiter(self.texts, np.object_, len(self.texts))
+        found: npt.NDArray[np.object_] = texts[self.numbers()]
+        return found
+
+    @property
+    def repeats(self) -> bool:
+        """Whether there are so many rows that it pays to look at each text once."""
+        return len(self.texts) <= _TEXTS_OF_ROW * len(self.codes)
+
+    def numbered(self) -> tuple[list[str], npt.NDArray[np.int64]]:
+        """Number the texts densely, in the order in which they first appear.
+
+        Takes as long as there are texts, also where few rows are.
+
+        Returns:
+            The texts, each once, and the number of each row's.
+        """
+        codes = self.numbers()
+        size = len(codes)
+        first = np.full(len(self.texts), size)
+        first[codes[::-1]] = np.arange(size)[::-1]  # what is written last stays: the first row
+        there = np.flatnonzero(first < size)
+        there = there[np.argsort(first[there])]
+        texts = [self.texts[code] for code in there.tolist()]
+        slots = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+        number_of = np.empty(len(self.texts), np.int64)
+        if len(slots) == len(texts):
+            number_of[there] = np.arange(len(texts))
+        else:  # several codes of one text
+            number_of[there] = [slots[text] for text in texts]
+        rows: npt.NDArray[np.int64] = number_of[codes]
+        return [*slots], rows
 
     def numbers(self) -> npt.NDArray[np.int32]:
         """Return the codes for NumPy, to be read only."""

@@ -219,7 +219,7 @@ class Batch:
             ``keys``, each once and in the order of appearance, and ``rows``: the number of each
             row's key, as an ``int64`` array. ``np.bincount(rows, amounts)`` is then a sum by key.
         """
-        return numbered(listed(self.column(by) if isinstance(by, str) else by))
+        return numbered(self.column(by) if isinstance(by, str) else by)
 
     # --- frames ----------------------------------------------------------------------------------
 

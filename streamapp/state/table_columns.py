@@ -9,12 +9,13 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, MutableMappin
 from copy import copy
 from itertools import repeat
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import msgspec
+import numpy as np
 
-from streamapp.core.columns import listed, numbered
-from streamapp.core.columns_fold import fold_of
+from streamapp.core.columns import Slots, exact, listed, numbered, texts_of
+from streamapp.core.columns_fold import added, fold_of
 from streamapp.errors import UsageError
 from streamapp.serde.coders import MAX_BYTES, Decoder
 from streamapp.serde.ordered_keys import PLAIN_KEYS
@@ -24,11 +25,14 @@ from streamapp.state.scope import current_scope
 from streamapp.state.shard import written_key
 
 if TYPE_CHECKING:
-    from streamapp.core.aggregates.inputs import Ints
+    from streamapp.core.aggregates.inputs import Floats, Ints
+    from streamapp.core.columns import Column
     from streamapp.state.rows import RowCodec
     from streamapp.state.scope import EventScope
     from streamapp.state.shard import Shard
     from streamapp.state.table import TableSpec
+
+_NUMBERS: Final = frozenset({int, float})
 
 
 class Grouped(Protocol):
@@ -61,12 +65,17 @@ class WritesColumns(MutableMapping[Any, Any]):
             KeyError: There is no such row, and the table has no default.
             UsageError: One is no column, or they are not of one length.
         """
-        names = _listed(keys, "key")
-        given = _listed(amounts, "amount") if isinstance(amounts, Iterable) else None
-        if given is not None and len(given) != len(names):
-            msg = f"{len(given)} amounts cannot be added to {len(names)} keys"
+        by = _column(keys, "key")
+        given = _column(amounts, "amount") if isinstance(amounts, Iterable) else None
+        if given is not None and len(given) != len(by):
+            msg = f"{len(given)} amounts cannot be added to {len(by)} keys"
             raise UsageError(msg, hint="Take both columns from the same batch")
-        each = repeat(amounts) if given is None else given
+        numbers = exact(amounts if given is None else given, len(by))
+        if numbers is not None and texts_of(by) is not None:
+            self._add_numbers(numbered(by), numbers)
+            return
+        names = listed(by)
+        each = repeat(amounts) if given is None else listed(given)
         if not {*map(type, names)} <= PLAIN_KEYS:
             # A dict takes 1, 1.0 and True for one key; the table does not.
             for key, amount in zip(names, each, strict=False):
@@ -74,7 +83,7 @@ class WritesColumns(MutableMapping[Any, Any]):
             return
         sums: dict[Hashable, Any] = {}
         held_by = self._live_rows().get
-        for key, amount in zip(names, each, strict=False):
+        for key, amount in zip(names, cast("Iterable[Any]", each), strict=False):
             if key in sums:
                 sums[key] += amount
                 continue
@@ -83,6 +92,22 @@ class WritesColumns(MutableMapping[Any, Any]):
                 held = self[key]
             sums[key] = held + amount
         self._put_many(sums)
+
+    def _add_numbers(self, slots: Slots, numbers: Ints | Floats) -> None:
+        """Add each number to the row of its key."""
+        live = self._live_rows().get
+        sums: list[Any] = [live(key) for key in slots.keys]
+        if not {*map(type, sums)} <= _NUMBERS:
+            sums = [
+                one if type(one) in _NUMBERS else self[key]
+                for one, key in zip(sums, slots.keys, strict=True)
+            ]
+        if {*map(type, sums)} <= _NUMBERS:
+            sums = added(sums, slots.rows, numbers)
+        else:
+            for row, number in zip(slots.rows.tolist(), numbers.tolist(), strict=True):
+                sums[row] = sums[row] + number
+        self._put_many(dict(zip(slots.keys, sums, strict=True)))
 
     def aggregate(self, batch: Grouped, key: object, /, **fields: object) -> None:
         """Let fields of rows grow: ``spent.aggregate(batch, "user", n=streamapp.count())``.
@@ -103,8 +128,8 @@ class WritesColumns(MutableMapping[Any, Any]):
             KeyError: There is no such row, and the table has no default.
         """
         folds = {name: fold_of(name, given) for name, given in fields.items()}
-        names = listed(batch.column(key) if isinstance(key, str) else key)
-        keys, slots = _numbered(names, self.spec.key_type)
+        by = batch.column(key) if isinstance(key, str) else key
+        keys, slots = _numbered(by, self.spec.key_type)
         if not keys:
             return
         rows, is_readable = self._get_many(keys), True
@@ -193,27 +218,33 @@ class WritesColumns(MutableMapping[Any, Any]):
         raise NotImplementedError
 
 
-def _listed(column: object, what: str) -> Sequence[Any]:
+def _column(column: object, what: str) -> Sequence[Any] | Column:
     if isinstance(column, str | bytes):
         msg = f"table.add: the {what}s are {column!r:.40}, which is one {what}"
         raise UsageError(msg, hint="Give a column: table.add(batch.user, batch.amount)")
-    return listed(column)
+    return column if isinstance(column, np.ndarray) else listed(column)
 
 
-def _numbered(names: Sequence[Any], key_type: object) -> tuple[dict[Hashable, Any], Ints]:
+def _numbered(column: object, key_type: object) -> tuple[dict[Hashable, Any], Ints]:
     """Number keys as rows of a table, to which ``1``, ``1.0`` and ``True`` are three.
 
     Returns:
         Each key as memory holds it and as the user has it, in order, and the number of each name's.
     """
+    if texts_of(column) is not None:
+        return _of_slots(numbered(column))
+    names = listed(column)
     if {*map(type, names)} <= PLAIN_KEYS:
-        slots = numbered(names)
-        return dict(zip(slots.keys, slots.keys, strict=True)), slots.rows
+        return _of_slots(numbered(names))
     held = [written_key(name, key_type) for name in names]
     first: dict[Hashable, Any] = {}
     for key, name in zip(held, names, strict=True):
         first.setdefault(key, name)
     return first, numbered(held).rows
+
+
+def _of_slots(slots: Slots) -> tuple[dict[Hashable, Any], Ints]:
+    return dict(zip(slots.keys, slots.keys, strict=True)), slots.rows
 
 
 def _getter(rows: Sequence[Any], name: str) -> Callable[[Any], object]:

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from array import array
 from typing import Any
+from unittest.mock import patch
 
+import pytest
 from confluent_kafka import KafkaError, Message
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streamapp.core.batch import TP
+from streamapp.transport.kafka import fetched as fetched_module
+from streamapp.transport.kafka import runs
 from streamapp.transport.kafka.fetched import Fetched
 from streamapp.transport.kafka.names import Names
+
+needs_compiler = pytest.mark.skipif(
+    runs.take_run is runs.take_run_in_python, reason="there was no compiler"
+)
+READERS = [
+    pytest.param(runs.take_run, id="compiled", marks=needs_compiler),
+    pytest.param(runs.take_run_in_python, id="python"),
+]
 
 HEADERS = st.sampled_from([None, [("h", b"1")], [("h", None), ("i", b"")]])
 MESSAGES = st.lists(
@@ -55,8 +68,16 @@ class Queue:
         return found
 
 
-@given(MESSAGES, st.integers(0, 12), st.integers(0, 12))
-def test_columns_are_those_of_a_loop(drawn: list[Any], first: int, room: int) -> None:
+@pytest.mark.parametrize("take_run", READERS)
+@given(drawn=MESSAGES, first=st.integers(0, 12), room=st.integers(0, 12))
+def test_columns_are_those_of_a_loop(
+    take_run: Any, drawn: list[Any], first: int, room: int
+) -> None:
+    with patch.object(fetched_module, "take_run", take_run):
+        assert_columns_are_those_of_a_loop(drawn, first, room)
+
+
+def assert_columns_are_those_of_a_loop(drawn: list[Any], first: int, room: int) -> None:
     messages = messages_of(drawn)
     fetched = Fetched(Names("my-"))
     fetched.add(messages[:first])
@@ -83,11 +104,27 @@ def test_columns_are_those_of_a_loop(drawn: list[Any], first: int, room: int) ->
         assert batch.size_bytes == sum(len(row[2] or b"") + len(row[3] or b"") for row in rows)
 
 
+@needs_compiler
+def test_what_is_no_message_is_refused_and_no_column_is_longer_than_another() -> None:
+    good: Any = messages_of([("my-a", 0, None, b"", None, False)])
+    columns: Any = array("q"), array("q"), [], [], []
+    number: Any = 1
+    strange = Message(topic="my-a", partition=0, offset=1, value=number, timestamp=(1, 2))
+    for wrong in (object(), strange):
+        with pytest.raises(TypeError):
+            runs.take_run([*good, wrong], 0, *columns)
+        assert {*map(len, columns)} == {1}
+        for column in columns:
+            column.pop()
+    with pytest.raises(ValueError, match="equally long"):
+        runs.take_run(good, 0, array("q"), array("d"), [], [], [])
+
+
 def test_more_than_a_portion_is_taken_whole() -> None:
     messages = messages_of([("my-a", 0, None, b"", None, False)] * 1_100)
     queue: Any = Queue(list(messages))
     fetched = Fetched(Names("my-"))
     fetched.fill(queue, 1_000)
     [batch] = fetched.batches()
-    assert batch.offsets == list(range(1_000))
+    assert [*batch.offsets] == list(range(1_000))
     assert len(queue.messages) == 100

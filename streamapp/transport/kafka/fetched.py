@@ -6,17 +6,16 @@ them would leave the processor's cache before their columns are read. The object
 
 from __future__ import annotations
 
-from itertools import takewhile
+from array import array
 from typing import TYPE_CHECKING
 
-from confluent_kafka import Message
-
 from streamapp.core.batch import TP, RecordBatch
+from streamapp.transport.kafka.runs import take_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from confluent_kafka import Consumer
+    from confluent_kafka import Consumer, Message
 
     from streamapp.transport.kafka.names import Names
 
@@ -44,25 +43,18 @@ class Fetched:
 
     def add(self, messages: list[Message]) -> None:
         """Take messages, some of which may be errors."""
-        if any(map(Message.error, messages)):
-            self.errors += [message for message in messages if message.error() is not None]
-            messages = [message for message in messages if message.error() is None]
-        topics, partitions = (
-            list(map(Message.topic, messages)),
-            list(map(Message.partition, messages)),
-        )
-        begin, end = 0, len(messages)
-        while begin < end:
-            here = topics[begin], partitions[begin]
-            # librdkafka hands over what a broker sent: mostly they are all of one partition.
-            is_one_run = partitions.count(here[1]) == end == topics.count(here[0])
-            places = zip(topics[begin:], partitions[begin:], strict=True)
-            stop = end if is_one_run else begin + sum(1 for _ in takewhile(here.__eq__, places))
+        at = 0
+        while at < len(messages):
+            first = messages[at]
+            if first.error() is not None:
+                self.errors.append(first)
+                at += 1
+                continue
+            here = first.topic(), first.partition()
             columns = self._columns.get(here)
             if columns is None:
                 columns = self._columns[here] = _Columns()
-            columns.add(messages[begin:stop])
-            begin = stop
+            at = columns.take(messages, at)
 
     def batches(self) -> list[RecordBatch]:
         """Return one batch for each partition."""
@@ -76,27 +68,22 @@ class _Columns:
     __slots__ = ("_headers", "_keys", "_offsets", "_size", "_timestamps", "_values")
 
     def __init__(self) -> None:
-        self._offsets: list[int | None] = []
-        self._timestamps: list[int] = []
+        self._offsets = array("q")
+        self._timestamps = array("q")
         self._keys: list[bytes | None] = []
         self._values: list[bytes | None] = []
         self._headers: list[Iterable[object] | None] = []
         self._size = 0
 
-    def add(self, run: list[Message]) -> None:
-        keys = list(map(Message.key, run))
-        self._offsets += map(Message.offset, run)
-        self._timestamps += [timestamp for _, timestamp in map(Message.timestamp, run)]
-        self._keys += keys
-        self._values += map(Message.value, run)
-        self._headers += map(Message.headers, run)
-        # The length of a message is that of its value.
-        self._size += sum(map(len, run)) + sum(map(len, filter(None, keys)))
+    def take(self, messages: list[Message], start: int) -> int:
+        """Add those from ``start`` on that are of one partition; return where they end."""
+        columns = self._offsets, self._timestamps, self._keys, self._values, self._headers
+        stop, size = take_run(messages, start, *columns)
+        self._size += size
+        return stop
 
     def batch(self, tp: TP) -> RecordBatch:
-        # A record that was read has an offset.
-        offsets: list[int] = self._offsets  # type: ignore[assignment]
-        headers = self._headers
+        offsets, headers = self._offsets, self._headers
         return RecordBatch(
             tp,
             offsets,
