@@ -13,6 +13,8 @@ from functools import partial
 from itertools import chain, repeat
 from typing import NamedTuple, TypeVar
 
+from streamapp.core.int_columns import all_ints
+
 T = TypeVar("T")
 
 #: Header names and values of one record, in the order in which they were sent.
@@ -103,8 +105,8 @@ class RecordBatch:
             headers = [*chain.from_iterable(part.headers or ((),) * len(part) for part in parts)]
         return RecordBatch(
             self.tp,
-            _all(part.offsets for part in parts),
-            _all(part.timestamps for part in parts),
+            all_ints([part.offsets for part in parts]),
+            all_ints([part.timestamps for part in parts]),
             _all(part.keys for part in parts),
             _all(part.values for part in parts),
             headers,

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple, SupportsIndex, cast
 from streamapp.core.columned import known_column
 from streamapp.core.duration import to_ms
 from streamapp.core.fields import each, reader_of
-from streamapp.core.int_columns import bounds, ints
+from streamapp.core.int_columns import bounds, greatest, ints
 from streamapp.core.times import COLUMN_LIMIT_MS, NEVER_MS
 from streamapp.core.watermarks import Headway, watermark_of
 from streamapp.errors import ConfigError, EventTimeError, FutureTimeError
@@ -96,7 +96,7 @@ class EventTime:
         """
         latest = -NEVER_MS - 1 if self.max_future_ms is None else now_ms + self.max_future_ms
         if self.field is None:
-            if max(timestamps) <= latest:
+            if greatest(timestamps) <= latest:
                 return Times(timestamps, {})
         else:
             column = self._column(values)

@@ -70,4 +70,6 @@ def bounds(numbers: array[int]) -> tuple[int, int]:
 
 def greatest(numbers: Sequence[int]) -> int:
     """Return the greatest of at least one number."""
-    return bounds(numbers)[1] if isinstance(numbers, array) else max(numbers)
+    if isinstance(numbers, array) and len(numbers) >= _MANY:
+        return int(as_numpy(numbers).max())
+    return max(numbers)

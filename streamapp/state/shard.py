@@ -11,7 +11,7 @@ that did.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from streamapp.errors import InputError, StateError
-from streamapp.serde.ordered_keys import JSON_KEY, PLAIN_KEYS, decode_key, encode_key
+from streamapp.serde.ordered_keys import JSON_KEY, PLAIN_KEYS, decode_key, encode_key, encode_keys
 from streamapp.state.rows import MISSING, Packed
 
 if TYPE_CHECKING:
@@ -182,11 +182,14 @@ class Shard:
         """
         begun = self.begun()
         changes, self.staged = self.staged, {}
-        for key in self.dirty:
-            value, was_dirty = begun.get(key, (MISSING, True))
+        keys = [key for key in self.dirty if key not in begun]
+        values = [*map(self.live.__getitem__, keys)]
+        for key in self.dirty & begun.keys():
+            value, was_dirty = begun[key]
             if was_dirty:
-                value = self.live[key] if value is MISSING else value
-                changes[self.raw_key(key)] = self._codec.pack(value)
+                keys.append(key)
+                values.append(self.live[key] if value is MISSING else value)
+        changes.update(zip(self._raw_keys(keys), self._codec.pack_all(values), strict=True))
         self.dirty = set(begun)
         self._pending_is = None if self.pending else changes
         self.pending.update(changes)
@@ -276,6 +279,11 @@ class Shard:
     def raw_key(self, key: Hashable) -> bytes:
         """Return the ordered bytes of a key as memory holds it."""
         return encode_key(key) if type(key) in PLAIN_KEYS else key[0]  # type: ignore[index]
+
+    def _raw_keys(self, keys: Sequence[Hashable]) -> list[bytes]:
+        if {*map(type, keys)} <= PLAIN_KEYS:
+            return encode_keys(keys)
+        return [*map(self.raw_key, keys)]
 
     def settled(self, key: Hashable) -> object:
         """Return the held value as of the last finished event: what views outside may see."""

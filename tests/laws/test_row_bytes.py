@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamapp.state.rows import Packed, row_codec
+from streamapp.errors import EncodeError
+from streamapp.state.rows import ABSENT, Packed, row_codec
 
 _SCALARS = (
     st.none()
@@ -19,6 +20,14 @@ _SCALARS = (
     | st.text(max_size=20)
     | st.sampled_from(["x" * 5_000, 'a"b\\c\n\x00\x7f'])
 )
+
+
+def _can_be_held(value: object) -> bool:
+    try:
+        row_codec().hold(value)
+    except EncodeError:
+        return False
+    return True
 
 
 @given(_SCALARS)
@@ -35,3 +44,14 @@ def test_a_held_scalar_is_packed_as_the_codec_writes_it(value: Any) -> None:
     again = codec.unpack(expected)
     assert type(again) is type(held) or Packed in (type(again), type(held))
     assert codec.pack(again) == expected
+
+
+@given(
+    st.lists(st.integers(-(1 << 63), (1 << 63) - 1))
+    | st.lists(st.floats(allow_nan=False, allow_infinity=False))
+    | st.lists(_SCALARS.filter(_can_be_held) | st.sampled_from([ABSENT, Packed(b"[1,2]")]))
+)
+def test_values_that_are_packed_at_once_are_those_packed_singly(values: list[Any]) -> None:
+    codec = row_codec()
+    held = [one if one is ABSENT or type(one) is Packed else codec.hold(one) for one in values]
+    assert codec.pack_all(held) == [*map(codec.pack, held)]

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamapp.errors import InputError
-from streamapp.serde.ordered_keys import decode_key, encode_key, encode_prefix
+from streamapp.serde.ordered_keys import decode_key, encode_key, encode_keys, encode_prefix
 
 scalars = (
     st.none()
@@ -23,6 +23,11 @@ def test_round_trip_keeps_value_and_kind(key: object) -> None:
     again = decode_key(encode_key(key))
     assert again == key
     assert type(again) is type(key)
+
+
+@given(st.lists(keys, max_size=5) | st.lists(st.text("aé\x00\x01", max_size=3), max_size=5))
+def test_keys_that_are_encoded_at_once_are_those_encoded_singly(some: list[object]) -> None:
+    assert encode_keys(some) == [*map(encode_key, some)]
 
 
 @given(st.lists(st.integers(-300, 300) | st.integers(-(1 << 70), 1 << 70), max_size=20))

@@ -5,7 +5,7 @@ A record's time is at least 1 ms after 1970: to librdkafka 0 means "now", and Ka
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaException
 
@@ -62,23 +62,18 @@ class Delivery:
         Raises:
             KafkaException: One of them cannot be sent, e.g. because of its size.
         """
-        takers: dict[TP, Callable[[KafkaError | None, Message], None]] = {}
-        for record in records:
-            tp = record.tp
-            taker = takers.get(tp)
-            if taker is None:
-                taker = takers[tp] = self._taker(tp)
+        places: dict[TP, tuple[str, Callable[[KafkaError | None, Message], None]]] = {}
+        produce = self._producer.produce
+        for tp, key, value, time_ms, headers in records:
+            found = places.get(tp)
+            if found is None:
+                found = places[tp] = self._names.theirs(tp.topic), self._taker(tp)
+            topic, taker = found
+            # By position: names take half of the time of this call.
+            rest: Any = taker, None, max(time_ms, EARLIEST_MS), [*headers] if headers else None
             while True:
                 try:
-                    self._producer.produce(
-                        self._names.theirs(tp.topic),
-                        record.value,
-                        record.key,
-                        tp.partition,
-                        on_delivery=taker,
-                        timestamp=max(record.timestamp_ms, EARLIEST_MS),
-                        headers=list(record.headers) if record.headers else None,
-                    )
+                    produce(topic, value, key, tp.partition, *rest)
                     break
                 except BufferError:
                     self._producer.poll(_ROOM_S)
