@@ -255,7 +255,9 @@ class Shard:
         Sees the rows as they are at the call; rows of the event in hand included.
         """
         rows = self.pending | self.staged
-        rows.update((self.raw_key(key), self._codec.pack(self.live[key])) for key in self.dirty)
+        keys = [*self.dirty]
+        packed = self._codec.pack_all([self.live[key] for key in keys])
+        rows.update(zip(self._raw_keys(keys), packed, strict=True))
         memory = sorted(
             ((key, data) for key, data in rows.items() if start <= key < end), reverse=reverse
         )
