@@ -15,7 +15,7 @@ import numpy as np
 from streamapp.core.aggregates import constructors as make
 from streamapp.core.aggregates.column_parts import Added
 from streamapp.core.aggregates.inputs import FieldColumn, Floats, Ints, Slice
-from streamapp.core.aggregates.number_column import NumberColumn
+from streamapp.core.aggregates.number_column import NumberColumn, may_overflow
 from streamapp.core.aggregates.parts import Aggregate
 from streamapp.core.aggregates.values import Check, Field, InputsError, read
 from streamapp.errors import ConfigError
@@ -127,7 +127,24 @@ def grow_at_once(
 def added(held: Sequence[float], slots: Ints, numbers: Ints | Floats) -> list[float]:
     """Return what is held after ``numbers[i]`` was added to ``held[slots[i]]``, each, in order."""
     with np.errstate(all="ignore"):  # what has no number is refused by who writes it
-        return cast("list[float]", _grown("sum", held, slots, FieldColumn(None, numbers)))
+        column = _alike(held, numbers)
+        if column is None:
+            return cast("list[float]", _grown("sum", held, slots, FieldColumn(None, numbers)))
+        np.add.at(column, slots, numbers)
+    return cast("list[float]", column.tolist())
+
+
+def _alike(held: Sequence[float], numbers: Ints | Floats) -> Ints | Floats | None:
+    """Return what is held as an array to which all of the numbers can be added as they are."""
+    if numbers.dtype == np.float64:  # to a float, Python too makes a float of an integer
+        return np.fromiter(held, np.float64, len(held))
+    if {*map(type, held)} != {int}:
+        return None
+    try:
+        column = np.fromiter(held, np.int64, len(held))
+    except OverflowError:
+        return None
+    return None if may_overflow(column, cast("Ints", numbers)) else column
 
 
 def _grown(

@@ -73,21 +73,22 @@ class TextColumn(Sequence[str]):
         Returns:
             The texts, each once, and the number of each row's.
         """
-        codes = self.numbers()
+        codes = self.numbers().astype(np.intp)  # as NumPy looks up: not once more for each step
         size = len(codes)
         first = np.full(len(self.texts), size)
-        first[codes[::-1]] = np.arange(size)[::-1]  # what is written last stays: the first row
+        # Of several rows of a text the last one that is written stays: the first one.
+        first[codes[::-1]] = np.arange(size - 1, -1, -1)
         there = np.flatnonzero(first < size)
-        there = there[np.argsort(first[there])]
-        texts = [self.texts[code] for code in there.tolist()]
-        slots = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+        there = there[np.argsort(first.take(there))]
+        texts = [*map(self.texts.__getitem__, there.tolist())]
         number_of = np.empty(len(self.texts), np.int64)
-        if len(slots) == len(texts):
+        if len({*texts}) == len(texts):
             number_of[there] = np.arange(len(texts))
         else:  # several codes of one text
+            slots = {text: number for number, text in enumerate(dict.fromkeys(texts))}
             number_of[there] = [slots[text] for text in texts]
-        rows: npt.NDArray[np.int64] = number_of[codes]
-        return [*slots], rows
+            texts = [*slots]
+        return texts, number_of.take(codes)
 
     def numbers(self) -> npt.NDArray[np.int32]:
         """Return the codes for NumPy, to be read only."""

@@ -79,7 +79,7 @@ class NumberColumn:
         """Return the column and the numbers as arrays of one kind that holds all results."""
         values = self._filled(numbers) if self.values is None else self.values
         same = values.dtype == numbers.dtype
-        if not same or (self._operation == "sum" and _may_overflow(values, rows, numbers)):
+        if not same or (self._operation == "sum" and _is_too_much(values, rows, numbers)):
             numbers = numbers.astype(np.object_)
             if values.dtype != np.object_:
                 values = values.astype(np.object_)
@@ -97,11 +97,15 @@ class NumberColumn:
         return (_EMPTY_INT if values.dtype == np.int64 else _EMPTY)[self._operation]
 
 
-def _may_overflow(values: Numbers, rows: Ints, numbers: Numbers) -> bool:
+def _is_too_much(values: Numbers, rows: Ints, numbers: Numbers) -> bool:
     if values.dtype != np.int64 or not len(numbers):
         return False
-    before, added = cast("Ints", values)[rows], cast("Ints", numbers)
-    return _peak(before) + _peak(added) * len(added) > _MAX
+    return may_overflow(cast("Ints", values)[rows], cast("Ints", numbers))
+
+
+def may_overflow(before: Ints, added: Ints) -> bool:
+    """Tell whether a sum of a number of ``before`` and of some of ``added`` may pass 64 bits."""
+    return len(added) > 0 and _peak(before) + _peak(added) * len(added) > _MAX
 
 
 def _peak(values: Ints) -> int:
