@@ -1,6 +1,7 @@
 """What pyproject.toml cannot say yet: two modules are compiled, where there is a compiler.
 
-Without them the package works all the same, more slowly; ``streamapp bench`` says which it is.
+Without them the package works all the same, more slowly; ``streamapp bench`` says
+whether the one that reads JSON is there.
 """
 
 from setuptools import Extension, setup

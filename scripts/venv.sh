@@ -25,7 +25,7 @@ find_python() {
 # ensure_venv [EXTRA]: install the package, editable, unless it is: this pyproject.toml, and what is compiled.
 ensure_venv() {
     local extra=${1:-} stamp=$venv/installed python="" wanted log status
-    wanted="$root $(cat "$root/pyproject.toml" "$root/setup.py" "$root"/streamapp/serde/*.p[xy]? | cksum) $extra"
+    wanted="$root $(cat "$root/pyproject.toml" "$root/setup.py" "$root"/streamapp/serde/*.p[xy]? "$root"/streamapp/transport/kafka/*.pyx | cksum) $extra"
     # What was installed with an extra also serves without it.
     if [[ -x $venv/bin/python && -f $stamp && $(<"$stamp") == "$wanted"* ]]; then
         return

@@ -153,7 +153,8 @@ def _grown(
     slots: Ints,
     field: FieldColumn,
 ) -> list[object]:
-    length = len(slots) if field.index is None else len(field.index)
+    # Not that of the slots: keys that are fewer than the values must be refused.
+    length = len(field.numbers)
     if not length:
         return [*held]
     counts = np.array([x is not None for x in held], np.int64)

@@ -73,6 +73,20 @@ def batch_of(orders: list[Order]) -> Batch:
     return Batch(schema, Origin(raw, raw.timestamps, range(len(orders))), orders)
 
 
+@pytest.mark.parametrize("size", [3, 300])
+@pytest.mark.parametrize("more", [-1, 1])
+def test_keys_that_are_not_as_many_as_the_records_are_refused(size: int, more: int) -> None:
+    twins = Twins(default=Row, value_type=Row)
+    orders = batch_of([Order(user="a", amount=1.0)] * size)
+    total = streamapp.sum("amount")
+    with pytest.raises(ValueError, match=r"zip|broadcast"):
+        twins.event(
+            lambda table: table.aggregate(orders, ["a"] * (size + more), total=total),
+            tracked=False,
+        )
+    twins.assert_same()
+
+
 @pytest.mark.parametrize("tracked", [False, True])
 def test_a_key_that_cannot_be_stored_is_refused_and_nothing_is_written(*, tracked: bool) -> None:
     twins = Twins(default=int)

@@ -118,6 +118,11 @@ def test_what_is_no_message_is_refused_and_no_column_is_longer_than_another() ->
             column.pop()
     with pytest.raises(ValueError, match="equally long"):
         runs.take_run(good, 0, array("q"), array("d"), [], [], [])
+    known = array("q", [7]), array("q", [8])
+    for start in (-1, 1, 2):
+        with pytest.raises(IndexError):
+            runs.take_run(good, start, *known, [], [], [])
+        assert [*map(list, known)] == [[7], [8]]
 
 
 def test_more_than_a_portion_is_taken_whole() -> None:

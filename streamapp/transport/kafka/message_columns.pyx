@@ -1,8 +1,8 @@
-# cython: language_level=3, boundscheck=False, wraparound=False
+# cython: language_level=3, wraparound=False
 """Columns of the messages of a consumer, read as Python's methods of a message read them. Compiled.
 
 The methods are called as the interpreter calls them, but without it: that is half of the time of a
-fetch. ``fetched.py`` has the same in Python; ``tests/unit`` compares the two.
+fetch. ``runs.py`` has the same in Python; ``tests/unit`` compares the two.
 """
 
 from cpython cimport array
@@ -69,6 +69,8 @@ def take_run(
     cdef Py_ssize_t at = start, end = len(messages), size = 0
     cdef Py_ssize_t first = len(offsets)
     cdef Py_ssize_t room = first + end - start
+    if not 0 <= start < end:
+        raise IndexError(start)
     if offsets.typecode != "q" or timestamps.typecode != "q" or len(timestamps) != first:
         raise ValueError("the columns of numbers are two of array('q'), equally long")
     array.resize(offsets, room)
