@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, repeat
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from streamapp.core.int_columns import all_ints
-
-T = TypeVar("T")
+from streamapp.core.lists import one_list
 
 #: Header names and values of one record, in the order in which they were sent.
 Headers = tuple[tuple[str, bytes], ...]
@@ -107,8 +106,8 @@ class RecordBatch:
             self.tp,
             all_ints([part.offsets for part in parts]),
             all_ints([part.timestamps for part in parts]),
-            _all(part.keys for part in parts),
-            _all(part.values for part in parts),
+            one_list(part.keys for part in parts),
+            one_list(part.values for part in parts),
             headers,
             parts[-1].next_offset,
             sum(part.size_bytes for part in parts),
@@ -131,10 +130,3 @@ class RecordBatch:
             size,
         )
         return first, replace(rest, size_bytes=self.size_bytes - size)
-
-
-def _all(columns: Iterable[Sequence[T]]) -> list[T]:
-    found: list[T] = []
-    for column in columns:
-        found += column  # a list is copied at once
-    return found

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Protocol, Self, Union, cast, overload
 
+from streamapp.core.lists import one_list
 from streamapp.core.text_column import TextColumn
 
 #: One field of each record: ``array("q")`` of ints, ``array("d")`` of floats, a ``TextColumn``,
@@ -115,9 +116,7 @@ class Columned(Sequence[object]):
         parts = (self, *others)
         if any(part.is_made for part in parts):
             return None
-        raw: list[bytes] = []
-        for part in parts:
-            raw += part.raw
+        raw = one_list(part.raw for part in parts)
         columns: dict[str, PlainColumn | None] = {}
         for name in self.columns:
             found = [of for part in parts if (of := part.columns.get(name)) is not None]
@@ -134,10 +133,7 @@ def all_values(parts: Sequence[Sequence[object]]) -> Sequence[object]:
         found = first.joined(cast("list[Columned]", others))
         if found is not None:
             return found
-    every: list[object] = []
-    for part in parts:
-        every += part
-    return every
+    return one_list(parts)
 
 
 def listed(values: Sequence[object]) -> list[object]:

@@ -10,6 +10,8 @@ from array import array
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, cast
 
+from streamapp.core.lists import one_list
+
 if TYPE_CHECKING:
     from streamapp.core.windows import IntArray
 
@@ -38,10 +40,7 @@ def all_ints(parts: Sequence[Sequence[int]]) -> Sequence[int]:
         for part in parts:
             found.extend(part)
         return found
-    every: list[int] = []
-    for part in parts:
-        every += part
-    return every
+    return one_list(parts)
 
 
 def as_numpy(numbers: Sequence[int]) -> IntArray:

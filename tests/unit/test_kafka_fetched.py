@@ -10,6 +10,7 @@ import pytest
 from confluent_kafka import KafkaError, Message
 from hypothesis import given
 from hypothesis import strategies as st
+from support.compiled import needs_message_columns
 
 from streamapp.core.batch import TP
 from streamapp.transport.kafka import fetched as fetched_module
@@ -17,11 +18,8 @@ from streamapp.transport.kafka import runs
 from streamapp.transport.kafka.fetched import Fetched
 from streamapp.transport.kafka.names import Names
 
-needs_compiler = pytest.mark.skipif(
-    runs.take_run is runs.take_run_in_python, reason="there was no compiler"
-)
 READERS = [
-    pytest.param(runs.take_run, id="compiled", marks=needs_compiler),
+    pytest.param(runs.take_run, id="compiled", marks=needs_message_columns),
     pytest.param(runs.take_run_in_python, id="python"),
 ]
 
@@ -73,16 +71,12 @@ class Queue:
 def test_columns_are_those_of_a_loop(
     take_run: Any, drawn: list[Any], first: int, room: int
 ) -> None:
-    with patch.object(fetched_module, "take_run", take_run):
-        assert_columns_are_those_of_a_loop(drawn, first, room)
-
-
-def assert_columns_are_those_of_a_loop(drawn: list[Any], first: int, room: int) -> None:
     messages = messages_of(drawn)
     fetched = Fetched(Names("my-"))
-    fetched.add(messages[:first])
     queue: Any = Queue(messages[first:])
-    fetched.fill(queue, room)
+    with patch.object(fetched_module, "take_run", take_run):
+        fetched.add(messages[:first])
+        fetched.fill(queue, room)
     taken = messages[: first + room]
     assert fetched.errors == [one for one in taken if one.error() is not None]
     expected: dict[TP, list[Any]] = {}
@@ -104,7 +98,7 @@ def assert_columns_are_those_of_a_loop(drawn: list[Any], first: int, room: int) 
         assert batch.size_bytes == sum(len(row[2] or b"") + len(row[3] or b"") for row in rows)
 
 
-@needs_compiler
+@needs_message_columns
 def test_what_is_no_message_is_refused_and_no_column_is_longer_than_another() -> None:
     good: Any = messages_of([("my-a", 0, None, b"", None, False)])
     columns: Any = array("q"), array("q"), [], [], []
@@ -112,16 +106,20 @@ def test_what_is_no_message_is_refused_and_no_column_is_longer_than_another() ->
     strange = Message(topic="my-a", partition=0, offset=1, value=number, timestamp=(1, 2))
     for wrong in (object(), strange):
         with pytest.raises(TypeError):
-            runs.take_run([*good, wrong], 0, *columns)
+            runs.take_run([*good, wrong], 0, columns)
         assert {*map(len, columns)} == {1}
         for column in columns:
             column.pop()
+    unequal: Any = array("q"), array("d"), [], [], []
     with pytest.raises(ValueError, match="equally long"):
-        runs.take_run(good, 0, array("q"), array("d"), [], [], [])
+        runs.take_run(good, 0, unequal)
+    missing: Any = array("q"), None, [], [], []
+    with pytest.raises(TypeError, match="missing"):
+        runs.take_run(good, 0, missing)
     known = array("q", [7]), array("q", [8])
     for start in (-1, 1, 2):
         with pytest.raises(IndexError):
-            runs.take_run(good, start, *known, [], [], [])
+            runs.take_run(good, start, (*known, [], [], []))
         assert [*map(list, known)] == [[7], [8]]
 
 

@@ -13,11 +13,10 @@ from streamapp.core.batch import TP, RecordBatch
 from streamapp.transport.kafka.runs import take_run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from confluent_kafka import Consumer, Message
 
     from streamapp.transport.kafka.names import Names
+    from streamapp.transport.kafka.runs import Columns
 
 #: Records of one call. From 100 to 500 all is well; 5,000 take a third more CPU time.
 _PORTION = 250
@@ -65,31 +64,26 @@ class Fetched:
 
 
 class _Columns:
-    __slots__ = ("_headers", "_keys", "_offsets", "_size", "_timestamps", "_values")
+    __slots__ = ("_columns", "_size")
 
     def __init__(self) -> None:
-        self._offsets = array("q")
-        self._timestamps = array("q")
-        self._keys: list[bytes | None] = []
-        self._values: list[bytes | None] = []
-        self._headers: list[Iterable[object] | None] = []
+        self._columns: Columns = array("q"), array("q"), [], [], []
         self._size = 0
 
     def take(self, messages: list[Message], start: int) -> int:
         """Add those from ``start`` on that are of one partition; return where they end."""
-        columns = self._offsets, self._timestamps, self._keys, self._values, self._headers
-        stop, size = take_run(messages, start, *columns)
+        stop, size = take_run(messages, start, self._columns)
         self._size += size
         return stop
 
     def batch(self, tp: TP) -> RecordBatch:
-        offsets, headers = self._offsets, self._headers
+        offsets, timestamps, keys, values, headers = self._columns
         return RecordBatch(
             tp,
             offsets,
-            self._timestamps,
-            self._keys,
-            self._values,
+            timestamps,
+            keys,
+            values,
             [tuple(map(_header, found or ())) for found in headers] if any(headers) else None,
             offsets[-1] + 1,
             self._size,

@@ -11,19 +11,22 @@ if TYPE_CHECKING:
     from array import array
     from collections.abc import Iterable
 
-__all__ = ["take_run", "take_run_in_python"]
+__all__ = ["Columns", "take_run", "take_run_in_python"]
 
 
-def take_run_in_python(  # noqa: PLR0913, PLR0917 - a column each
-    messages: list[Message],
-    start: int,
-    offsets: array[int],
-    timestamps: array[int],
-    keys: list[bytes | None],
-    values: list[bytes | None],
-    headers: list[Iterable[object] | None],
-) -> tuple[int, int]:
+#: Offsets and timestamps (ms), each an ``array("q")``; keys; values; headers.
+Columns = tuple[
+    "array[int]",
+    "array[int]",
+    list[bytes | None],
+    list[bytes | None],
+    "list[Iterable[object] | None]",
+]
+
+
+def take_run_in_python(messages: list[Message], start: int, columns: Columns) -> tuple[int, int]:
     """Do what ``message_columns.take_run`` does, where there was no compiler."""
+    offsets, timestamps, keys, values, headers = columns
     run = _run(messages[start:])
     found = list(map(Message.key, run))
     offsets.extend(cast("Iterable[int]", map(Message.offset, run)))  # what was read has one
